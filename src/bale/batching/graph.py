@@ -1,0 +1,145 @@
+"""Graph: what many per-sample forwards compute, as arrays. The first plan; it knows no tensors, only their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+WHOLE = -1  # a part that is its whole value, not one row of it
+
+
+class Mode(Enum):
+    """How the parts of one operand slot become the tensor that the cell sees."""
+
+    ROW = "row"  # exactly one part: a row of the batched operand
+    STACK = "stack"  # any number of parts: the rows of a ragged operand, one after another
+    SUM = "sum"  # any number of parts, reduced inside the gather to one row
+    MEAN = "mean"
+    MAX = "max"
+    AFTER = "after"  # no data: this node must run later than its parts (state kept in trace order)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Shape, dtype and device of one value, as the per-sample program sees it.
+
+    A ragged value's first axis differs from node to node and is left out of `shape`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    requires_grad: bool = False
+    ragged: bool = False
+
+    def __str__(self) -> str:
+        axes = (["*"] if self.ragged else []) + [str(n) for n in self.shape]
+        return f"{self.dtype}[{', '.join(axes)}]"
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What must agree for two nodes to share a launch. `slots` are the operands that come from other nodes."""
+
+    name: str
+    slots: tuple[Mode, ...] = ()
+    slot_specs: tuple[Spec, ...] = ()
+    outputs: tuple[Spec, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The typed dataflow graph of a mini-batch, operands recorded before their users.
+
+    type         int32 [nodes]      index into `types`
+    rows         int32 [nodes]      rows the node adds to a launch: 1, or the length of its ragged axis
+    sample       int32 [nodes]      the sample that recorded the node
+    slot_start   int32 [nodes + 1]  node -> its slots
+    part_start   int32 [slots + 1]  slot -> its parts
+    part_value   int32 [parts]      the value that a part reads
+    part_index   int32 [parts]      WHOLE, or the row of that value (its leading axes flattened)
+    value_start  int32 [nodes + 1]  node -> the values it writes, one per output tensor
+    """
+
+    types: tuple[NodeType, ...]
+    type: np.ndarray
+    rows: np.ndarray
+    sample: np.ndarray
+    slot_start: np.ndarray
+    part_start: np.ndarray
+    part_value: np.ndarray
+    part_index: np.ndarray
+    value_start: np.ndarray
+
+    @classmethod
+    def of(cls, types: Sequence[int], operands: Sequence[Sequence[int]], names: Sequence[str] = ()) -> Graph:
+        """A graph of single-output nodes whose operands are all gathered by one slot: for policies and their tests.
+
+        >>> print(Graph.of([0, 0, 1], [[], [], [0, 1]]))
+        Graph: 3 nodes of 2 types, 2 operands
+        """
+        kinds = max(types, default=-1) + 1
+        names = names or [str(kind) for kind in range(kinds)]
+        counts = [len(parts) for parts in operands]
+        return cls(
+            types=tuple(NodeType(name, slots=(Mode.SUM,)) for name in names),
+            type=_ints(types),
+            rows=np.ones(len(types), np.int32),
+            sample=np.zeros(len(types), np.int32),
+            slot_start=np.arange(len(types) + 1, dtype=np.int32),
+            part_start=_ints([0, *np.cumsum(counts)]),
+            part_value=_ints([part for parts in operands for part in parts]),
+            part_index=np.full(sum(counts), WHOLE, np.int32),
+            value_start=np.arange(len(types) + 1, dtype=np.int32),
+        )
+
+    def __len__(self) -> int:
+        return self.type.size
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return self.types == other.types and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:]
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays inside: comparable, not hashable
+
+    def __str__(self) -> str:
+        return f"Graph: {len(self)} nodes of {len(self.types)} types, {self.part_value.size} operands"
+
+    @cached_property
+    def value_node(self) -> np.ndarray:
+        """int32 [values]: the node that writes each value."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.value_start))
+
+    @cached_property
+    def operand_start(self) -> np.ndarray:
+        """int32 [nodes + 1]: node -> its range in `operand_node`."""
+        return self.part_start[self.slot_start]
+
+    @cached_property
+    def operand_node(self) -> np.ndarray:
+        """int32 [parts]: the node that each part waits for (one node may appear several times)."""
+        return self.value_node[self.part_value]
+
+    def operands(self, node: int) -> np.ndarray:
+        """The nodes that `node` waits for, repeated as often as it reads them."""
+        return self.operand_node[self.operand_start[node] : self.operand_start[node + 1]]
+
+    def slots(self, node: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(values, indices) of the parts of each slot of `node`."""
+        for slot in range(self.slot_start[node], self.slot_start[node + 1]):
+            low, high = self.part_start[slot], self.part_start[slot + 1]
+            yield self.part_value[low:high], self.part_index[low:high]
+
+
+def _ints(values: Sequence[int]) -> np.ndarray:
+    return np.asarray(values, np.int32)

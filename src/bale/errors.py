@@ -1,0 +1,29 @@
+"""The errors that bale raises on purpose. Everything else that escapes is the user's own exception, with a note."""
+
+
+class BaleError(Exception):
+    """Base of bale's errors: what was given, what was expected, which sample and line, and what to do."""
+
+
+class TraceError(BaleError):
+    """A per-sample forward did something to a lazy value that a recorded computation cannot mean."""
+
+
+class ValueReadError(TraceError):
+    """A per-sample forward asked for the numbers inside a lazy value (`.item()`, `bool()`, `.tolist()`, `.numpy()`)."""
+
+
+class CellError(BaleError):
+    """A module marked or needed as a cell cannot be run for many nodes at once."""
+
+
+class ScheduleError(BaleError):
+    """A schedule does not run its graph: a node left over, run twice, or run before its operands."""
+
+
+class DataError(BaleError):
+    """Input that a reader cannot understand; the message begins with file:line:column."""
+
+
+class CheckpointError(BaleError):
+    """A checkpoint that is missing, damaged, or of another model."""
