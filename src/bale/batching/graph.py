@@ -1,4 +1,4 @@
-"""Graph: what many per-sample forwards compute, as arrays. The first plan; it knows no tensors, only their shapes."""
+"""Graph: what many per-sample forwards compute, as arrays. The first plan; it holds no tensors, only their shapes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 
 import numpy as np
+import torch
 
 WHOLE = -1  # a part that is its whole value, not one row of it
 
@@ -31,14 +32,34 @@ class Spec:
     """
 
     shape: tuple[int, ...]
-    dtype: str
-    device: str
+    dtype: torch.dtype
+    device: torch.device
     requires_grad: bool = False
     ragged: bool = False
 
+    def __post_init__(self) -> None:
+        # Specs are keys on the hot path of tracing: hash once.
+        key = (self.shape, self.dtype, self.device.type, self.device.index, self.requires_grad, self.ragged)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> tuple[type[Spec], tuple[object, ...]]:
+        return Spec, (self.shape, self.dtype, self.device, self.requires_grad, self.ragged)
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Spec:
+        return cls(tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad)
+
+    @property
+    def storage(self) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
+        """What must agree for two values to lie in one arena."""
+        return self.shape, self.dtype, self.device
+
     def __str__(self) -> str:
         axes = (["*"] if self.ragged else []) + [str(n) for n in self.shape]
-        return f"{self.dtype}[{', '.join(axes)}]"
+        return f"{str(self.dtype).removeprefix('torch.')}[{', '.join(axes)}]"
 
 
 @dataclass(frozen=True)

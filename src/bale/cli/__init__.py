@@ -1,0 +1,6 @@
+"""The command line: every command is one call of the library."""
+
+from bale.cli import train as _train  # noqa: F401  importing a command adds it to the app
+from bale.cli.app import app
+
+__all__ = ["app"]

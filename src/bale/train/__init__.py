@@ -1,0 +1,34 @@
+"""Training: the loop behind `bale train`, its checkpoints, and what it measures."""
+
+from bale.train.accuracy import accuracy, majority_accuracy
+from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
+from bale.train.compare import Comparison, compare
+from bale.train.config import TaskConfig, TrainConfig
+from bale.train.loop import fit
+from bale.train.meter import EpochRecord, FitReport
+from bale.train.run import RunReport, run
+from bale.train.step import STAGES, Sample, StepRecord
+from bale.train.task import MODELS, Task, load_task
+
+__all__ = [
+    "MODELS",
+    "STAGES",
+    "Checkpoint",
+    "Comparison",
+    "EpochRecord",
+    "FitReport",
+    "Place",
+    "RunReport",
+    "Sample",
+    "StepRecord",
+    "Task",
+    "TaskConfig",
+    "TrainConfig",
+    "accuracy",
+    "compare",
+    "fit",
+    "load_checkpoint",
+    "load_task",
+    "majority_accuracy",
+    "run",
+]

@@ -1,0 +1,44 @@
+# make run     train a tree network on Python's own standard library and report what it cost
+# make test    run the tests
+# make lint    check style and types
+#
+# The first call installs into .venv, later ones only when pyproject.toml or constraints.txt have changed.
+# Another Python: make PYTHON=python3.12 test. Options for a command: make run ARGS="--epochs 1", make test ARGS=tests/train
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# Every version is pinned, so neither pip nor pyright has to look for newer ones and say so.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help run test lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+run: $(VENV)/.installed
+	$(BIN)/bale train $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("bale needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])'
+	@echo "installing into $(VENV), once; this takes a minute"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	@$(PIP) -e '.[lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

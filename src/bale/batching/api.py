@@ -1,0 +1,231 @@
+"""What a user calls: `batch` a per-sample model, mark a `cell`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from bale.batching.engine import Settings, run_samples
+from bale.batching.execute.reference import CHECKS
+from bale.batching.schedule import POLICIES, Policy
+from bale.batching.stats import Stats
+from bale.batching.trace.cell import FunctionCell
+from bale.batching.trace.shadow import CellFilter
+from bale.batching.trace.tracer import Registry, current_trace
+from bale.errors import BaleError
+
+EXECUTORS = ("reference",)
+
+T = TypeVar("T")
+
+
+class Batched(nn.Module):
+    """A module that runs the forward of `inner` for many samples at once. Made by `bale.batch`.
+
+    It *is* `inner` as far as parameters go: the same parameters, buffers, submodules and state_dict keys. `inner` is
+    the module itself, `last` the Stats of the latest call.
+    """
+
+    _inner: nn.Module
+    last: Stats | None
+
+    # The dictionaries that make a module are shared with `inner`, so that `.to()`, `load_state_dict`, optimizers and
+    # DistributedDataParallel see one module under its own names.
+    _SHARED = (
+        "_parameters",
+        "_buffers",
+        "_modules",
+        "_non_persistent_buffers_set",
+        "_state_dict_hooks",
+        "_state_dict_pre_hooks",
+        "_load_state_dict_pre_hooks",
+        "_load_state_dict_post_hooks",
+    )
+
+    def __init__(self, inner: nn.Module, settings: Settings):
+        super().__init__()
+        self.__dict__["_inner"] = inner
+        self.__dict__["settings"] = settings
+        self.__dict__["_registry"] = Registry()
+        self.__dict__["last"] = None
+        for name in self._SHARED:
+            self.__dict__[name] = inner.__dict__[name]
+
+    @property
+    def inner(self) -> nn.Module:
+        """The per-sample module."""
+        return self.__dict__["_inner"]
+
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        inner = self.__dict__.get("_inner")
+        return True if inner is None else inner.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        inner = self.__dict__.get("_inner")
+        if inner is not None:
+            inner.training = mode
+
+    def train(self, mode: bool = True) -> Batched:
+        self.inner.train(mode)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Batched:
+        self.inner._apply(fn, recurse)
+        return self
+
+    def get_extra_state(self) -> Any:
+        return self.inner.get_extra_state()
+
+    def set_extra_state(self, state: Any) -> None:
+        self.inner.set_extra_state(state)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner.load_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.inner._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # types remember modules by identity, so they mean nothing to a copy
+        return {**self.__dict__, "_registry": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["_registry"] = Registry()
+
+    def extra_repr(self) -> str:
+        return f"policy={self.settings.policy!r}, executor={self.settings.executor!r}"
+
+    def forward(self, samples: Iterable[Any], **kwargs: Any) -> Any:
+        """[inner(sample, **kwargs) for sample in samples], run in batches; stacked where `stacked=True` was asked for.
+
+        Raises TraceError where a forward needs the numbers of a value that is not computed yet; an exception of the
+        user's own passes through with a note that names the sample.
+        """
+        samples = _as_samples(samples, self.settings.star)
+        trace = current_trace()
+        if trace is not None:  # inside another model's traced forward: this one's calls join it
+            call = self.__dict__["_inner"]
+            outputs = [call(*s, **kwargs) if self.settings.star else call(s, **kwargs) for s in samples]
+        elif not samples:
+            outputs = []
+        else:
+            outputs, self.__dict__["last"] = run_samples(self.inner, samples, kwargs, self.settings, self._registry)
+        return stack_outputs(outputs) if self.settings.stacked else outputs
+
+    # torch.compile of a program that contains a batched model breaks its graph here.
+    forward._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _as_samples(samples: Iterable[Any], star: bool) -> list[Any]:
+    if isinstance(samples, (str, bytes, dict)) or not isinstance(samples, (Sequence, Iterable, torch.Tensor)):
+        raise BaleError(
+            f"a batched model takes a sequence of samples; got {type(samples).__name__}. For one sample pass [sample]"
+        )
+    listed = list(samples)
+    for k, sample in enumerate(listed):
+        if star and not isinstance(sample, (tuple, list)):
+            raise BaleError(f"sample {k} is a {type(sample).__name__}; with star=True each sample is a tuple of arguments")
+    return listed
+
+
+def stack_outputs(outputs: Sequence[Any]) -> Any:
+    """The outputs of all samples as one, every tensor with a new first axis.
+
+    Raises BaleError naming the first sample whose structure, shape or dtype differs from the first one's.
+    """
+    if not outputs:
+        raise BaleError("stacked=True needs at least one sample: without one, the shape of the result is unknown")
+    first, spec = pytree.tree_flatten(outputs[0])
+    columns: list[list[Any]] = [[] for _ in first]
+    for k, output in enumerate(outputs):
+        leaves, other = pytree.tree_flatten(output)
+        if other != spec:
+            raise BaleError(f"stacked=True: sample {k} returns another structure than sample 0 ({other} and {spec})")
+        for column, leaf, wanted in zip(columns, leaves, first, strict=True):
+            if not isinstance(leaf, torch.Tensor):
+                raise BaleError(f"stacked=True: sample {k} returns a {type(leaf).__name__}, which cannot be stacked")
+            if leaf.shape != wanted.shape or leaf.dtype != wanted.dtype:
+                raise BaleError(
+                    f"stacked=True: sample {k} returns {leaf.dtype} {tuple(leaf.shape)}, sample 0 {wanted.dtype} "
+                    f"{tuple(wanted.shape)}; leave stacked=False to get a list"
+                )
+            column.append(leaf)
+    return pytree.tree_unflatten([torch.stack(column) for column in columns], spec)
+
+
+def batch(
+    model: nn.Module,
+    *,
+    cells: Iterable[Any] | None = None,
+    star: bool = False,
+    stacked: bool = False,
+    policy: str | Policy = "height",
+    executor: str = "reference",
+    check: str = "new",
+) -> Batched:
+    """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
+
+    The result is an nn.Module with the parameters and state_dict keys of `model`; called with a sequence of samples it
+    returns the list of `model(sample)`, in order. Each sample is one positional argument; keyword arguments are shared.
+
+    cells     modules, module classes or paths that may be cells; None finds them
+    star      spread each sample, a tuple, over the positional arguments
+    stacked   stack the outputs along a new first axis
+    policy    which batches run in which order: a name of `bale.POLICIES`, or a function Graph -> Schedule
+    executor  "reference": batch after batch under plain autograd
+    check     compare rows of batches with the per-sample module: "new" (each type's 1st, 2nd, 4th, 8th, ... batch),
+              "always" or "off"
+
+    Raises BaleError for arguments that are not among these.
+
+    >>> class Sum(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.cell = nn.Linear(2, 2)
+    ...     def forward(self, tree):
+    ...         if isinstance(tree, torch.Tensor):
+    ...             return self.cell(tree)
+    ...         return self.cell(sum(self(child) for child in tree))
+    >>> model = batch(Sum())
+    >>> x = torch.ones(2)
+    >>> [tuple(y.shape) for y in model([x, (x, (x, x))])]
+    [(2,), (2,)]
+    """
+    if not isinstance(model, nn.Module):
+        raise BaleError(f"bale.batch takes an nn.Module; got {type(model).__name__}")
+    if isinstance(model, Batched):
+        raise BaleError("this model is batched already; batch its .inner to change the options")
+    for name, value, known in (("executor", executor, EXECUTORS), ("check", check, CHECKS)):
+        if value not in known:
+            raise BaleError(f"{name}={value!r} is unknown; known are {', '.join(known)}")
+    if isinstance(policy, str) and policy not in POLICIES:
+        raise BaleError(f"policy={policy!r} is unknown; known are {', '.join(POLICIES)}, and a function")
+    return Batched(model, Settings(policy, executor, check, star, stacked, CellFilter(cells)))
+
+
+def cell(target: T) -> T:
+    """Mark a module, a module class or a function as a cell: each of its calls is recorded, and run in batches.
+
+    A marked module that cannot be a cell raises where it is called, instead of being descended into. A function (or a
+    method of a module) marked so must be a function of its arguments; outside a batched model it runs as it is.
+    """
+    if isinstance(target, nn.Module) or (isinstance(target, type) and issubclass(target, nn.Module)):
+        target._bale_cell = True  # type: ignore[attr-defined]
+        return target
+    if isinstance(target, type) or not callable(target):
+        raise BaleError(f"bale.cell marks a module, a module class or a function; got {target!r}")
+    return cast(T, functools.update_wrapper(FunctionCell(cast(Callable[..., Any], target)), target))
+
+
+__all__ = ["Batched", "Iterator", "batch", "cell", "stack_outputs"]

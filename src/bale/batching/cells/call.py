@@ -1,0 +1,98 @@
+"""Call: a function or module and the shape of its arguments; given tensors for one row, it runs them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+class Kind(Enum):
+    """Where the tensor of one argument leaf comes from."""
+
+    VALUE = "value"  # another node
+    CONST = "const"  # a tensor of the sample's own
+    NUMBER = "number"  # a Python number that is data, not shape
+    SHARED = "shared"  # a parameter, or a keyword argument of the outer call: one tensor for all rows
+    STATIC = "static"  # anything hashable; part of the type
+
+
+PER_ROW = (Kind.VALUE, Kind.CONST, Kind.NUMBER)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One leaf of the arguments. `payload` is the value itself for SHARED and STATIC."""
+
+    kind: Kind
+    payload: Any = None
+
+
+@dataclass(frozen=True)
+class ModeState:
+    """Grad and autocast as they were where the call was recorded; a batch runs under the same."""
+
+    grad: bool
+    autocast: tuple[tuple[str, torch.dtype], ...] = ()
+
+    @classmethod
+    def current(cls, devices: Sequence[str] = ("cpu", "cuda")) -> ModeState:
+        enabled = tuple((d, torch.get_autocast_dtype(d)) for d in devices if torch.is_autocast_enabled(d))
+        return _PLAIN[torch.is_grad_enabled()] if not enabled else cls(torch.is_grad_enabled(), enabled)
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if torch.is_inference_mode_enabled():
+                stack.enter_context(torch.no_grad())
+            else:
+                stack.enter_context(torch.set_grad_enabled(self.grad))
+            wanted = dict(self.autocast)
+            for device in ("cpu", "cuda"):
+                if device in wanted:
+                    stack.enter_context(torch.autocast(device, dtype=wanted[device]))
+                elif torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            yield
+
+
+_PLAIN = {True: ModeState(True), False: ModeState(False)}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """`function(*args, **kwargs)` with its tensor leaves left open.
+
+    Called with one tensor for each VALUE, CONST and NUMBER leaf, in order; returns the flat outputs, tensors or not.
+    """
+
+    function: Callable[..., Any]
+    spec: Any
+    leaves: tuple[Leaf, ...]
+    state: ModeState
+    autocast_inside: bool = False
+
+    def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = iter(tensors)
+        filled = [next(given) if leaf.kind in PER_ROW else leaf.payload for leaf in self.leaves]
+        return pytree.tree_unflatten(filled, self.spec)
+
+    def raw(self, *tensors: torch.Tensor) -> Any:
+        args, kwargs = self.arguments(tensors)
+        return self.function(*args, **kwargs)
+
+    def __call__(self, *tensors: torch.Tensor) -> list[Any]:
+        return pytree.tree_leaves(self.raw(*tensors))
+
+    @property
+    def per_row(self) -> list[Leaf]:
+        return [leaf for leaf in self.leaves if leaf.kind in PER_ROW]
+
+    @property
+    def shared(self) -> list[torch.Tensor]:
+        return [leaf.payload for leaf in self.leaves if leaf.kind is Kind.SHARED]

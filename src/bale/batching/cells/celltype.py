@@ -1,0 +1,230 @@
+"""CellType: everything that must agree for calls to share a launch, and how such a launch runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from bale.batching.cells.call import PER_ROW, Call, Kind
+from bale.batching.cells.draws import Draw, Replay
+from bale.batching.cells.probe import OutputLeaf, probe
+from bale.batching.cells.rungs import Leading, Operands, ProofError, Rows, Rung, Vmap, make_row, mismatch, prove
+from bale.batching.graph import Mode, NodeType, Spec
+from bale.errors import CellError
+
+
+@dataclass(eq=False)
+class CellType:
+    """A cell with the shapes, dtypes and static arguments of one kind of call.
+
+    node_type   its face in the Graph
+    kinds       where each column comes from: VALUE (a slot), CONST or NUMBER
+    row         the call for one row, on the tensors of `kinds`; the definition of right
+    rung        how many rows run at once
+    ragged      a node is several rows: the length of its ragged operands
+    """
+
+    name: str
+    node_type: NodeType
+    kinds: tuple[Kind, ...]
+    ragged_columns: tuple[bool, ...]
+    number_dtypes: tuple[torch.dtype | None, ...]
+    out_spec: Any
+    outputs: tuple[OutputLeaf, ...]
+    rung: Any
+    rung_name: str
+    row: Callable[..., list[torch.Tensor]] | None = None
+    call: Call | None = None
+    draws: tuple[Draw, ...] = ()
+    seeded: bool = False
+    stateful: bool = False
+    ragged: bool = False
+    segments: bool = False
+    reasons: tuple[str, ...] = ()
+    module: torch.nn.Module | None = None
+    batches_run: int = field(default=0)
+
+    @property
+    def device(self) -> torch.device:
+        return self.node_type.outputs[0].device
+
+    @property
+    def tensor_outputs(self) -> list[OutputLeaf]:
+        return [leaf for leaf in self.outputs if leaf.tensor is not None]
+
+    @property
+    def pure(self) -> bool:
+        return self.row is not None and not self.stateful and not self.seeded
+
+    def run(self, columns: Sequence[torch.Tensor], rows: int, numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Outputs [rows, *shape] of one batch. `columns` [rows, *shape] in the order of `kinds`."""
+        assert self.call is not None and self.row is not None
+        with self.call.state():
+            if self.seeded:
+                return self._run_seeded(columns, numbers[0])
+            if not columns:  # only parameters: the same for every row
+                return [out.unsqueeze(0).expand(rows, *out.shape) for out in self._replayed(numbers, self.row)()]
+            return self._replayed(numbers, self.rung)(columns)
+
+    def _run_seeded(self, columns: Sequence[torch.Tensor], seeds: torch.Tensor) -> list[torch.Tensor]:
+        # every call draws from a seed of its own, so that its numbers do not depend on the schedule
+        assert self.row is not None
+        results = []
+        with torch.random.fork_rng(devices=[]):
+            for k, seed in enumerate(seeds.tolist()):
+                torch.manual_seed(seed)
+                results.append(self.row(*(column[k] for column in columns)))
+        return Rows.collect(results)
+
+    def _replayed(self, numbers: Sequence[torch.Tensor], run: Callable[..., Any]) -> Callable[..., Any]:
+        if not numbers:
+            return run
+
+        def replay(*args: Any) -> Any:
+            with Replay(numbers):
+                return run(*args)
+
+        return replay
+
+    def verify(self, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor],
+               outputs: Sequence[torch.Tensor]) -> str:
+        """Compare the first and the last row of a batch with the per-row call; why they differ, or an empty string."""
+        assert self.call is not None and self.row is not None
+        count = columns[0].shape[0] if columns else outputs[0].shape[0]
+        with torch.no_grad(), self.call.state(), torch.no_grad():
+            for k in {0, count - 1}:
+                run = self._replayed([number[k] for number in numbers], self.row)
+                wanted = run(*(column[k].detach() for column in columns))
+                for out, want in zip(outputs, wanted, strict=True):
+                    difference = mismatch(out[k].detach(), want)
+                    if difference:
+                        return difference
+        return ""
+
+    def demote(self, reason: str) -> None:
+        """Go one rung down after a batch differed from its rows.
+
+        Raises CellError where the rows themselves differ from run to run: the cell is no function of its inputs.
+        """
+        assert self.call is not None and self.row is not None
+        self.reasons = (*self.reasons, f"{self.rung_name}: {reason}")
+        if self.rung_name == "rows":
+            raise CellError(
+                f"cell {self.name} gives other values each time it is run on the same inputs ({reason}); "
+                "bale runs a cell later than it was called, so it must be a function of its arguments. "
+                "Pass what changes as an argument, or keep it out of the cells with bale.batch(..., cells=...)."
+            )
+        self.rung = Vmap(self.row, self.call) if self.rung_name == "leading" else Rows(self.row)
+        self.rung_name = self.rung.name
+
+
+def build(
+    name: str,
+    call: Call,
+    watched: Call,
+    specs: Sequence[Spec],
+    lengths: Sequence[int],
+    samples: Sequence[torch.Tensor | None],
+    number_dtypes: Sequence[torch.dtype | None],
+    *,
+    align: bool,
+    only_rows: str = "",
+    lend_state: Callable[[], Any],
+    module: torch.nn.Module | None = None,
+) -> CellType:
+    """The type of a call whose per-row operands have `specs` (ragged ones without their first axis, of `lengths`).
+
+    `watched` is the same call on a shadow of the module, for the probe. Raises RefusalError or ProofError (a ragged call that is not row-wise); `only_rows` is a reason to stay on that rung.
+    """
+    kinds = tuple(leaf.kind for leaf in call.leaves if leaf.kind in PER_ROW)
+    ragged_columns = tuple(spec.ragged for spec in specs)
+    ragged = any(ragged_columns)
+    length = next((n for n, spec in zip(lengths, specs, strict=True) if spec.ragged), 1)
+    with lend_state() as state:
+        result = probe(watched, [_full(spec, length) for spec in specs], state)
+    outputs = tuple(_ragged_output(leaf, length) for leaf in result.outputs) if ragged else result.outputs
+    draws = tuple(_ragged_draw(draw, length) for draw in result.draws) if ragged else result.draws
+    chosen = [k for k, leaf in enumerate(outputs) if leaf.tensor is not None]
+    row = make_row(call, ragged_columns, chosen)
+    operands = Operands(specs, kinds, samples, draws)
+    if ragged:
+        if result.stateful or not result.liftable:
+            raise ProofError("it keeps state or draws numbers that depend on values")
+        _prove_row_wise(call, row, operands, chosen)
+    stateful, seeded = result.stateful, not result.liftable
+    reasons: list[str] = []
+    if stateful:
+        only_rows = "it writes to its buffers, so its calls run one by one, in trace order"
+    elif seeded:
+        only_rows = "its random numbers depend on values, so each call draws from a seed of its own"
+    rung = _choose(call, row, operands, chosen, align, only_rows, reasons)
+    slots = tuple(
+        (Mode.STACK if spec.ragged else Mode.ROW) for spec, kind in zip(specs, kinds, strict=True) if kind is Kind.VALUE
+    )
+    value_specs = tuple(spec for spec, kind in zip(specs, kinds, strict=True) if kind is Kind.VALUE)
+    if stateful:
+        slots, value_specs = (*slots, Mode.AFTER), (*value_specs, Spec((), torch.float32, torch.device("cpu")))
+    node_type = NodeType(name, slots, value_specs, tuple(leaf.tensor for leaf in outputs if leaf.tensor is not None))
+    return CellType(
+        name, node_type, kinds, ragged_columns, tuple(number_dtypes), result.spec, outputs, rung, rung.name, row, call,
+        draws, seeded, stateful, ragged, reasons=tuple(reasons), module=module,
+    )  # fmt: skip
+
+
+def _choose(call: Call, row: Any, operands: Operands, chosen: Sequence[int], align: bool, only_rows: str,
+            reasons: list[str]) -> Any:
+    """The first rung that proves itself."""
+    rows = Rows(row)
+    if only_rows:
+        reasons.append(f"rows: {only_rows}")
+        return rows
+    if not operands.specs:
+        return rows  # nothing per row: CellType.run runs it once
+    rungs: list[Rung] = [Leading(call, chosen, align), Vmap(row, call)]
+    for rung in rungs:
+        try:
+            prove(rung, row, call, operands)
+        except ProofError as error:
+            reasons.append(f"not {rung.name}: {error}")  # type: ignore[attr-defined]
+        else:
+            return rung
+    return rows
+
+
+def _prove_row_wise(call: Call, row: Any, operands: Operands, chosen: Sequence[int]) -> None:
+    # the user's own call, on whole ragged operands and single rows of the others, against the per-row call
+    ragged = [spec.ragged for spec in operands.specs]
+
+    def whole(columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        outputs = call(*(c if r else c[0] for c, r in zip(columns, ragged, strict=True)))
+        return [outputs[k] for k in chosen]
+
+    class Alike(Operands):
+        def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
+            drawn = super().columns(rows, positive)
+            return [c if r else c[:1].expand_as(c) for c, r in zip(drawn, ragged, strict=True)]
+
+    prove(whole, row, call, Alike(operands.specs, operands.kinds, operands.samples, operands.draws))
+
+
+def _full(spec: Spec, length: int) -> Spec:
+    return Spec((length, *spec.shape), spec.dtype, spec.device, spec.requires_grad) if spec.ragged else spec
+
+
+def _ragged_output(leaf: OutputLeaf, length: int) -> OutputLeaf:
+    if leaf.tensor is None:
+        return leaf
+    spec = leaf.tensor
+    if not spec.shape or spec.shape[0] != length:
+        raise ProofError(f"from {length} rows it makes shape {spec.shape}")
+    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+    return OutputLeaf(row, leaf.plain, leaf.same_as, leaf.view_of)
+
+
+def _ragged_draw(draw: Draw, length: int) -> Draw:
+    if not draw.shape or draw.shape[0] != length:
+        raise ProofError("it draws random numbers that do not belong to its rows")
+    return Draw(draw.distribution, draw.parameters, draw.shape[1:], draw.dtype, draw.device)

@@ -1,0 +1,140 @@
+"""Probe: run a call once on fake tensors, to learn its outputs' shapes and whether it may be a cell at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bale.batching.cells.call import Call
+from bale.batching.cells.draws import Draw, draw_of, is_random
+from bale.batching.graph import Spec
+
+
+class RefusalError(Exception):
+    """Why a call cannot be a cell. Never reaches the user as it is: the call goes down the ladder."""
+
+
+class ValueReadInCellError(RefusalError):
+    """The call reads values in Python, so only Python can run it."""
+
+
+@dataclass(frozen=True)
+class OutputLeaf:
+    """One leaf of the outputs: a tensor, or a plain value that is the same for every node."""
+
+    tensor: Spec | None
+    plain: Any = None
+    same_as: int | None = None  # the operand that is returned as it is
+    view_of: int | None = None  # the operand whose memory it shares
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    spec: Any
+    outputs: tuple[OutputLeaf, ...]
+    draws: tuple[Draw, ...]
+    liftable: bool  # every random op can be drawn beforehand
+    stateful: bool  # it writes to its own buffers, so its calls must run in trace order
+
+
+class _Watch(TorchDispatchMode):
+    """Notes every op, the random ones and what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops: list[str] = []
+        self.draws: list[Draw | None] = []
+        self.written: set[int] = set()  # storages
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.namespace != "prim":
+            self.ops.append(str((func, [a for a in args if isinstance(a, (int, float, bool, str))])))
+        if is_random(func):
+            self.draws.append(draw_of(func, args, kwargs))
+        if func._schema.is_mutable:
+            for argument, given in zip(func._schema.arguments, args, strict=False):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    self.written |= {_storage(t) for t in pytree.tree_leaves(given) if isinstance(t, torch.Tensor)}
+        if func is torch.ops.aten.native_batch_norm.default and args[5]:  # its schema hides what it writes
+            self.written |= {_storage(t) for t in args[3:5] if isinstance(t, torch.Tensor)}
+        return func(*args, **kwargs)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def probe(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor] = ()) -> ProbeResult:
+    """Run `call` twice on fake tensors of the specs `operands`; `state` are the buffers that it may write to.
+
+    Raises RefusalError: it reads values, draws from Python's or numpy's generator, writes to its inputs, or does not
+    do the same twice. An exception of the user's own code passes through as it is.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        first, result = _run(call, operands, state)
+        if random.getstate() != python_state:
+            raise RefusalError("it draws from Python's random module")
+        if any(not np.array_equal(a, b) for a, b in zip(np.random.get_state(), numpy_state, strict=True)):  # type: ignore[arg-type]  # noqa: NPY002
+            raise RefusalError("it draws from numpy's global generator")
+        second, _ = _run(call, operands, state)
+        if first != second:
+            raise RefusalError("its second run differs from its first")
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+    return result
+
+
+def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) -> tuple[list[str], ProbeResult]:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with call.state(), mode:
+        fakes = [_fake(operand) for operand in operands]
+        before = {_storage(fake): k for k, fake in enumerate(fakes)}
+        try:
+            with _Watch() as watch:
+                flat, spec = pytree.tree_flatten(call.raw(*fakes))
+        except DataDependentOutputException as error:
+            raise ValueReadInCellError("it reads a value in Python (an `if`, `int()` or `.item()` on a tensor)") from error
+        except DynamicOutputShapeException as error:
+            raise ValueReadInCellError("the shape of its result depends on values") from error
+        except UnsupportedOperatorException as error:
+            raise RefusalError(f"it calls an operator of unknown shape ({error})") from error
+        if watch.written & before.keys():
+            raise RefusalError("it writes into its input")
+        outputs = tuple(_describe(leaf, fakes, before) for leaf in flat)
+    draws = tuple(draw for draw in watch.draws if draw is not None)
+    stateful = bool(watch.written & {_storage(tensor) for tensor in state})
+    return watch.ops, ProbeResult(spec, outputs, draws, len(draws) == len(watch.draws), stateful)
+
+
+def _fake(operand: Spec) -> torch.Tensor:
+    fake = torch.empty(operand.shape, dtype=operand.dtype, device=operand.device)
+    if operand.requires_grad:
+        fake.requires_grad_()
+    # not a leaf, so that in-place code in the cell is judged as it would be on a computed value
+    return fake.view_as(fake) if operand.requires_grad and torch.is_grad_enabled() else fake
+
+
+def _describe(leaf: Any, fakes: Sequence[torch.Tensor], storages: dict[int, int]) -> OutputLeaf:
+    if not isinstance(leaf, torch.Tensor):
+        return OutputLeaf(None, plain=leaf)
+    if leaf.layout is not torch.strided:
+        raise RefusalError(f"it returns a tensor of layout {leaf.layout}")
+    same = next((k for k, fake in enumerate(fakes) if fake is leaf), None)
+    view = storages.get(_storage(leaf))
+    return OutputLeaf(Spec.of(leaf), same_as=same, view_of=view)

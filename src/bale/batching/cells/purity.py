@@ -1,0 +1,187 @@
+"""Purity: what a piece of Python reads besides its arguments. A cell runs later than it is called, so that must hold still."""
+
+from __future__ import annotations
+
+import dis
+import enum
+import re
+import sysconfig
+import types
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bale.batching.cells.probe import RefusalError
+
+_CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, enum.Enum, re.Pattern, range)
+_TRUSTED = tuple(
+    str(Path(path).resolve()) for path in {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib")}
+)
+
+
+class Same:
+    """Equal only to the same object, which it keeps alive so that its id is not used again."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any):
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+
+def freeze(value: Any) -> Hashable:
+    """`value` as a key: by content for plain data, by identity (and version) for the rest.
+
+    Raises RefusalError for a lazy value: what it stands for is not known yet.
+    """
+    kind = type(value)
+    if kind in (int, str, bool, type(None), bytes, complex):
+        return kind, value
+    if kind is float:
+        return kind, repr(value)
+    if kind in (tuple, list, set, frozenset):
+        items = [freeze(item) for item in value]
+        return kind, frozenset(items) if kind in (set, frozenset) else tuple(items)
+    if kind is dict:
+        return kind, tuple((freeze(k), freeze(v)) for k, v in value.items())
+    if kind.__name__ == "Ref" and kind.__module__.startswith("bale."):
+        raise RefusalError("it holds a lazy value in an attribute")
+    if isinstance(value, torch.Tensor):
+        return Same(value), -1 if value.is_inference() else value._version
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        return Same(value), tuple(freeze(content) for content in _contents(value))
+    return Same(value)
+
+
+def _contents(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if isinstance(content, _CONSTANTS):
+            yield content
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The plain constants that a function and what it calls read from globals and closures, re-read by `now`."""
+
+    sources: tuple[tuple[Any, str], ...]
+
+    def now(self) -> tuple[Hashable, ...]:
+        return tuple(freeze(_look(source, name)) for source, name in self.sources)
+
+
+def _look(source: Any, name: str) -> Any:
+    return source.cell_contents if isinstance(source, types.CellType) else source.get(name)
+
+
+def reads_of(functions: list[Callable[..., Any]], owner: type | None = None) -> Reads:
+    """What `functions` read. Methods that they reach through `self` are looked up on `owner`.
+
+    Raises RefusalError where one reads something that can change unseen (a list, a dict, an object) or writes to a
+    global or closure.
+    """
+    sources: dict[tuple[int, str], tuple[Any, str]] = {}
+    seen: set[types.CodeType] = set()
+    pending = list(functions)
+    while pending:
+        function = _plain(pending.pop())
+        if function is None or function.__code__ in seen or _is_trusted(function.__code__.co_filename):
+            continue
+        seen.add(function.__code__)
+        for what, name in _names(function.__code__):
+            if what == "attribute":
+                method = getattr(owner, name, None) if owner is not None else None
+                if isinstance(method, types.FunctionType):
+                    pending.append(method)
+                continue
+            source = _source(function, what, name)
+            if source is None:
+                continue
+            value = _look(source, name)
+            if isinstance(value, types.FunctionType):
+                pending.append(value)
+            elif _is_constant(value):
+                sources[id(source), name] = (source, name)
+            elif not _holds_still(value):
+                raise RefusalError(f"it reads `{name}`, a {type(value).__name__} that can change between calls")
+    return Reads(tuple(sources.values()))
+
+
+def _plain(function: Any) -> types.FunctionType | None:
+    function = getattr(function, "__func__", function)
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def _source(function: types.FunctionType, what: str, name: str) -> Any:
+    if what == "global":
+        return function.__globals__ if name in function.__globals__ else None
+    free = function.__code__.co_freevars
+    if name not in free or name == "__class__" or not function.__closure__:
+        return None
+    cell = function.__closure__[free.index(name)]
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return None
+    return cell
+
+
+@lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> tuple[tuple[str, str], ...]:
+    found = []
+    free = set(code.co_freevars)
+    for instruction in dis.get_instructions(code):
+        name = instruction.argval
+        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            raise RefusalError(f"it writes to the global `{name}`")
+        if instruction.opname == "STORE_DEREF" and name in free:
+            raise RefusalError(f"it writes to `{name}` of an enclosing function")
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            found.append(("global", name))
+        elif instruction.opname in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF") and name in free:
+            found.append(("closure", name))
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(name, str):
+            found.append(("attribute", name))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            # names of an inner function that are local to this one are no reads from outside
+            found += [(what, name) for what, name in _names(constant) if what != "closure" or name in free]
+    return tuple(dict.fromkeys(found))
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, (tuple, frozenset)):
+        return all(_is_constant(item) for item in value)
+    return isinstance(value, _CONSTANTS)
+
+
+def _holds_still(value: Any) -> bool:
+    """Modules, classes and functions; nn.Modules and tensors, which have their own checks."""
+    if isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType, nn.Module, torch.Tensor)):
+        return True
+    if isinstance(value, (types.MethodType, types.MethodDescriptorType, types.WrapperDescriptorType)):
+        return True
+    module = getattr(type(value), "__module__", "") or ""
+    return module.split(".")[0] in ("torch", "typing", "builtins", "functools") and callable(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_trusted(filename: str) -> bool:
+    if filename.startswith("<") and filename != "<stdin>":
+        return filename.startswith("<frozen")
+    return str(Path(filename).resolve()).startswith((*_TRUSTED, str(Path(torch.__file__).parent)))
+
+

@@ -1,0 +1,178 @@
+"""Rungs: the ways to run one cell for many rows, each proved against the per-row call before it is trusted.
+
+`leading`  the call itself, on tensors with one more leading axis
+`vmap`     torch.vmap of the call
+`rows`     the call, row after row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from bale.batching.cells.call import Call, Kind
+from bale.batching.cells.draws import Draw, Replay
+from bale.batching.graph import Spec
+
+Rung = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]  # columns [rows, *shape] -> outputs [rows, *shape]
+
+PROOF_ROWS = (3, 7)  # coprime to most widths, so that a wrong broadcast fails instead of fitting by chance
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+class ProofError(Exception):
+    """A rung whose result is not that of the per-row call."""
+
+
+def make_row(call: Call, ragged: Sequence[bool], tensor_outputs: Sequence[int]) -> Callable[..., list[torch.Tensor]]:
+    """The call for one row. Where the user's call is ragged, one row of it is a call of length one."""
+    is_ragged = any(ragged)
+
+    def row(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        if is_ragged:
+            tensors = tuple(t.unsqueeze(0) if r else t for t, r in zip(tensors, ragged, strict=True))
+        outputs = call(*tensors)
+        chosen = [outputs[k] for k in tensor_outputs]
+        return [out.squeeze(0) for out in chosen] if is_ragged else chosen
+
+    return row
+
+
+class Leading:
+    """One call on columns with a leading axis. Operands of an elementwise function are aligned to the highest rank."""
+
+    name = "leading"
+
+    def __init__(self, call: Call, tensor_outputs: Sequence[int], align: bool):
+        self.call, self.tensor_outputs, self.align = call, tensor_outputs, align
+
+    def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        if self.align:
+            rank = max(column.dim() for column in columns)
+            columns = [_pad_rank(column, rank) for column in columns]
+        outputs = self.call(*columns)
+        return [outputs[k] for k in self.tensor_outputs]
+
+
+def _pad_rank(column: torch.Tensor, rank: int) -> torch.Tensor:
+    missing = rank - column.dim()
+    return column.reshape(column.shape[:1] + (1,) * missing + column.shape[1:]) if missing else column
+
+
+class Vmap:
+    name = "vmap"
+
+    def __init__(self, row: Callable[..., list[torch.Tensor]], call: Call):
+        self.row, self.state = row, call.state
+
+    def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        # A column that is one row expanded stays one row: a weight chosen by all nodes alike is no batch of weights.
+        single = [column.dim() > 1 and column.shape[0] > 1 and column.stride(0) == 0 for column in columns]
+        if all(single):
+            single = [False] * len(columns)
+        given = [column[0] if one else column for column, one in zip(columns, single, strict=True)]
+        mapped = torch.vmap(self._stated, in_dims=tuple(None if one else 0 for one in single), randomness="different")
+        return list(mapped(*given))
+
+    def _stated(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # vmap drops autocast, so it is entered again inside
+        if not self.state.autocast:
+            return tuple(self.row(*tensors))
+        with self.state():
+            return tuple(self.row(*tensors))
+
+
+class Rows:
+    name = "rows"
+
+    def __init__(self, row: Callable[..., list[torch.Tensor]]):
+        self.row = row
+
+    def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return self.collect([self.row(*tensors) for tensors in zip(*(c.unbind(0) for c in columns), strict=True)])
+
+    @staticmethod
+    def collect(results: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        return [torch.stack(list(outputs)) for outputs in zip(*results, strict=True)]
+
+
+def prove(rung: Rung, row: Callable[..., list[torch.Tensor]], call: Call, operands: Operands) -> None:
+    """Compare `rung` with the per-row call on random columns of two lengths and two ranges.
+
+    Raises ProofError with the reason. The draws of a random cell are the same on both sides.
+    """
+    for rows in PROOF_ROWS:
+        for positive in (False, True):
+            columns = operands.columns(rows, positive)
+            with torch.no_grad(), call.state():
+                _compare(rung, row, columns, operands.numbers(rows))
+
+
+def _compare(rung: Rung, row: Any, columns: list[torch.Tensor], numbers: list[torch.Tensor]) -> None:
+    rows = columns[0].shape[0]
+    expected = []
+    with torch.no_grad():
+        for k in range(rows):
+            with Replay([number[k] for number in numbers]):
+                expected.append(row(*(column[k] for column in columns)))
+        try:
+            with Replay(numbers):
+                got = rung(columns)
+        except Exception as error:
+            raise ProofError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+    for out, want in zip(got, Rows.collect(expected), strict=True):
+        difference = mismatch(out, want)
+        if difference:
+            raise ProofError(difference)
+
+
+def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
+    """Why `out` is not `want`, or an empty string."""
+    if out.shape != want.shape:
+        return f"shape {tuple(out.shape)} instead of {tuple(want.shape)}"
+    if out.dtype != want.dtype:
+        return f"{out.dtype} instead of {want.dtype}"
+    if not (want.is_floating_point() or want.is_complex()):
+        return "" if torch.equal(out, want) else "other values"
+    finite = want[torch.isfinite(want)].abs()
+    tolerance = TOLERANCE.get(want.dtype, 1e-4) * (finite.max().item() if finite.numel() else 1.0) + 1e-12
+    if torch.allclose(out, want, rtol=0.0, atol=tolerance, equal_nan=True):
+        return ""
+    return f"values differ by {(out - want).abs().nan_to_num(0.0).max().item():.2g} (allowed {tolerance:.2g})"
+
+
+class Operands:
+    """Random columns for a proof: the specs of the per-row operands, and samples of the constants."""
+
+    def __init__(self, specs: Sequence[Spec], kinds: Sequence[Kind], samples: Sequence[torch.Tensor | None],
+                 draws: Sequence[Draw]):
+        self.specs, self.kinds, self.samples, self.draws = specs, kinds, samples, draws
+
+    def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(rows)
+        return [
+            self._column(spec, kind, sample, rows, positive, generator)
+            for spec, kind, sample in zip(self.specs, self.kinds, self.samples, strict=True)
+        ]
+
+    @staticmethod
+    def _column(spec: Spec, kind: Kind, sample: torch.Tensor | None, rows: int, positive: bool,
+                generator: torch.Generator) -> torch.Tensor:
+        shape = (rows, *spec.shape)
+        if spec.dtype.is_floating_point or spec.dtype.is_complex:
+            column = torch.randn(shape, generator=generator, dtype=torch.float64)
+            if positive:
+                column = column.abs() + 0.1
+            return column.to(spec.device, spec.dtype)
+        if sample is not None and sample.numel():
+            # integers are ids: only values that the program really uses are sure to be in range
+            pool = sample.detach().reshape(-1, *spec.shape) if sample.dim() > len(spec.shape) else sample.detach()[None]
+            pick = torch.randint(pool.shape[0], (rows,), generator=generator)
+            return pool[pick.to(pool.device)]
+        return torch.randint(2, shape, generator=generator).to(spec.device, spec.dtype)
+
+    def numbers(self, rows: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(rows)
+        return [draw(rows, generator if draw.device.type == "cpu" else None) for draw in self.draws]

@@ -1,0 +1,172 @@
+"""Layout: the row of every value, and the rows that every operand gathers. A Schedule becomes memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numba import njit
+
+from bale.batching.fold import MODES, slot_modes
+from bale.batching.graph import WHOLE, Graph, Mode
+from bale.batching.schedule.schedule import Schedule
+
+_STACK, _ROW, _AFTER = (MODES.index(mode) for mode in (Mode.STACK, Mode.ROW, Mode.AFTER))
+
+Storage = tuple[tuple[int, ...], torch.dtype, torch.device]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where every value lies and what every operand of every batch reads.
+
+    arenas         per arena the shape, dtype and device of its rows
+    value_arena    int32 [values]      the arena of each value
+    value_row      int32 [values]      its first row there
+    value_rows     int32 [values]      how many rows it has: 1, or the length of its ragged axis
+    batch_rows     int32 [batches]     rows that the batch's launch computes
+    gather_start   int64 [columns + 1] column -> its range in the three arrays below; columns are the slots of the
+                                       first batch's type, then the second's, ...
+    gather_arena   int32 [gathered]    the arena that a row comes from
+    gather_step    int32 [gathered]    rows of the gather per row of the arena (1, or what its leading axes hold)
+    gather_row     int64 [gathered]    the row, counted in such steps
+    length_start   int64 [columns + 1] column -> its range in `length`
+    length         int32 [..]          rows per node, for columns that are ragged or reduced
+    """
+
+    arenas: tuple[Storage, ...]
+    value_arena: np.ndarray
+    value_row: np.ndarray
+    value_rows: np.ndarray
+    batch_rows: np.ndarray
+    gather_start: np.ndarray
+    gather_arena: np.ndarray
+    gather_step: np.ndarray
+    gather_row: np.ndarray
+    length_start: np.ndarray
+    length: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return self.arenas == other.arenas and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:]
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return f"Layout: {self.value_row.size} values in {len(self.arenas)} arenas, {self.gather_row.size} rows gathered"
+
+
+def make_layout(graph: Graph, schedule: Schedule) -> Layout:
+    """Rows in execution order, one arena per shape, dtype and device, so that a batch writes slices.
+
+    O(nodes + gathered rows).
+    """
+    arenas: dict[Storage, int] = {}
+    arena_of_type = [
+        np.array([arenas.setdefault(out.storage, len(arenas)) for out in t.outputs], np.int32) for t in graph.types
+    ]
+    value_arena = np.concatenate([arena_of_type[t] for t in graph.type]) if len(graph) else np.zeros(0, np.int32)
+    ragged = [np.array([out.ragged for out in t.outputs], bool) for t in graph.types]
+    is_ragged = np.concatenate([ragged[t] for t in graph.type]) if len(graph) else np.zeros(0, bool)
+    value_rows = np.where(is_ragged, graph.rows[graph.value_node], 1).astype(np.int32)
+    value_row = _place_values(schedule.order, schedule.batch_start, graph.value_start, value_arena, value_rows,
+                              len(arenas))  # fmt: skip
+    shapes = [shape for shape, _, _ in arenas]
+    mode, rank = slot_modes(graph)
+    gathers = _gather(
+        schedule.order, schedule.batch_start, graph.rows, graph.slot_start, graph.part_start, graph.part_value,
+        graph.part_index, value_arena, value_row, value_rows, mode, rank, _repeats(graph),
+        np.array([len(shape) for shape in shapes], np.int32), _axis_products(shapes),
+    )  # fmt: skip
+    batch_rows = np.add.reduceat(graph.rows[schedule.order], schedule.batch_start[:-1]) if len(schedule) else []
+    return Layout(tuple(arenas), value_arena, value_row, value_rows, np.asarray(batch_rows, np.int32), *gathers)
+
+
+def _repeats(graph: Graph) -> np.ndarray:
+    """bool [nodes]: a ragged node repeats its one-row operands for each of its rows."""
+    ragged = np.array([any(spec.ragged for spec in t.slot_specs) for t in graph.types], bool)
+    keeps = np.array([any(out.ragged for out in t.outputs) for t in graph.types], bool)
+    return (ragged & keeps)[graph.type] if len(graph) else np.zeros(0, bool)
+
+
+def _axis_products(shapes: list[tuple[int, ...]]) -> np.ndarray:
+    """int64 [arenas, ranks]: the product of the first k axes of each arena's rows."""
+    deepest = max((len(shape) for shape in shapes), default=0) + 1
+    products = np.ones((len(shapes), deepest), np.int64)
+    for arena, shape in enumerate(shapes):
+        for axis, size in enumerate(shape):
+            products[arena, axis + 1 :] *= size
+    return products
+
+
+@njit(cache=True)
+def _place_values(order, batch_start, value_start, value_arena, value_rows, arenas):
+    row = np.zeros(value_arena.size, np.int32)
+    top = np.zeros(arenas, np.int32)
+    for batch in range(batch_start.size - 1):
+        nodes = order[batch_start[batch] : batch_start[batch + 1]]
+        first = nodes[0]
+        # output by output, so that each output of a batch is one slice
+        for output in range(value_start[first + 1] - value_start[first]):
+            for node in nodes:
+                value = value_start[node] + output
+                row[value] = top[value_arena[value]]
+                top[value_arena[value]] += value_rows[value]
+    return row
+
+
+@njit(cache=True)
+def _gather(order, batch_start, rows, slot_start, part_start, part_value, part_index, value_arena, value_row,
+            value_rows, mode, rank, repeats, arena_rank, products):  # fmt: skip
+    columns = 0
+    for batch in range(batch_start.size - 1):
+        first = order[batch_start[batch]]
+        columns += slot_start[first + 1] - slot_start[first]
+    start, length_start = np.zeros(columns + 1, np.int64), np.zeros(columns + 1, np.int64)
+    arena, step, row = [np.int32(0) for _ in range(0)], [np.int32(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    length = [np.int32(0) for _ in range(0)]
+    column = 0
+    for batch in range(batch_start.size - 1):
+        nodes = order[batch_start[batch] : batch_start[batch + 1]]
+        first = nodes[0]
+        for k in range(slot_start[first + 1] - slot_start[first]):
+            kind = mode[slot_start[first] + k]
+            for node in nodes:
+                slot = slot_start[node] + k
+                if kind == _AFTER:
+                    continue
+                begin = len(row)
+                times = rows[node] if kind == _ROW and repeats[node] else 1
+                for _ in range(times):
+                    for part in range(part_start[slot], part_start[slot + 1]):
+                        value = part_value[part]
+                        at = value_arena[value]
+                        # axes of the arena's rows that lie before the rows that are gathered
+                        leading = max(arena_rank[at] - rank[slot], 0)
+                        factor = products[at, leading]
+                        if part_index[part] != WHOLE:
+                            arena.append(at)
+                            step.append(factor)
+                            row.append(value_row[value] * factor + part_index[part])
+                        else:
+                            for i in range(value_rows[value] * factor):
+                                arena.append(at)
+                                step.append(factor)
+                                row.append(value_row[value] * factor + i)
+                if kind != _ROW:
+                    length.append(len(row) - begin)
+            column += 1
+            start[column] = len(row)
+            length_start[column] = len(length)
+    return (
+        start,
+        np.array(arena, np.int32),
+        np.array(step, np.int32),
+        np.array(row, np.int64),
+        length_start,
+        np.array(length, np.int32),
+    )

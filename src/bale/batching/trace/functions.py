@@ -1,0 +1,393 @@
+"""What happens to a torch function that meets a lazy value: recorded, answered, rebound (in place), or refused."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd.function import Function
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from bale.batching.cells.probe import RefusalError, ValueReadInCellError
+from bale.batching.trace import ragged
+from bale.batching.trace.indexing import basic_index, getitem
+from bale.batching.trace.location import user_line
+from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.ref import Ref
+from bale.batching.trace.tracer import Trace, current_trace
+from bale.errors import TraceError, ValueReadError
+
+Tensor = torch.Tensor
+
+# One name for one function, so that `a + b`, `torch.add(a, b)` and `a.add(b)` share a type.
+_CANONICAL: dict[Any, Any] = {
+    Tensor.__add__: torch.add,
+    Tensor.__radd__: torch.add,
+    Tensor.__sub__: torch.sub,
+    Tensor.__mul__: torch.mul,
+    Tensor.__rmul__: torch.mul,
+    Tensor.__truediv__: torch.div,
+    Tensor.__matmul__: torch.matmul,
+    Tensor.__neg__: torch.neg,
+    Tensor.__eq__: torch.eq,
+    Tensor.__ne__: torch.ne,
+    Tensor.__lt__: torch.lt,
+    Tensor.__le__: torch.le,
+    Tensor.__gt__: torch.gt,
+    Tensor.__ge__: torch.ge,
+} | {
+    getattr(Tensor, name): getattr(torch, name)
+    for name in "add sub mul div matmul neg eq ne lt le gt ge tanh sigmoid relu exp log softmax sum mean".split()
+}
+
+_ARITHMETIC = frozenset(
+    "add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod eq ne lt le gt ge maximum "
+    "minimum where lerp __rsub__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __rdiv__ basic_index".split()
+)
+_READS = frozenset("item tolist numpy __array__ __bool__ __float__ __int__ __index__ __contains__ cpu_numpy".split())
+_REFUSED = {
+    "backward": "call backward() on what the batched model returns",
+    "retain_grad": "keep the gradients of what the batched model returns",
+    "register_hook": "register the hook on a parameter, or on what the batched model returns",
+    "register_post_accumulate_grad_hook": "register the hook on a parameter",
+    "requires_grad_": "use detach() to cut gradients, or parameters for what is trained",
+    "set_": "make a new value instead",
+    "resize_": "make a new value instead",
+    "storage": "a lazy value has no memory yet",
+    "untyped_storage": "a lazy value has no memory yet",
+    "data_ptr": "a lazy value has no memory yet",
+    "__setitem__": "build the value with torch.stack, torch.cat or torch.where instead",
+    "share_memory_": "a lazy value has no memory yet",
+}
+_READS_ARGUMENTS = frozenset(
+    f for f in (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, np.asarray) if f is not None
+)
+_PROPERTIES = ("T", "mT", "H", "mH", "real", "imag")
+_FILLS = frozenset("zero_ fill_ normal_ uniform_ exponential_ bernoulli_ random_ cauchy_ geometric_ log_normal_".split())
+_RESHAPES = frozenset("squeeze_ unsqueeze_ t_ transpose_ swapaxes_ swapdims_ detach_".split())
+
+
+def refuse_read(ref: Ref, how: str) -> Any:
+    """Raises: the numbers of a lazy value are not known while its forward runs."""
+    trace = current_trace()
+    if trace is None:
+        raise TraceError(f"{_at()}{how} of a lazy value outside the forward that made it; it has no numbers. {_RETURN}")
+    if trace.probing:
+        raise ValueReadInCellError(f"it needs {how} of a value that is not among its arguments")
+    raise trace.error(
+        f"{how} needs the numbers of a lazy value, and they are computed only after every sample's forward has run. "
+        "Decide on the structure of the sample instead, or use torch.where; return the value to read it afterwards.",
+        ValueReadError,
+    )
+
+
+_RETURN = "Return it from the forward, and use the tensor that the batched model gives you."
+
+
+def _at() -> str:
+    line = user_line()
+    return f"{line}: " if line else ""
+
+
+def attribute(ref: Ref, name: str) -> Any:
+    """`ref.name` for what Ref does not define itself: a property or a method of torch.Tensor."""
+    if name in _PROPERTIES:
+        return dispatch(getattr(Tensor, name).__get__, (ref,), {})
+    if name == "data":
+        return dispatch(Tensor.detach, (ref,), {})
+    if name in ("grad", "grad_fn"):
+        trace = current_trace()
+        where = f"{trace.where()}: " if trace else _at()
+        raise TraceError(f"{where}a lazy value has no `{name}` yet. {_RETURN}")
+    function = getattr(Tensor, name, None)
+    if function is None or not callable(function):
+        raise AttributeError(f"'Tensor' object has no attribute '{name}'")
+    return partial(_method, function, ref)
+
+
+def _method(function: Callable[..., Any], ref: Ref, *args: Any, **kwargs: Any) -> Any:
+    return dispatch(function, (ref, *args), kwargs)
+
+
+class TraceMode(TorchFunctionMode):
+    """Sees every torch function of a traced forward, also those that only touch parameters."""
+
+    def __init__(self, trace: Trace):
+        super().__init__()
+        self.trace = trace
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.trace.probing:
+            if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
+                self.trace.iterated = True
+            return func(*args, **kwargs)
+        if Ref in types or any(type(a) is Ref for a in args):
+            return dispatch(func, args, kwargs)
+        if _is_getter(func) and not _is_recorded_getter(func):
+            return func(*args, **kwargs)
+        if func in _READS_ARGUMENTS and _has_ref(args):
+            return refuse_read(args[0], "torch.tensor() and its like")
+        if any(map(self._is_recorded, args)) and _name(func) not in _PLAIN:
+            return dispatch(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _is_recorded(self, arg: Any) -> bool:
+        if isinstance(arg, Tensor):
+            return id(arg) in self.trace.shared or arg.requires_grad
+        return isinstance(arg, (list, tuple)) and any(map(self._is_recorded, arg))
+
+
+# Functions that answer at once on real tensors, parameters among them.
+_PLAIN = frozenset(
+    "size dim numel nelement stride is_contiguous is_floating_point is_complex is_signed element_size get_device "
+    "__len__ __hash__ __repr__ __format__ __bool__ __float__ __int__ __index__ item tolist numpy __array__ storage "
+    "untyped_storage data_ptr __reduce_ex__ __deepcopy__ register_hook requires_grad_ retain_grad backward "
+    "is_same_size is_inference type ndimension storage_offset has_names __contains__ __setstate__ "
+    "is_shared share_memory_ broadcast_shapes __dlpack__ is_distributed rename result_type _is_view".split()
+)
+
+
+def _name(func: Any) -> str:
+    return getattr(func, "__name__", "")
+
+
+def _is_getter(func: Any) -> bool:
+    return _name(func) in ("__get__", "__set__", "__delete__")
+
+
+def _is_recorded_getter(func: Any) -> bool:
+    return _name(func) == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in _PROPERTIES
+
+
+def _has_ref(tree: Any) -> bool:
+    return any(type(leaf) is Ref for leaf in pytree.tree_leaves(tree))
+
+
+def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record `func(*args, **kwargs)`, some of whose arguments are lazy."""
+    trace = current_trace()
+    if trace is None:
+        if _name(func) in _READS:
+            return refuse_read(args[0], f".{_name(func)}()")
+        raise TraceError(f"{_at()}a lazy value of a finished call is used; it has no numbers any more. {_RETURN}")
+    if trace.probing:
+        raise RefusalError("it uses a lazy value that is not among its arguments")
+    func = _CANONICAL.get(func, func)
+    name = _name(func)
+    if name in _READS:
+        return refuse_read(args[0], f".{name}()")
+    if func in _READS_ARGUMENTS:
+        return refuse_read(args[0], f"torch.{name}()")
+    if name in _REFUSED:
+        raise trace.error(f"`{name}` cannot be done to a lazy value: {_REFUSED[name]}")
+    if name == "__set__" or kwargs.get("out") is not None:
+        raise trace.error(f"a lazy value cannot be written into a tensor that exists (`{name}`, `out=`): assign it")
+    if _is_in_place(func, name):
+        return _in_place(trace, func, name, args, kwargs)
+    if "inplace" in _parameters(func):
+        return _inplace_flag(trace, func, name, args, kwargs)
+    return _apply(trace, func, name, args, kwargs)
+
+
+def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if name == "__getitem__":
+        return _index(trace, args)
+    special = _SPECIAL.get(name)
+    if special is not None:
+        result = special(trace, *args, **kwargs)
+        if result is not ragged.PASS:
+            return result
+    if name in ragged.REDUCED:
+        result = ragged.reduce(trace, name, args[0], args[1:], kwargs)
+        if result is not ragged.PASS:
+            return result
+    return _record(trace, func, name, args, kwargs)
+
+
+def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
+    result = getitem(trace, *args)
+    if result is ragged.PASS:
+        return _record(trace, Tensor.__getitem__, "getitem", args, {})
+    if isinstance(result, tuple):
+        function, arguments = result
+        ref = _record(trace, function, "basic_index", arguments, {})
+        if type(args[0]) is Ref:
+            ref.share_memory_with(args[0])
+        else:
+            ref.views = [lambda: args[0]]
+        return ref
+    return result
+
+
+def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if trace.outer_grad and not torch.is_grad_enabled():
+        _refuse_custom_function(trace)
+    args, kwargs = pytree.tree_map_only(np.ndarray, _copied, (args, kwargs))
+    options = _OPTIONS[name in _ARITHMETIC]
+    if name == "__get__":
+        name = func.__self__.__name__
+        func = _getter(name)
+    try:
+        return record(trace, func, name, func, args, kwargs, options)
+    except UnknownArgumentError as error:
+        raise trace.error(f"{name} is called with {error}, which a recorded computation cannot hold") from error
+    except ValueReadInCellError as error:
+        raise trace.error(
+            f"{name}: {error}; the numbers of a lazy value are known only after every sample's forward has run",
+            ValueReadError,
+        ) from error
+    except RefusalError as error:
+        raise trace.error(f"{name} cannot be recorded: {error}") from error
+
+
+_OPTIONS = {False: Options(), True: Options(number_data=True)}
+
+
+@cache
+def _getter(name: str) -> Callable[[torch.Tensor], Any]:
+    return lambda tensor: getattr(tensor, name)
+
+
+def _copied(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.copy())
+
+
+def _refuse_custom_function(trace: Trace) -> None:
+    """torch.autograd.Function.apply runs its forward without grad: recorded as it is, gradients would be lost."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is Function.apply.__func__.__code__:
+            raise trace.error(
+                "a custom autograd.Function (or reentrant checkpointing) is applied to a lazy value; put it in an "
+                "nn.Module of its own, so that it becomes a cell, or use checkpoint(use_reentrant=False)"
+            )
+        frame = frame.f_back
+
+
+# In place.
+
+
+def _is_in_place(func: Any, name: str) -> bool:
+    if name.startswith("__i") and name.endswith("__"):
+        return name not in ("__invert__", "__index__", "__init__", "__int__", "__iter__")
+    return name.endswith("_") and not name.endswith("__")
+
+
+@cache
+def _parameters(func: Any) -> tuple[str, ...]:
+    if not inspect.isfunction(func):
+        return ()
+    return tuple(inspect.signature(func).parameters)
+
+
+def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    bound = inspect.signature(func).bind(*args, **kwargs)
+    in_place = bound.arguments.get("inplace", False)
+    bound.arguments["inplace"] = False
+    result = _apply(trace, func, name, bound.args, bound.kwargs)
+    return _rebind(trace, args[0], result, name) if in_place else result
+
+
+def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    target = args[0]
+    if type(target) is not Ref:
+        raise trace.error(
+            f"`{name}` writes a lazy value into a real tensor. Write `x = x + y` instead of `x += y`, "
+            "or begin from a value of the model"
+        )
+    _may_write(trace, target, name)
+    if name in _FILLS:
+        result = _record(trace, filled, name, (target, name, *args[1:]), kwargs)
+    elif name == "copy_":
+        result = _record(trace, copied, name, args, kwargs)
+    else:
+        plain = f"__{name[3:]}" if name.startswith("__i") else name.rstrip("_")
+        function = getattr(Tensor, plain, None) or getattr(torch, plain, None)
+        if function is None:
+            raise trace.error(f"`{name}` has no form that makes a new value; use one that does")
+        function = _CANONICAL.get(function, function)
+        result = _apply(trace, function, _name(function), args, kwargs)
+    return _rebind(trace, target, result, name)
+
+
+def filled(tensor: torch.Tensor, name: str, *args: Any) -> torch.Tensor:
+    """A new tensor of the shape of `tensor`, filled by its in-place method `name`."""
+    return getattr(torch.empty_like(tensor), name)(*args)
+
+
+def copied(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return source.to(tensor.dtype).expand_as(tensor).clone()
+
+
+def _may_write(trace: Trace, target: Ref, name: str) -> None:
+    if target.has_other_views():
+        raise trace.error(
+            f"`{name}` writes into a lazy value that shares its memory with another (a view, a slice, a row). "
+            "Write the operation out of place"
+        )
+
+
+def _rebind(trace: Trace, target: Any, result: Any, name: str) -> Any:
+    _may_write(trace, target, name)
+    if result is target:
+        return target
+    if name not in _RESHAPES:
+        if result.shape != target.shape:
+            raise RuntimeError(
+                f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}"
+            )
+        if result.dtype != target.dtype:
+            if not torch.can_cast(result.dtype, target.dtype):
+                raise RuntimeError(f"result type {result.dtype} can't be cast to the desired type {target.dtype}")
+            result = result.to(target.dtype)
+    return target.become(result)
+
+
+# Functions with a meaning of their own on lists and lazy values.
+
+
+def _unbind(trace: Trace, tensor: Any, dim: int = 0) -> Any:
+    if type(tensor) is not Ref or dim not in (0, -tensor.dim()):
+        return ragged.PASS
+    return tuple(tensor)
+
+
+def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
+    wanted = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
+    if type(tensor) is not Ref or tensor.length is None or tuple(wanted) not in ((0,), (-tensor.ndim,)):
+        return ragged.PASS
+    flipped = ragged.choose_rows(trace, tensor, range(tensor.length)[::-1])
+    flipped.views = None
+    return flipped
+
+
+def _answer(name: str) -> Callable[..., Any]:
+    def answer(trace: Trace, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(tensor, name)(*args, **kwargs) if type(tensor) is Ref else ragged.PASS
+
+    return answer
+
+
+def _numel(trace: Trace, tensor: Any) -> Any:
+    return tensor.numel()
+
+
+_SPECIAL: dict[str, Callable[..., Any]] = {
+    "stack": ragged.stack,
+    "cat": ragged.cat,
+    "concat": ragged.cat,
+    "concatenate": ragged.cat,
+    "unbind": _unbind,
+    "flip": _flip,
+    "matmul": ragged.weighted_sum,
+    "numel": _numel,
+} | {name: _answer(name) for name in ("is_floating_point", "is_complex", "is_signed", "dim", "size", "get_device")}
+
+__all__ = ["TraceMode", "attribute", "basic_index", "dispatch", "refuse_read"]

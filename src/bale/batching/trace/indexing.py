@@ -1,0 +1,124 @@
+"""Indexing a lazy value: whole numbers are operand offsets or data, so that no index makes a type of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bale.batching.graph import WHOLE, Spec
+from bale.batching.trace import ragged
+from bale.batching.trace.record import Index
+from bale.batching.trace.ref import Ref
+from bale.batching.trace.tracer import Trace
+
+Plan = tuple[Any, ...]
+
+
+def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
+    """`tensor[index]`, or ragged.PASS where torch's own getitem is to be recorded (tensors as indices)."""
+    entries = index if type(index) is tuple else (index,)
+    if not all(_is_basic(entry) for entry in entries):
+        return ragged.PASS
+    entries = _expand_ellipsis(entries, tensor.dim())
+    if type(tensor) is Ref:
+        taken = _take(trace, tensor, entries)
+        if taken is not None:
+            return taken
+    plan, starts = _plan(tensor.shape, entries)
+    return basic_index, (tensor, plan, *map(Index, starts))
+
+
+def _is_basic(entry: Any) -> bool:
+    if isinstance(entry, slice):
+        return all(part is None or _is_int(part) for part in (entry.start, entry.stop, entry.step))
+    return entry is None or entry is Ellipsis or _is_int(entry)
+
+
+def _is_int(entry: Any) -> bool:
+    return not isinstance(entry, (bool, torch.Tensor)) and hasattr(entry, "__index__")
+
+
+def _expand_ellipsis(entries: tuple[Any, ...], dims: int) -> tuple[Any, ...]:
+    used = sum(entry is not None and entry is not Ellipsis for entry in entries)
+    if used > dims:
+        raise IndexError(f"too many indices for tensor of dimension {dims}")
+    if Ellipsis not in entries:
+        return entries
+    k = entries.index(Ellipsis)
+    return entries[:k] + (slice(None),) * (dims - used) + entries[k + 1 :]
+
+
+def _position(index: Any, size: int, dim: int) -> int:
+    position = index.__index__()
+    if not -size <= position < size:
+        raise IndexError(f"index {position} is out of bounds for dimension {dim} with size {size}")
+    return position % size
+
+
+def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
+    """Whole numbers on the first axes of a value: its rows are operands as they are."""
+    if not entries:
+        return ref
+    if all(_is_int(entry) for entry in entries):
+        if len(entries) > 1 and ref.length is None and not ref.spec.shape:
+            return None
+        row = 0 if ref.index == WHOLE else ref.index
+        for dim, entry in enumerate(entries):
+            row = row * ref.shape[dim] + _position(entry, ref.shape[dim], dim)
+        spec = ref.spec
+        shape = tuple(ref.shape[len(entries) :])
+        return ref.take(row, Spec(shape, spec.dtype, spec.device, spec.requires_grad))
+    if ref.length is not None and isinstance(entries[0], slice) and len(entries) == 1:
+        positions = range(*entries[0].indices(ref.length))
+        if positions == range(ref.length):
+            return None
+        return ragged.choose_rows(trace, ref, positions)
+    return None
+
+
+def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[Plan, list[int]]:
+    """What to do per axis (part of the type) and where to start (data)."""
+    plan: list[Any] = []
+    starts: list[int] = []
+    dim = 0
+    for entry in entries:
+        if entry is None:
+            plan.append("new")
+            continue
+        size = shape[dim]
+        if isinstance(entry, slice):
+            if (entry.step or 1) < 1:
+                raise ValueError("step must be greater than zero")
+            start, stop, step = entry.indices(size)
+            length = len(range(start, stop, step))
+            if length == size:
+                plan.append("all")
+            else:
+                plan.append((length, step))
+                starts.append(start)
+        else:
+            plan.append("one")
+            starts.append(_position(entry, size, dim))
+        dim += 1
+    return tuple(plan), starts
+
+
+def basic_index(tensor: torch.Tensor, plan: Plan, *starts: torch.Tensor) -> torch.Tensor:
+    """Basic indexing whose starting points are tensors, so that nodes with other indices share a launch."""
+    given = iter(starts)
+    dim = 0
+    for step in plan:
+        if step == "new":
+            tensor = tensor.unsqueeze(dim)
+            dim += 1
+        elif step == "all":
+            dim += 1
+        elif step == "one":
+            tensor = tensor.index_select(dim, next(given).reshape(1)).squeeze(dim)
+        else:
+            length, stride = step
+            offsets = torch.arange(length, device=tensor.device) * stride
+            tensor = tensor.index_select(dim, next(given) + offsets)
+            dim += 1
+    return tensor

@@ -1,0 +1,146 @@
+"""Lists of any length: stack, cat and slices gather rows, reductions fold into gathers; no type per length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identity_type, kernel_type
+from bale.batching.graph import WHOLE, Mode, Spec
+from bale.batching.trace.record import as_ref
+from bale.batching.trace.ref import Ref
+from bale.batching.trace.tracer import Trace
+
+PASS = object()  # not for us: record it as any other function
+
+
+def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+    """torch.stack of Refs and tensors of one shape along a new first axis."""
+    if kwargs or not isinstance(tensors, (list, tuple)) or not tensors:
+        return PASS
+    first = tensors[0]
+    if any(type(t) is Ref and t.length is not None for t in tensors) or dim not in (0, -first.dim() - 1):
+        return PASS
+    if any(t.shape != first.shape or t.dtype != first.dtype for t in tensors):
+        return PASS
+    refs = [as_ref(trace, t) for t in tensors]
+    return _stack_parts(trace, refs, [ref.part for ref in refs])
+
+
+def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[tuple[int, int]], length: int | None = None) -> Ref:
+    spec = refs[0].spec
+    grad = any(ref.requires_grad for ref in refs)
+    cell = _identity(trace, "stack", Mode.STACK, Spec(spec.shape, spec.dtype, spec.device, grad))
+    length = length if length is not None else len(parts)
+    return Ref(trace, trace.add(cell, [parts], [], length), WHOLE, cell.node_type.outputs[0], length)
+
+
+def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+    """torch.cat along the first axis, of matrices or of ragged values: their rows, one after another."""
+    if kwargs or not isinstance(tensors, (list, tuple)) or not tensors:
+        return PASS
+    first = tensors[0]
+    ragged = any(type(t) is Ref and t.length is not None for t in tensors)
+    if dim not in (0, -first.dim()) or not (ragged or first.dim() > 1):
+        return PASS
+    if any(t.dim() != first.dim() or t.shape[1:] != first.shape[1:] or t.dtype != first.dtype for t in tensors):
+        return PASS
+    refs, parts = [], []
+    for tensor in tensors:
+        ref = as_ref(trace, tensor)
+        if ref.shape[0]:
+            refs.append(ref)
+            parts += [ref.part] if ref.length is not None else [row.part for row in rows_of(ref)]
+    if not refs:
+        return PASS
+    row = [ref if ref.length is not None else ref[0] for ref in refs]
+    return _stack_parts(trace, row, parts, sum(ref.shape[0] for ref in refs))
+
+
+def rows_of(ref: Ref) -> list[Ref]:
+    return [ref[k] for k in range(len(ref))]
+
+
+def choose_rows(trace: Trace, ref: Ref, positions: Sequence[int]) -> Any:
+    """Some rows of a ragged value, in the order of `positions`."""
+    if not positions:
+        return torch.empty(0, *ref.spec.shape, dtype=ref.dtype, device=ref.device)
+    rows = [ref[k] for k in positions]
+    chosen = _stack_parts(trace, rows, [row.part for row in rows])
+    chosen.share_memory_with(ref)
+    return chosen
+
+
+def reduce(trace: Trace, name: str, ref: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A reduction or normalisation of a ragged value along its first axis."""
+    if type(ref) is not Ref or ref.length is None:
+        return PASS
+    kwargs = dict(kwargs)
+    if name in KEEPS_ROWS:
+        kwargs.pop("_stacklevel", None)
+    dim = kwargs.pop("dim", args[0] if args else None)
+    keepdim = kwargs.pop("keepdim", args[1] if len(args) > 1 and name not in KEEPS_ROWS else False)
+    dtype = kwargs.pop("dtype", None)
+    if kwargs or len(args) > 2 or not ref.length:
+        return PASS
+    if dim is None:
+        if name == "sum":  # everything: the rows first, then what is left
+            return reduce(trace, "sum", ref, (0,), {"dtype": dtype}).sum()
+        return PASS
+    if isinstance(dim, (list, tuple)) and len(dim) == 1:
+        dim = dim[0]
+    if not isinstance(dim, int) or dim not in (0, -ref.ndim):
+        return PASS
+    if dtype is not None:
+        ref = ref.to(dtype)
+    if name == "sum" and not ref.dtype.is_floating_point and not ref.dtype.is_complex:
+        ref = ref.to(torch.int64)
+    out = _reduced(trace, name, ref)
+    if not keepdim:
+        return out
+    if name in ("max", "min"):
+        return getattr(torch.return_types, name)([o.unsqueeze(0) for o in out])
+    return out if name in KEEPS_ROWS else out.unsqueeze(0)
+
+
+def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
+    spec = Spec(ref.spec.shape, ref.dtype, ref.device, ref.requires_grad)
+    if name in REDUCTIONS:
+        if name == "mean" and not ref.dtype.is_floating_point and not ref.dtype.is_complex:
+            raise RuntimeError(f"mean(): could not infer output dtype. Input dtype is {ref.dtype}; convert it first.")
+        cell = _identity(trace, name, REDUCTIONS[name], spec)
+        return Ref(trace, trace.add(cell, [[ref.part]], []), WHOLE, cell.node_type.outputs[0])
+    key = ("kernel", name, spec, torch.is_grad_enabled())
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = kernel_type(name, spec, torch.is_grad_enabled())
+    first = trace.add(cell, [[ref.part]], [], ref.length or 1)
+    outputs = cell.node_type.outputs
+    if len(outputs) == 2:
+        values = [Ref(trace, first + k, WHOLE, out) for k, out in enumerate(outputs)]
+        return getattr(torch.return_types, name)(values)
+    return Ref(trace, first, WHOLE, outputs[0], ref.length if outputs[0].ragged else None)
+
+
+def _identity(trace: Trace, name: str, mode: Mode, spec: Spec) -> Any:
+    key = ("identity", name, spec, torch.is_grad_enabled())
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = identity_type(name, mode, spec, torch.is_grad_enabled())
+    return cell
+
+
+def weighted_sum(trace: Trace, left: Any, right: Any) -> Any:
+    """`weights @ values` of two ragged values: a product of rows and a sum."""
+    ragged = [type(t) is Ref and t.length is not None for t in (left, right)]
+    if not all(ragged) or left.length != right.length or left.ndim != 1:
+        return PASS
+    weights = left if right.ndim == 1 else left.reshape(-1, *[1] * (right.ndim - 1))
+    if right.ndim > 2:
+        return PASS
+    return (weights * right).sum(0)
+
+
+REDUCED = (*REDUCTIONS, *KERNELS)

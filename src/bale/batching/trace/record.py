@@ -1,0 +1,343 @@
+"""Record one call: find its type, or make it, and add a node. Cells and torch functions come through here alike."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf
+from bale.batching.cells.celltype import CellType, build
+from bale.batching.cells.probe import OutputLeaf, RefusalError
+from bale.batching.cells.rungs import ProofError
+from bale.batching.cells.segment import constant_type
+from bale.batching.graph import WHOLE, Spec
+from bale.batching.trace.ref import Ref
+from bale.batching.trace.tracer import Trace
+
+class Index(int):
+    """A whole number that says where to read: data of type int64, whatever it indexes."""
+
+
+FIXED = object()  # a call with ragged operands that is not row-wise: its first axis is part of the type
+
+
+@dataclass(slots=True)
+class Column:
+    """One leaf of a call's arguments."""
+
+    kind: Kind
+    leaf: Any
+    spec: Spec | None = None  # of a per-row leaf, first axis included
+    number_dtype: torch.dtype | None = None
+
+    @property
+    def length(self) -> int | None:
+        """The first axis, where it can be one: of ragged values and of constants."""
+        if self.kind is Kind.VALUE:
+            return self.leaf.length
+        if self.kind is Kind.CONST and self.leaf.dim():
+            return self.leaf.shape[0]
+        return None
+
+    def key(self) -> Hashable:
+        if self.kind is Kind.STATIC:
+            # 1, 1.0 and True are equal but not the same argument; nor are 0.0 and -0.0
+            return self.kind, type(self.leaf), repr(self.leaf) if isinstance(self.leaf, float) else self.leaf
+        if self.kind is Kind.SHARED:
+            return self.kind, id(self.leaf)
+        return self.kind, self.spec
+
+    def ragged(self) -> Column:
+        assert self.spec is not None
+        spec = self.spec
+        row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+        return Column(self.kind, self.leaf, row, self.number_dtype)
+
+
+class UnknownArgumentError(Exception):
+    """An argument that is no tensor and cannot be part of a type."""
+
+    def __init__(self, value: Any):
+        super().__init__(f"an argument of type {type(value).__name__}")
+        self.value = value
+
+
+def columns_of(trace: Trace, leaves: Sequence[Any], number_data: bool) -> list[Column]:
+    """Classify the leaves of a call's arguments.
+
+    Raises UnknownArgumentError for a leaf that is neither tensor nor hashable.
+    """
+    columns = []
+    for leaf in leaves:
+        kind = type(leaf)
+        if kind is Ref:
+            trace.owns(leaf)
+            columns.append(Column(Kind.VALUE, leaf, _full_spec(leaf)))
+        elif isinstance(leaf, torch.Tensor):
+            if id(leaf) in trace.shared:
+                columns.append(Column(Kind.SHARED, leaf))
+            else:
+                columns.append(Column(Kind.CONST, leaf, Spec.of(leaf)))
+        elif isinstance(leaf, np.generic):
+            columns.append(Column(Kind.STATIC, leaf.item()))
+        elif isinstance(leaf, np.ndarray):
+            raise UnknownArgumentError(leaf)
+        else:
+            try:
+                hash(leaf)
+            except TypeError:
+                raise UnknownArgumentError(leaf) from None
+            if type(leaf).__hash__ is object.__hash__ and not callable(leaf):
+                raise UnknownArgumentError(leaf)  # an object of the user's own: hashable by identity only
+            columns.append(Column(Kind.STATIC, leaf))
+    if number_data:
+        _make_data_of_numbers(columns)
+    return columns
+
+
+def _full_spec(ref: Ref) -> Spec:
+    if ref.length is None:
+        return ref.spec
+    spec = ref.spec
+    return Spec((ref.length, *spec.shape), spec.dtype, spec.device, spec.requires_grad)
+
+
+_result_dtypes: dict[tuple[torch.dtype, type], torch.dtype] = {}
+
+
+def _make_data_of_numbers(columns: list[Column]) -> None:
+    tensor = next((c for c in columns if c.kind in PER_ROW or c.kind is Kind.SHARED), None)
+    if tensor is None:
+        return
+    dtype = tensor.spec.dtype if tensor.spec is not None else tensor.leaf.dtype
+    device = tensor.spec.device if tensor.spec is not None else tensor.leaf.device
+    for column in columns:
+        if column.kind is Kind.STATIC and isinstance(column.leaf, numbers.Number):
+            if isinstance(column.leaf, Index):
+                column.kind, column.number_dtype = Kind.NUMBER, torch.int64
+                column.spec = Spec((), torch.int64, device)
+                continue
+            known = (dtype, type(column.leaf))
+            if known not in _result_dtypes:
+                _result_dtypes[known] = torch.result_type(torch.empty((), dtype=dtype), column.leaf)  # type: ignore[arg-type]
+            column.kind, column.number_dtype = Kind.NUMBER, _result_dtypes[known]
+            column.spec = Spec((), column.number_dtype, device)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a new type is made: `align` for elementwise broadcasting, a reason to stay on rung `rows`, and so on."""
+
+    align: bool = True
+    number_data: bool = False
+    constants_may_be_ragged: bool = False
+    only_rows: str = ""
+    lend_state: Callable[[], Any] = lambda: nullcontext(())  # buffers that the probe may write to
+    module: torch.nn.Module | None = None
+    probe_function: Callable[..., Any] | None = None  # what the probe runs instead: the same, watched
+    max_shapes: int | None = None
+
+
+def record(
+    trace: Trace,
+    head: Hashable,
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+) -> Any:
+    """Add the call to the trace; returns its outputs, tensors as Refs.
+
+    Raises RefusalError where the call cannot be a cell, UnknownArgumentError for arguments that no type can hold.
+    """
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    columns = columns_of(trace, leaves, options.number_data)
+    return record_columns(trace, head, name, function, columns, spec, options)
+
+
+def record_columns(trace: Trace, head: Hashable, name: str, function: Callable[..., Any], columns: list[Column],
+                   spec: Any, options: Options) -> Any:
+    state = trace.state()
+    ragged = _as_ragged(columns, options.constants_may_be_ragged)
+    cell: Any = FIXED
+    if ragged is not None:
+        key = (head, spec, state, tuple(column.key() for column in ragged))
+        cell = trace.registry.types.get(key)
+        if cell is None:
+            cell = _make(trace, key, name, Call(function, spec, _leaves(ragged), state), ragged, options)
+        if cell is not FIXED:
+            columns = ragged
+    if cell is FIXED:
+        key = (head, spec, state, tuple(column.key() for column in columns))
+        cell = trace.registry.types.get(key)
+        if cell is None:
+            cell = _make(trace, key, name, Call(function, spec, _leaves(columns), state), columns, options)
+    if isinstance(cell, RefusalError):
+        raise cell
+    return add_node(trace, cell, columns)
+
+
+def _leaves(columns: Sequence[Column]) -> tuple[Leaf, ...]:
+    return tuple(Leaf(c.kind, None if c.kind in PER_ROW else c.leaf) for c in columns)
+
+
+def _as_ragged(columns: Sequence[Column], constants_may_be_ragged: bool) -> list[Column] | None:
+    """The columns with their common first axis left open, or None where they have none."""
+    values = [c for c in columns if c.kind is Kind.VALUE]
+    lengths = {c.length for c in values if c.length is not None}
+    if not lengths and constants_may_be_ragged and not values:
+        lengths = {c.length for c in columns if c.kind is Kind.CONST and c.length is not None}
+    if len(lengths) != 1:
+        return None
+    (length,) = lengths
+    return [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
+
+
+def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
+    per_row = [c for c in columns if c.kind in PER_ROW]
+    specs = [c.spec for c in per_row if c.spec is not None]
+    _agree_on_device(trace, name, columns, options)
+    ragged = any(spec.ragged for spec in specs)
+    watched = replace(call, function=options.probe_function or call.function)
+    trace.probing += 1
+    try:
+        if not ragged:
+            _count_shapes(trace, key, options)
+        with torch.random.fork_rng(devices=[]):
+            cell = build(
+                name,
+                call,
+                watched,
+                specs,
+                [c.length or 1 for c in per_row],
+                [_sample_of(c) for c in per_row],
+                [c.number_dtype for c in per_row],
+                align=options.align,
+                only_rows=options.only_rows,
+                lend_state=options.lend_state,
+                module=options.module,
+            )
+        if cell.ragged and not any(c.kind is Kind.VALUE for c in columns) and _is_scalar_rows(cell):
+            raise ProofError("its rows would be single numbers")
+    except (ProofError, RefusalError) as error:
+        if ragged:
+            cell = FIXED
+        elif isinstance(error, RefusalError):
+            cell = error
+        else:
+            raise
+    except Exception:
+        # the user's own error, or a ragged reading of it: the fixed type decides
+        if not ragged:
+            raise
+        cell = FIXED
+    finally:
+        trace.probing -= 1
+    trace.registry.types[key] = cell
+    return cell
+
+
+def _count_shapes(trace: Trace, key: Any, options: Options) -> None:
+    """A module that is called with ever new shapes handles structure: Python, not a cell."""
+    if options.max_shapes is None:
+        return
+    head, _, state, _ = key
+    shapes = trace.registry.shapes[head, state] = trace.registry.shapes.get((head, state), 0) + 1
+    if shapes > options.max_shapes:
+        raise RefusalError(f"it is called with more than {options.max_shapes} different shapes")
+
+
+def _is_scalar_rows(cell: CellType) -> bool:
+    return any(leaf.tensor is not None and leaf.tensor.shape == () for leaf in cell.outputs)
+
+
+def _sample_of(column: Column) -> torch.Tensor | None:
+    if column.kind is Kind.CONST:
+        return column.leaf
+    if column.kind is Kind.NUMBER:
+        return torch.tensor(column.leaf, dtype=column.number_dtype)
+    return None
+
+
+def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options: Options) -> None:
+    devices: dict[torch.device, str] = {}
+    for column in columns:
+        if column.kind is Kind.SHARED:
+            if column.leaf.dim():
+                devices.setdefault(column.leaf.device, "a parameter")
+        elif column.spec is not None and column.spec.shape:
+            devices.setdefault(column.spec.device, "a constant" if column.kind is Kind.CONST else "a computed value")
+    if options.module is not None:
+        for parameter in options.module.parameters():
+            devices.setdefault(parameter.device, f"the parameters of {name}")
+    if len(devices) > 1:
+        listed = " and ".join(f"{what} on {device}" for device, what in devices.items())
+        raise trace.error(f"{name} is called with {listed}; move them to one device with .to()")
+
+
+def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
+    """A node of type `cell` with the operands in `columns`; returns its outputs in the shape the user's call has."""
+    slots: list[list[tuple[int, int]]] = []
+    constants: list[Any] = []
+    length = 1
+    for column in columns:
+        if column.kind is Kind.VALUE:
+            slots.append([column.leaf.part])
+        elif column.kind in PER_ROW:
+            constants.append(column.leaf)
+        if column.spec is not None and column.spec.ragged:
+            length = column.length or 1
+    if cell.stateful:
+        previous = trace.last_of_module.get(id(cell.module))
+        slots.append([] if previous is None else [(previous, WHOLE)])
+    first = trace.add(cell, slots, constants, length)
+    if cell.stateful:
+        trace.last_of_module[id(cell.module)] = first
+    operands = [column.leaf for column in columns if column.kind in PER_ROW]
+    flat, value = [], first
+    for leaf in cell.outputs:
+        if leaf.tensor is None:
+            flat.append(leaf.plain)
+            continue
+        flat.append(_output(trace, value, leaf, operands, length))
+        value += 1
+    return flat[0] if cell.out_spec is None or cell.out_spec.is_leaf() else pytree.tree_unflatten(flat, cell.out_spec)
+
+
+def _output(trace: Trace, value: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
+    assert leaf.tensor is not None
+    if leaf.same_as is not None:
+        return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
+    spec = leaf.tensor
+    if spec.ragged:
+        ref = Ref(trace, value, WHOLE, spec, length)
+    else:
+        ref = Ref(trace, value, WHOLE, spec)
+    if leaf.view_of is not None:
+        base = operands[leaf.view_of]
+        if type(base) is Ref:
+            ref.share_memory_with(base)
+        else:
+            ref.views = [lambda: base]  # type: ignore[list-item]  # the sample's own tensor stays alive
+    return ref
+
+
+def as_ref(trace: Trace, tensor: Any) -> Ref:
+    """`tensor` itself where it is a Ref; a constant node where it is a real tensor."""
+    if type(tensor) is Ref:
+        trace.owns(tensor)
+        return tensor
+    spec = Spec.of(tensor)
+    key = ("constant", spec)
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = constant_type(spec)
+    return Ref(trace, trace.add(cell, [], [tensor]), WHOLE, spec)

@@ -1,0 +1,234 @@
+"""Ref: a value that a per-sample forward has asked for and that is not computed yet."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bale.batching.graph import WHOLE, Spec
+
+if TYPE_CHECKING:
+    from bale.batching.trace.tracer import Trace
+
+
+class Ref:
+    """Stands for a tensor inside a traced forward: answers what its shape tells, records what is done to it.
+
+    `value` is the id of a value in the trace, `index` WHOLE or a row of its flattened leading axes; `length` is the
+    first axis of a ragged value, whose `spec` leaves it out. `views` are weak references to all Refs that share its
+    memory in the per-sample program, itself among them; None while there is only itself.
+    """
+
+    __slots__ = ("__weakref__", "index", "length", "spec", "trace", "value", "views")
+
+    __array_priority__ = 1000
+    __array_ufunc__ = None  # numpy scalars hand arithmetic to us
+    _is_param = False
+
+    def __init__(self, trace: Trace, value: int, index: int, spec: Spec, length: int | None = None):
+        self.trace, self.value, self.index, self.spec, self.length = trace, value, index, spec, length
+        self.views: list[weakref.ref[Ref]] | None = None
+
+    # A plain class that answers isinstance(ref, torch.Tensor), so that user code branches as it would on a tensor.
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return torch.Tensor
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from bale.batching.trace.functions import dispatch
+
+        return dispatch(func, args, kwargs or {})
+
+    # What the spec answers.
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.spec.shape if self.length is None else (self.length, *self.spec.shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.spec.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.spec.device
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.spec.requires_grad
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spec.shape) + (self.length is not None)
+
+    layout = torch.strided
+    is_sparse = is_quantized = is_meta = is_mkldnn = is_nested = False
+    names: tuple[None, ...] = ()
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.spec.device.type == "cuda"
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.spec.requires_grad
+
+    def dim(self) -> int:
+        return self.ndim
+
+    ndimension = dim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    nelement = numel
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def element_size(self) -> int:
+        return self.dtype.itemsize
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        return self.dtype.is_complex
+
+    def is_signed(self) -> bool:
+        return self.dtype.is_signed
+
+    def is_contiguous(self, **_: Any) -> bool:
+        return True
+
+    def get_device(self) -> int:
+        return -1 if self.device.index is None else self.device.index
+
+    # What is recorded.
+
+    def __getattr__(self, name: str) -> Any:
+        from bale.batching.trace.functions import attribute
+
+        return attribute(self, name)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.__torch_function__(torch.Tensor.__getitem__, (), (self, index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.__torch_function__(torch.Tensor.__setitem__, (), (self, index, value))
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter([self[k] for k in range(len(self))])
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"Ref({list(self.shape)}, {self.dtype})"
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    # What needs the numbers.
+
+    def _read(self, how: str) -> Any:
+        from bale.batching.trace.functions import refuse_read
+
+        return refuse_read(self, how)
+
+    def __bool__(self) -> bool:
+        return self._read("bool() (an `if`, `while`, `and`, `or` or `not` on a tensor)")
+
+    def __float__(self) -> float:
+        return self._read("float()")
+
+    def __int__(self) -> int:
+        return self._read("int()")
+
+    def __index__(self) -> int:
+        return self._read("an index or range()")
+
+    def __complex__(self) -> complex:
+        return self._read("complex()")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return self._read("a numpy array")
+
+    def __contains__(self, item: Any) -> bool:
+        return self._read("`in`")
+
+    def __dlpack__(self, *_: Any, **__: Any) -> Any:
+        return self._read("DLPack")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._read("pickling")
+
+    def __copy__(self) -> Ref:
+        return self.__torch_function__(torch.clone, (), (self,))
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._read("deepcopy")
+
+    # Views, for in-place writes.
+
+    def share_memory_with(self, other: Ref) -> None:
+        """Note that in the per-sample program this is a view of `other`."""
+        if other.views is None:
+            other.views = [weakref.ref(other)]
+        other.views.append(weakref.ref(self))
+        self.views = other.views
+
+    def has_other_views(self) -> bool:
+        if self.views is None:
+            return False
+        return any(view() is not None and view() is not self for view in self.views)
+
+    def become(self, other: Ref) -> Ref:
+        """Take the value of `other`: what an in-place operation does, for all names that hold this Ref."""
+        self.value, self.index, self.spec, self.length = other.value, other.index, other.spec, other.length
+        return self
+
+    def take(self, index: int, spec: Spec) -> Ref:
+        """Row `index` of the flattened leading axes: an operand offset, not a node."""
+        row = Ref(self.trace, self.value, index, spec)
+        row.share_memory_with(self)
+        return row
+
+    @property
+    def part(self) -> tuple[int, int]:
+        return self.value, self.index
+
+    @property
+    def is_whole(self) -> bool:
+        return self.index == WHOLE
+
+
+_OPERATORS = (
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul "
+    "and rand or ror xor rxor lshift rlshift rshift rrshift neg pos abs invert "
+    "eq ne lt le gt ge iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift"
+)
+
+
+def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
+    def operate(self: Ref, *others: Any) -> Any:
+        return self.__torch_function__(function, (), (self, *others))
+
+    return operate
+
+
+for _name in _OPERATORS.split():
+    _function = getattr(torch.Tensor, f"__{_name}__", None)
+    if _function is not None:
+        setattr(Ref, f"__{_name}__", _operator(_function))

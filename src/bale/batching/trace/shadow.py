@@ -1,0 +1,459 @@
+"""Shadow: a copy of the module tree that records. The forward of a sample runs on it, so nothing real is patched.
+
+Each shadow is an instance of a subclass of its module's own class with a copied `__dict__`; its `__call__` decides
+between a cell (recorded), and Python to descend into. What a forward writes to attributes stays on the shadow and is
+carried over to the real module when the call has succeeded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from bale.batching.cells.probe import RefusalError, ValueReadInCellError
+from bale.batching.cells.purity import Reads, Same, freeze, reads_of
+from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.ref import Ref
+from bale.batching.trace.tracer import Trace, version_of
+from bale.errors import CellError
+
+MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
+_INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+
+
+class ShadowInfo:
+    """What the recorder knows of one module in one call."""
+
+    def __init__(self, real: nn.Module, trace: Trace, cells: CellFilter, path: str):
+        self.real, self.trace, self.cells, self.path = real, trace, cells, path
+        self.parents: list[ShadowInfo] = []
+        self.shadow: Any = None
+        self.written: set[str] = set()
+        self.changed = False  # it, or a module inside it, differs from the real one
+        self.is_root = False
+        self.head: Hashable = None
+        self.refusal: str | None = None
+        self.options: Options | None = None
+        self.reads = Reads(())
+        self.reads_seen: set[Hashable] = set()
+        self.versions: dict[int, tuple[torch.Tensor, int]] = {}
+        self.instance: nn.Module = real
+        self.calls = 0
+        self.title = f"{path} ({type(real).__name__})" if path else type(real).__name__
+
+    def touch(self) -> None:
+        """An attribute was written: calls from here on are of another cell."""
+        self.changed, self.head = True, None
+        for parent in self.parents:
+            parent.touch()
+
+
+class CellFilter:
+    """Which modules may be cells: those that `cells` lists (instances, classes or paths), or all."""
+
+    def __init__(self, cells: Any = None):
+        self.given = None if cells is None else tuple(cells)
+        for cell in self.given or ():
+            if not isinstance(cell, (str, nn.Module)) and not (isinstance(cell, type) and issubclass(cell, nn.Module)):
+                raise CellError(
+                    f"cells= lists modules, module classes or paths such as 'encoder.leaf'; got {cell!r}"
+                )
+
+    def allows(self, module: nn.Module, path: str) -> bool:
+        if self.given is None:
+            return True
+        return any(
+            cell == path if isinstance(cell, str) else module is cell or (isinstance(cell, type) and type(module) is cell)
+            for cell in self.given
+        )
+
+
+def make_shadow(root: nn.Module, trace: Trace, cells: CellFilter) -> Any:
+    """The shadow of `root` and of everything below it; a module reachable twice has one shadow."""
+    made: dict[int, ShadowInfo] = {}
+    shadow = _make(root, trace, cells, "", made)
+    shadow.__dict__["_bale_shadow"].is_root = True
+    return shadow
+
+
+def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dict[int, ShadowInfo]) -> Any:
+    if id(real) in made:
+        return made[id(real)].shadow
+    info = made[id(real)] = ShadowInfo(real, trace, cells, path)
+    opaque = _is_opaque(real)
+    shadow = object.__new__(_opaque_class() if opaque else _shadow_class(type(real)))
+    info.shadow = shadow
+    state = shadow.__dict__
+    if opaque:
+        nn.Module.__init__(shadow)
+        state["_bale_shadow"] = info
+        return shadow
+    state.update(real.__dict__)
+    state["_bale_shadow"] = info
+    state["_parameters"] = dict(real._parameters)
+    state["_buffers"] = dict(real._buffers)
+    state["_modules"] = children = {}
+    for name, child in real._modules.items():
+        if child is None:
+            children[name] = None
+            continue
+        children[name] = _make(child, trace, cells, f"{path}.{name}" if path else name, made)
+        made[id(child)].parents.append(info)
+    inner = state.get("_inner")
+    if isinstance(inner, nn.Module):  # a batched model inside this one: its forward joins the trace
+        state["_inner"] = _make(inner, trace, cells, path, made)
+        made[id(inner)].is_root = True
+    return shadow
+
+
+def _is_opaque(module: nn.Module) -> bool:
+    """ScriptModules and compiled modules cannot be run on a shadow."""
+    return isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod")
+
+
+@lru_cache(maxsize=1024)
+def _shadow_class(cls: type[nn.Module]) -> type:
+    return type(
+        cls.__name__,
+        (cls,),
+        {
+            "__call__": _call,
+            "__setattr__": _setattr,
+            "__delattr__": _delattr,
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__reduce_ex__": _no_pickle,
+            "_bale_real_class": cls,
+        },
+    )
+
+
+@lru_cache(maxsize=1)
+def _opaque_class() -> type:
+    return type("Opaque", (nn.Module,), {"__call__": _call, "__getattr__": _opaque_getattr})
+
+
+def _opaque_getattr(self: Any, name: str) -> Any:
+    return getattr(self.__dict__["_bale_shadow"].real, name)
+
+
+def _no_pickle(self: Any, protocol: Any) -> Any:
+    raise CellError("a module cannot be copied or pickled while its batched forward is being recorded")
+
+
+def _setattr(self: Any, name: str, value: Any) -> None:
+    info: ShadowInfo = self.__dict__["_bale_shadow"]
+    if info.trace.probing:
+        raise RefusalError(f"it writes to its attribute `{name}`")
+    super(type(self), self).__setattr__(name, value)
+    info.written.add(name)
+    info.touch()
+
+
+def _delattr(self: Any, name: str) -> None:
+    info: ShadowInfo = self.__dict__["_bale_shadow"]
+    if info.trace.probing:
+        raise RefusalError(f"it deletes its attribute `{name}`")
+    super(type(self), self).__delattr__(name)
+    info.written.add(name)
+    info.touch()
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    info: ShadowInfo = self.__dict__["_bale_shadow"]
+    trace = info.trace
+    if trace.probing:
+        info.calls += 1
+        if _is_opaque(info.real):
+            return info.real(*args, **kwargs)
+        return nn.Module.__call__(self, *args, **kwargs)
+    return call_module(info, args, kwargs)
+
+
+def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record the call as a cell's, or run the module's Python on what it was given."""
+    if info.is_root:
+        return _descend(info, args, kwargs, None)
+    leaves = pytree.tree_leaves((args, kwargs))
+    if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        return _descend(info, args, kwargs, "it is called with things that are no tensors")
+    marked = _is_marked(info.real)
+    if not marked and _has_list(args, kwargs):
+        return _descend(info, args, kwargs, "it takes a list, whose length would be part of the type")
+    if info.head is None:
+        _identify(info)
+    if info.refusal is None:
+        try:
+            return _record(info, args, kwargs)
+        except (RefusalError, UnknownArgumentError) as error:
+            reason, cause = str(error), error
+    else:
+        reason, cause = info.refusal, None
+    if marked:
+        kind = "reads values in Python" if isinstance(cause, ValueReadInCellError) else "cannot be a cell"
+        raise info.trace.error(f"{info.title} is marked with bale.cell but {kind}: {reason}")
+    return _descend(info, args, kwargs, reason)
+
+
+def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    assert info.options is not None
+    head = info.head
+    if info.reads.sources:
+        now = info.reads.now()
+        info.reads_seen.add(now)
+        head = (head, now)
+    return record(info.trace, head, info.title, info.instance, args, kwargs, info.options)
+
+
+def _descend(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str | None) -> Any:
+    if reason is not None:
+        info.trace.registry.descended.setdefault(info.title, reason)
+    if _is_opaque(info.real):
+        raise info.trace.error(f"{info.title} is compiled or scripted and cannot be recorded: {reason}")
+    return nn.Module.__call__(info.shadow, *args, **kwargs)
+
+
+def _has_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(
+        isinstance(arg, list) and any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(arg))
+        for arg in (*args, *kwargs.values())
+    )
+
+
+def _is_marked(module: nn.Module) -> bool:
+    return getattr(module, "_bale_cell", False) is True
+
+
+def subtree(info: ShadowInfo) -> Iterator[Any]:
+    """The shadows of a module and of all that it holds, each once."""
+    seen: set[int] = set()
+    pending = [info.shadow]
+    while pending:
+        shadow = pending.pop()
+        if id(shadow) in seen:
+            continue
+        seen.add(id(shadow))
+        yield shadow
+        pending += [child for child in shadow._modules.values() if child is not None]
+
+
+def identify(info: ShadowInfo) -> tuple[nn.Module, Hashable]:
+    """The module to run later for calls recorded now, and a key for everything it depends on."""
+    return (_plain_copy(info.shadow, {}) if info.changed else info.real), fingerprint(info)
+
+
+def _identify(info: ShadowInfo) -> None:
+    """Settle, until an attribute is written, whether the module may be a cell, and under which identity."""
+    info.refusal, info.head = None, ("cell", Same(info.real))
+    try:
+        only_rows = _only_rows(info)
+        if not only_rows:
+            info.reads = reads_of([type(info.real).forward, *_function_attributes(info)], type(info.real))
+        info.instance, key = identify(info)
+        info.head = ("cell", key)
+    except RefusalError as error:
+        info.refusal = str(error)
+        return
+    info.options = Options(
+        align=False, constants_may_be_ragged=True, only_rows=only_rows, module=info.instance,
+        probe_function=ProbeRun(info), lend_state=lambda: _lent_buffers(info),
+        max_shapes=None if _is_marked(info.real) else MAX_SHAPES,
+    )  # fmt: skip
+    for tensor in _state(info):
+        info.versions.setdefault(id(tensor), (tensor, version_of(tensor)))
+
+
+@contextlib.contextmanager
+def _lent_buffers(info: ShadowInfo) -> Iterator[list[torch.Tensor]]:
+    """Give the shadows buffers of their own while they are probed, so that nothing real is written."""
+    kept = [(shadow, dict(shadow._buffers)) for shadow in subtree(info)]
+    copies: dict[int, torch.Tensor] = {}
+    try:
+        for shadow, buffers in kept:
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    shadow._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+        yield list(copies.values())
+    finally:
+        for shadow, buffers in kept:
+            shadow._buffers.update(buffers)
+
+
+def _state(info: ShadowInfo) -> Iterator[torch.Tensor]:
+    for shadow in subtree(info):
+        module = _live(shadow)
+        yield from (t for t in (*module._parameters.values(), *module._buffers.values()) if isinstance(t, torch.Tensor))
+
+
+def check_unchanged(shadow: Any, trace: Trace) -> None:
+    """Raises TraceError where something that a recorded cell reads changed before it could run."""
+    for each in _all_shadows(shadow):
+        info: ShadowInfo = each.__dict__["_bale_shadow"]
+        if id(info.instance) not in trace.last_of_module and any(
+            version_of(tensor) != version for tensor, version in info.versions.values()
+        ):
+            raise TraceError(
+                f"a parameter or buffer of {info.title} was modified in place while samples were being traced; "
+                "its calls run afterwards and would see the new numbers. Change it between calls of the batched model"
+            )
+        if info.reads_seen and info.reads_seen != {info.reads.now()}:
+            names = ", ".join(f"`{name}`" for _, name in info.reads.sources)
+            raise TraceError(
+                f"a global or closure that {info.title} reads ({names}) changed while samples were being traced; "
+                "its calls run afterwards and would all see the last value. Pass it to the module as an argument"
+            )
+
+
+def _only_rows(info: ShadowInfo) -> str:
+    """Why the module must be run through its own `__call__`, row by row; raises RefusalError where it is no cell."""
+    if not info.cells.allows(info.real, info.path) and not _is_marked(info.real):
+        raise RefusalError("bale.batch(..., cells=...) leaves it out")
+    for shadow in subtree(info):
+        real = _live(shadow)
+        if any(getattr(real, hooks) for hooks in _BACKWARD_HOOKS):
+            return "it has backward hooks, which see the gradients of one call at a time"
+        if any(getattr(real, hooks) for hooks in _HOOKS):
+            raise RefusalError("it has forward hooks")
+        if _is_opaque(real):
+            return "it is compiled or scripted"
+        if isinstance(real, nn.modules.batchnorm._NormBase) and real.training and not real.track_running_stats:
+            return "it normalises over the rows of one call"
+    return ""
+
+
+def _live(shadow: Any) -> nn.Module:
+    """The real module where it is opaque (its shadow is empty), else the shadow."""
+    real = shadow.__dict__["_bale_shadow"].real
+    return real if _is_opaque(real) else shadow
+
+
+def _function_attributes(info: ShadowInfo) -> Iterator[Any]:
+    for shadow in subtree(info):
+        module = _live(shadow)
+        if module is not info.shadow:
+            yield type(shadow.__dict__["_bale_shadow"].real).forward
+        yield from (value for key, value in vars(module).items() if key not in _INTERNAL and callable(value))
+
+
+def fingerprint(info: ShadowInfo) -> Hashable:
+    """Everything about a module that its result depends on besides its arguments, except the numbers in its tensors."""
+    parts: list[Hashable] = []
+    for shadow in subtree(info):
+        module, real = _live(shadow), shadow.__dict__["_bale_shadow"].real
+        parts.append(Same(real))
+        parts += [_tensor_key(t) for t in (*module._parameters.values(), *module._buffers.values())]
+        parts += [(key, freeze(value)) for key, value in vars(module).items() if key not in _INTERNAL]
+        parts += [(key, freeze(value)) for key, value in _class_constants(type(real))]
+    return tuple(parts)
+
+
+def _tensor_key(tensor: torch.Tensor | None) -> Hashable:
+    if tensor is None:
+        return None
+    if type(tensor) is Ref:
+        raise RefusalError("it holds a lazy value as a parameter or buffer")
+    return Same(tensor), tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad
+
+
+def _class_constants(cls: type) -> Iterator[tuple[str, Any]]:
+    for base in cls.__mro__[: cls.__mro__.index(nn.Module)]:
+        if base.__module__.startswith("torch."):
+            continue
+        for key, value in vars(base).items():
+            if not key.startswith("__") and isinstance(value, (int, float, str, tuple, list, dict, set)):
+                yield key, value
+
+
+def _plain_copy(shadow: Any, made: dict[int, Any]) -> Any:
+    """A module of the real class in the state that the shadow is in now: the cell as it was when it was called."""
+    if id(shadow) in made:
+        return made[id(shadow)]
+    info: ShadowInfo = shadow.__dict__["_bale_shadow"]
+    if _is_opaque(info.real):
+        return info.real
+    copy = made[id(shadow)] = object.__new__(type(info.real))
+    copy.__dict__.update({key: value for key, value in shadow.__dict__.items() if key != "_bale_shadow"})
+    copy.__dict__["_parameters"] = dict(shadow._parameters)
+    copy.__dict__["_buffers"] = dict(shadow._buffers)
+    copy.__dict__["_modules"] = {
+        name: None if child is None else _plain_copy(child, made) for name, child in shadow._modules.items()
+    }
+    return copy
+
+
+class ProbeRun:
+    """The module's own Python on its shadow, watched: run on fake tensors, with buffers of its own."""
+
+    def __init__(self, info: ShadowInfo):
+        self.info = info
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        info, trace = self.info, self.info.trace
+        if _is_opaque(info.real):
+            return info.real(*args, **kwargs)
+        shadows = [shadow for shadow in subtree(info) if not _is_opaque(shadow.__dict__["_bale_shadow"].real)]
+        trace.iterated = False
+        for shadow in shadows:
+            shadow.__dict__["_bale_shadow"].calls = 0
+        before = [_containers(shadow) for shadow in shadows]
+        outputs = nn.Module.__call__(info.shadow, *args, **kwargs)
+        if [_containers(shadow) for shadow in shadows] != before:
+            raise RefusalError("it changes a list, dict or set that it holds")
+        if not _is_marked(info.real):
+            self._refuse_structure(shadows)
+        return outputs
+
+    def _refuse_structure(self, shadows: list[Any]) -> None:
+        if self.info.trace.iterated:
+            raise RefusalError("it iterates over an axis of a tensor")
+        for shadow in shadows:
+            inner: ShadowInfo = shadow.__dict__["_bale_shadow"]
+            if inner.calls > 1 and next(inner.real.parameters(), None) is not None:
+                raise RefusalError(f"it calls {inner.title} {inner.calls} times")
+
+
+def _containers(shadow: Any) -> list[Hashable]:
+    return [
+        freeze(value) for key, value in vars(shadow).items() if key not in _INTERNAL and isinstance(value, (list, dict, set))
+    ]
+
+
+def write_back(shadow: Any, settle: Any) -> None:
+    """Carry over to the real modules what the forwards wrote to attributes; `settle` turns Refs into tensors."""
+    for each in _all_shadows(shadow):
+        info: ShadowInfo = each.__dict__["_bale_shadow"]
+        for name in sorted(info.written):
+            if name in each.__dict__ or name in each._parameters or name in each._buffers or name in each._modules:
+                setattr(info.real, name, settle(_unshadowed(getattr(each, name))))
+            else:
+                delattr(info.real, name)
+
+
+def written_values(shadow: Any) -> list[Any]:
+    return [
+        getattr(each, name)
+        for each in _all_shadows(shadow)
+        for name in sorted(each.__dict__["_bale_shadow"].written)
+        if hasattr(each, name)
+    ]
+
+
+def _unshadowed(value: Any) -> Any:
+    if isinstance(value, nn.Module) and "_bale_shadow" in value.__dict__:
+        return value.__dict__["_bale_shadow"].real
+    return value
+
+
+def _all_shadows(shadow: Any) -> Iterator[Any]:
+    yield from subtree(shadow.__dict__["_bale_shadow"])
+    inner = shadow.__dict__.get("_inner")
+    if inner is not None and "_bale_shadow" in inner.__dict__:
+        yield from _all_shadows(inner)

@@ -1,0 +1,58 @@
+"""What is the command `bale` itself, and what becomes of an error?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, ParamSpec
+
+import typer
+
+from bale.errors import BaleError
+from bale.train.version import bale_version
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+FAILED = 2
+
+app = typer.Typer(
+    name="bale",
+    help="Write a network for one sample in plain PyTorch; bale runs many at once, and says what it cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # what is no BaleError is a bug: Python's own traceback shows it
+)
+
+Parameters = ParamSpec("Parameters")
+
+
+def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Add a command whose BaleErrors become one line on stderr and exit code 2, whose Ctrl-C becomes 130."""
+
+    @functools.wraps(function)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except BaleError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    app.command()(guarded)
+    return guarded
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bale {bale_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,93 @@
+"""What does a user decide about a training run? Two frozen configs: the task, and how it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from bale.batching.schedule import POLICIES
+from bale.errors import BaleError
+
+DEFAULT_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learnt, and by which network.
+
+    data    "python" (functions of the standard library) or "sst:PATH" (bracketed trees)
+    model   "child-sum" or "nary"; None is the one that fits the data
+    hidden  width of the states
+    limit   how many samples are read, all splits together; None is all
+    """
+
+    data: str = "python"
+    model: str | None = None
+    hidden: int = 128
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "hidden", "limit")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained (Adam, cross-entropy).
+
+    epochs, steps  training ends at whichever comes first, counted from the very first step, also after a resume;
+                   where neither is given, after `DEFAULT_EPOCHS` epochs
+    minutes        ends training early, after this much time in this process; results then depend on the machine
+    seed           of the model's first weights and of the order of the samples
+    policy         one of `bale.batching.schedule.POLICIES`
+    threads        torch's; None leaves torch's own choice
+    save_every     steps between two checkpoints, besides the ones at the ends of epochs
+    """
+
+    batch_size: int = 64
+    lr: float = 2e-3
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    policy: str = "height"
+    threads: int | None = None
+    save_every: int = 50
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size", "threads", "save_every")
+        _at_least(self, 0, "epochs", "steps", "seed")
+        for name in ("lr", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise BaleError(f"{_option(name)} must be above 0 and finite, got {value}")
+        if self.policy not in POLICIES:
+            raise BaleError(f"policy {self.policy!r} is unknown; known are {', '.join(POLICIES)}")
+
+    @property
+    def last_epoch(self) -> int | None:
+        """The number of epochs after which training ends, if it does not end before."""
+        return DEFAULT_EPOCHS if self.epochs is None and self.steps is None else self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the config as JSON can hold it; `from_dict` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Rebuild a config; raises BaleError where a key is unknown."""
+        known = {field.name for field in fields(cls)}
+        if unknown := values.keys() - known:
+            raise BaleError(f"unknown settings {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+def _at_least(config: TaskConfig | TrainConfig, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise BaleError(f"{_option(name)} must be at least {least}, got {value}")
+
+
+def _option(name: str) -> str:
+    """The name as people meet it on the command line."""
+    return name.replace("_", "-")

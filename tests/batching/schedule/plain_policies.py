@@ -1,0 +1,133 @@
+"""What the policies mean, in Python without a single shortcut: every choice is made from the whole graph, in fractions.
+
+The tests ask for the same sequences from the fast ones.
+"""
+
+from fractions import Fraction
+from itertools import count
+
+import networkx as nx
+
+
+def network(graph):
+    net = nx.DiGraph()
+    net.add_nodes_from(range(len(graph)))
+    net.add_edges_from((int(operand), node) for node in range(len(graph)) for operand in graph.operands(node))
+    return net
+
+
+def ready_by_type(graph, done):
+    """{type: its ready nodes, in trace order}, lower types first."""
+    ready = [n for n in range(len(graph)) if n not in done and done.issuperset(graph.operands(n).tolist())]
+    return {kind: [n for n in ready if graph.type[n] == kind] for kind in sorted({int(graph.type[n]) for n in ready})}
+
+
+def sequence_of(graph, score):
+    """The types that run, where each step takes the ready type of highest score, the lower of equals."""
+    done, sequence = set(), []
+    while ready := ready_by_type(graph, done):
+        chosen = max(ready, key=lambda kind: (score(kind, ready, done), -kind))
+        sequence.append(chosen)
+        done.update(ready[chosen])
+    return sequence
+
+
+def batches_of(graph, sequence):
+    """The batches that a sequence of types takes."""
+    done, batches = set(), []
+    for kind in sequence:
+        batch = ready_by_type(graph, done).get(kind)
+        if batch:
+            batches.append(batch)
+            done.update(batch)
+    return batches
+
+
+def is_valid(graph, batches):
+    """Whether each batch holds nodes of one type in trace order, all once, and operands in earlier batches."""
+    done = set()
+    for batch in batches:
+        one_type = len({int(graph.type[node]) for node in batch}) == 1
+        ready = all(done.issuperset(graph.operands(node).tolist()) for node in batch)
+        if not (one_type and ready and batch == sorted(set(batch)) and done.isdisjoint(batch)):
+            return False
+        done.update(batch)
+    return len(done) == len(graph)
+
+
+def depth_of(graph):
+    """[node]: the edges on the longest path that leads to it."""
+    net = network(graph)
+    return [nx.dag_longest_path_length(net.subgraph(nx.ancestors(net, node) | {node})) for node in net]
+
+
+def agenda_sequence(graph):
+    depth = depth_of(graph)
+
+    def least_average_depth(kind, ready, done):
+        remaining = [depth[n] for n in range(len(graph)) if n not in done and graph.type[n] == kind]
+        return -Fraction(sum(remaining), len(remaining))
+
+    return sequence_of(graph, least_average_depth)
+
+
+def sufficient_sequence(graph):
+    net = network(graph)
+    ancestors = [nx.ancestors(net, node) for node in net]
+
+    def ratio(kind, ready, done):
+        remaining = {n for n in range(len(graph)) if n not in done and graph.type[n] == kind}
+        first_level = [n for n in remaining if remaining.isdisjoint(ancestors[n])]
+        return Fraction(len(ready[kind]), len(first_level))
+
+    return sequence_of(graph, ratio)
+
+
+def height_of(graph):
+    """[node][type]: the most nodes of the type on any path from the node to a sink."""
+    net = network(graph)
+    kinds = range(len(graph.types))
+    height = {}
+    for node in reversed(range(len(graph))):
+        above = [max((height[user][kind] for user in net.successors(node)), default=0) for kind in kinds]
+        above[graph.type[node]] += 1
+        height[node] = above
+    return height
+
+
+def height_sequence(graph, variant):
+    """`variant` is "share", "soft share" or "sure first"."""
+    height = height_of(graph)
+
+    def score(kind, ready, done):
+        nodes = [n for batch in ready.values() for n in batch]
+        top = max(height[n][kind] for n in nodes)
+
+        def share(weight):
+            mine = sum(weight(top - height[n][kind]) for n in ready[kind])
+            return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
+
+        hard, soft = share(lambda below: int(below == 0)), share(lambda below: Fraction(1, 2**below))
+        return {"share": (hard,), "soft share": (soft,), "sure first": (hard == 1, soft)}[variant]
+
+    return sequence_of(graph, score)
+
+
+def longest_chain(graph, kind):
+    """The most nodes of type `kind` on any path, by walking every path there is."""
+    net = network(graph)
+
+    def walk(node):
+        return int(graph.type[node] == kind) + max((walk(user) for user in net.successors(node)), default=0)
+
+    return max((walk(node) for node in net), default=0)
+
+
+def fewest_batches(graph):
+    """The optimum, by trying every sequence, the shortest first. Running less than all ready nodes never helps."""
+    states = {frozenset()}
+    for batches in count():
+        if frozenset(range(len(graph))) in states:
+            return batches
+        states = {done.union(batch) for done in states for batch in ready_by_type(graph, done).values()}
+    raise AssertionError
