@@ -17,6 +17,10 @@ class CellError(BaleError):
     """A module marked or needed as a cell cannot be run for many nodes at once."""
 
 
+class CheckError(BaleError):
+    """A batched model and its per-sample run differ; the message names the first cell, output or gradient."""
+
+
 class ScheduleError(BaleError):
     """A schedule does not run its graph: a node left over, run twice, or run before its operands."""
 

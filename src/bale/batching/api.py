@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -62,6 +62,11 @@ class Batched(nn.Module):
         return self.__dict__["_inner"]
 
     @property
+    def registry(self) -> Registry:
+        """The types that the model's calls have made so far."""
+        return self.__dict__["_registry"]
+
+    @property
     def training(self) -> bool:  # type: ignore[override]
         inner = self.__dict__.get("_inner")
         return True if inner is None else inner.training
@@ -112,7 +117,7 @@ class Batched(nn.Module):
         Raises TraceError where a forward needs the numbers of a value that is not computed yet; an exception of the
         user's own passes through with a note that names the sample.
         """
-        samples = _as_samples(samples, self.settings.star)
+        samples = as_samples(samples, self.settings.star)
         trace = current_trace()
         if trace is not None:  # inside another model's traced forward: this one's calls join it
             call = self.__dict__["_inner"]
@@ -120,14 +125,15 @@ class Batched(nn.Module):
         elif not samples:
             outputs = []
         else:
-            outputs, self.__dict__["last"] = run_samples(self.inner, samples, kwargs, self.settings, self._registry)
+            result = run_samples(self.inner, samples, kwargs, self.settings, self.registry)
+            outputs, self.__dict__["last"] = result.outputs, result.stats
         return stack_outputs(outputs) if self.settings.stacked else outputs
 
     # torch.compile of a program that contains a batched model breaks its graph here.
     forward._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
-def _as_samples(samples: Iterable[Any], star: bool) -> list[Any]:
+def as_samples(samples: Iterable[Any], star: bool) -> list[Any]:
     if isinstance(samples, (str, bytes, dict)) or not isinstance(samples, (Sequence, Iterable, torch.Tensor)):
         raise BaleError(
             f"a batched model takes a sequence of samples; got {type(samples).__name__}. For one sample pass [sample]"
@@ -226,6 +232,3 @@ def cell(target: T) -> T:
     if isinstance(target, type) or not callable(target):
         raise BaleError(f"bale.cell marks a module, a module class or a function; got {target!r}")
     return cast(T, functools.update_wrapper(FunctionCell(cast(Callable[..., Any], target)), target))
-
-
-__all__ = ["Batched", "Iterator", "batch", "cell", "stack_outputs"]

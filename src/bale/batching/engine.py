@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from bale.batching.execute.constants import Columns
-from bale.batching.execute.reference import Arenas, Program, run
+from bale.batching.execute.reference import Arenas, Program, Watch, run
 from bale.batching.fold import Folded, fold
 from bale.batching.graph import WHOLE, Graph
 from bale.batching.memory.layout import Layout, make_layout
@@ -100,10 +100,25 @@ def make_plan(traced: Traced, settings: Settings, clock: Callable[[str], None] =
     return Plan(graph, folded, schedule, layout)
 
 
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The outputs of all samples, what was planned for them, and what it took."""
+
+    outputs: list[Any]
+    traced: Traced
+    plan: Plan
+    stats: Stats
+
+
 def run_samples(
-    model: nn.Module, samples: Sequence[Any], kwargs: dict[str, Any], settings: Settings, registry: Registry
-) -> tuple[Any, Stats]:
-    """The outputs of all samples, and what it took."""
+    model: nn.Module,
+    samples: Sequence[Any],
+    kwargs: dict[str, Any],
+    settings: Settings,
+    registry: Registry,
+    watch: Watch | None = None,
+) -> Result:
+    """Trace, plan and run; nothing of the model changes where it fails."""
     seconds: dict[str, float] = {}
     last = time.perf_counter()
 
@@ -114,7 +129,7 @@ def run_samples(
 
     traced = trace_samples(model, samples, kwargs, settings, registry)
     plan = make_plan(traced, settings, clock)
-    arenas = execute(traced, plan, settings)
+    arenas = execute(traced, plan, settings, watch)
     settle = Settler(plan, arenas)
     settle.prepare([leaf for leaf in _result_leaves(traced) if type(leaf) is Ref])
     outputs = [pytree.tree_map(settle, output) for output in traced.outputs]
@@ -130,15 +145,15 @@ def run_samples(
         policy=plan.schedule.policy,
         executor=settings.executor,
     )
-    return outputs, stats
+    return Result(outputs, traced, plan, stats)
 
 
-def execute(traced: Traced, plan: Plan, settings: Settings) -> Arenas:
+def execute(traced: Traced, plan: Plan, settings: Settings, watch: Watch | None = None) -> Arenas:
     uses = list(traced.trace.uses.values())
     columns = Columns(uses, plan.folded.kept, plan.graph.sample)
     columns.stack(uses, plan.graph.rows)
     cells = tuple(uses[t].cell for t in plan.folded.type_of)
-    return run(Program(plan.folded.graph, cells, columns), plan.schedule, plan.layout, settings.check)
+    return run(Program(plan.folded.graph, cells, columns), plan.schedule, plan.layout, settings.check, watch)
 
 
 def _result_leaves(traced: Traced) -> list[Any]:

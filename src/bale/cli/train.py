@@ -57,7 +57,7 @@ def train(
     policy: Annotated[
         str | None, typer.Option(help=f"How batches are chosen: {', '.join(POLICIES)}.", show_default=_TRAIN.policy)
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="torch's threads.", show_default="torch's choice")] = None,
+    threads: Annotated[int | None, typer.Option(help="torch's threads.", show_default=str(_TRAIN.threads))] = None,
     compare: Annotated[int, typer.Option(help="Mini-batches timed against the per-sample loop.")] = 3,
     save: Annotated[
         Path | None, typer.Option(help="Folder for checkpoints.", show_default="the one of --resume")

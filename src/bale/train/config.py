@@ -39,7 +39,7 @@ class TrainConfig:
     minutes        ends training early, after this much time in this process; results then depend on the machine
     seed           of the model's first weights and of the order of the samples
     policy         one of `bale.batching.schedule.POLICIES`
-    threads        torch's; None leaves torch's own choice
+    threads        torch's; more than one seldom pays for rows this short, and costs dearly where cores are shared
     save_every     steps between two checkpoints, besides the ones at the ends of epochs
     """
 
@@ -50,7 +50,7 @@ class TrainConfig:
     minutes: float | None = None
     seed: int = 0
     policy: str = "height"
-    threads: int | None = None
+    threads: int = 1
     save_every: int = 50
 
     def __post_init__(self) -> None:

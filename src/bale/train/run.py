@@ -54,14 +54,13 @@ def run(
 ) -> RunReport:
     """Train a new model on `task` (or go on from `resume`), measure test accuracy, time `compared` mini-batches.
 
-    Sets torch's random state and, where the config says so, its number of threads. `on_stage` hears what comes next.
+    Sets torch's random state and number of threads. `on_stage` hears what comes next.
     Ctrl-C ends the run early; the report then says `interrupted`. Raises CheckpointError for a checkpoint of another
     task, and what `fit` raises.
     """
     if resume is not None:
         task.check_facts(resume.facts)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     model = task.make_model()
     batched = batch(model, policy=config.policy)

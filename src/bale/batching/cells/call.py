@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -75,24 +75,25 @@ class Call:
     spec: Any
     leaves: tuple[Leaf, ...]
     state: ModeState
-    autocast_inside: bool = False
-
-    def arguments(self, tensors: Sequence[torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        given = iter(tensors)
-        filled = [next(given) if leaf.kind in PER_ROW else leaf.payload for leaf in self.leaves]
-        return pytree.tree_unflatten(filled, self.spec)
 
     def raw(self, *tensors: torch.Tensor) -> Any:
-        args, kwargs = self.arguments(tensors)
+        given = iter(tensors)
+        filled = [next(given) if leaf.kind in PER_ROW else leaf.payload for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(filled, self.spec)
         return self.function(*args, **kwargs)
 
     def __call__(self, *tensors: torch.Tensor) -> list[Any]:
         return pytree.tree_leaves(self.raw(*tensors))
 
-    @property
-    def per_row(self) -> list[Leaf]:
-        return [leaf for leaf in self.leaves if leaf.kind in PER_ROW]
+    def with_columns_for_shared(self) -> Call:
+        """The same call with its SHARED leaves left open too."""
+        return replace(self, leaves=tuple(replace(f, kind=Kind.CONST) if f.kind is Kind.SHARED else f for f in self.leaves))
 
-    @property
-    def shared(self) -> list[torch.Tensor]:
-        return [leaf.payload for leaf in self.leaves if leaf.kind is Kind.SHARED]
+    def in_place_of_shared(self, columns: Sequence[torch.Tensor], rows: int) -> list[torch.Tensor]:
+        """Columns for `with_columns_for_shared`: each shared tensor expanded to `rows`."""
+        given = iter(columns)
+        return [
+            next(given) if leaf.kind in PER_ROW else leaf.payload.expand(rows, *leaf.payload.shape)
+            for leaf in self.leaves
+            if leaf.kind is not Kind.STATIC
+        ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from bale.batching.cells.call import PER_ROW, Call, Kind
 from bale.batching.cells.draws import Draw, Replay
 from bale.batching.cells.probe import OutputLeaf, probe
-from bale.batching.cells.rungs import Leading, Operands, ProofError, Rows, Rung, Vmap, make_row, mismatch, prove
+from bale.batching.cells.rungs import Leading, Operands, ProofError, Rows, Vmap, make_row, mismatch, prove
 from bale.batching.graph import Mode, NodeType, Spec
 from bale.errors import CellError
 
@@ -46,6 +47,17 @@ class CellType:
     reasons: tuple[str, ...] = ()
     module: torch.nn.Module | None = None
     batches_run: int = field(default=0)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Every output is a new tensor, and no call depends on another: what the fast way of recording may take."""
+        return not self.stateful and not self.ragged and all(
+            leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in self.outputs
+        )
+
+    @cached_property
+    def returns_tuple(self) -> bool:
+        return self.out_spec.type is tuple and all(child.is_leaf() for child in self.out_spec.children())
 
     @property
     def device(self) -> torch.device:
@@ -90,12 +102,12 @@ class CellType:
         return replay
 
     def verify(self, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor],
-               outputs: Sequence[torch.Tensor]) -> str:
-        """Compare the first and the last row of a batch with the per-row call; why they differ, or an empty string."""
+               outputs: Sequence[torch.Tensor], which: Iterable[int] = ()) -> str:
+        """Compare `which` rows of a batch (its first and last) with the per-row call; why they differ, or nothing."""
         assert self.call is not None and self.row is not None
         count = columns[0].shape[0] if columns else outputs[0].shape[0]
         with torch.no_grad(), self.call.state(), torch.no_grad():
-            for k in {0, count - 1}:
+            for k in which or sorted({0, count - 1}):
                 run = self._replayed([number[k] for number in numbers], self.row)
                 wanted = run(*(column[k].detach() for column in columns))
                 for out, want in zip(outputs, wanted, strict=True):
@@ -183,14 +195,19 @@ def _choose(call: Call, row: Any, operands: Operands, chosen: Sequence[int], ali
         return rows
     if not operands.specs:
         return rows  # nothing per row: CellType.run runs it once
-    rungs: list[Rung] = [Leading(call, chosen, align), Vmap(row, call)]
-    for rung in rungs:
+    rungs: list[Any] = [Leading(call, chosen, align)]
+    if any(leaf.kind is Kind.SHARED for leaf in call.leaves):
+        rungs.append(Leading(call, chosen, align, expand_shared=True))
+    failed: dict[str, str] = {}
+    for rung in [*rungs, Vmap(row, call)]:
         try:
             prove(rung, row, call, operands)
         except ProofError as error:
-            reasons.append(f"not {rung.name}: {error}")  # type: ignore[attr-defined]
+            failed[rung.name] = f"not {rung.name}: {error}"
         else:
+            reasons += [reason for name, reason in failed.items() if name != rung.name]
             return rung
+    reasons += failed.values()
     return rows
 
 

@@ -41,18 +41,25 @@ def make_row(call: Call, ragged: Sequence[bool], tensor_outputs: Sequence[int]) 
 
 
 class Leading:
-    """One call on columns with a leading axis. Operands of an elementwise function are aligned to the highest rank."""
+    """One call on columns with a leading axis.
+
+    `align` pads operands of elementwise functions to the highest rank; `expand_shared` gives shared tensors a leading
+    axis too (an initial state that is passed like any other).
+    """
 
     name = "leading"
 
-    def __init__(self, call: Call, tensor_outputs: Sequence[int], align: bool):
-        self.call, self.tensor_outputs, self.align = call, tensor_outputs, align
+    def __init__(self, call: Call, tensor_outputs: Sequence[int], align: bool, expand_shared: bool = False):
+        self.call, self.tensor_outputs, self.align, self.expand_shared = call, tensor_outputs, align, expand_shared
+        self.launch = call.with_columns_for_shared() if expand_shared else call
 
     def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        if self.expand_shared:
+            columns = self.call.in_place_of_shared(columns, columns[0].shape[0])
         if self.align:
             rank = max(column.dim() for column in columns)
             columns = [_pad_rank(column, rank) for column in columns]
-        outputs = self.call(*columns)
+        outputs = self.launch(*columns)
         return [outputs[k] for k in self.tensor_outputs]
 
 

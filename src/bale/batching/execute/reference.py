@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from bale.batching.schedule.schedule import Schedule
 from bale.errors import BaleError
 
 CHECKS = ("new", "always", "off")
+Tensors = Sequence[torch.Tensor]
+Watch = Callable[[CellType, np.ndarray, Tensors, Tensors, Tensors], None]  # cell, nodes, operands, numbers, outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +128,8 @@ class Arenas:
         self.arenas[arena].append(chunk)
 
 
-def run(program: Program, schedule: Schedule, layout: Layout, check: str) -> Arenas:
-    """Run every batch of `schedule`; the values lie where `layout` says."""
+def run(program: Program, schedule: Schedule, layout: Layout, check: str, watch: Watch | None = None) -> Arenas:
+    """Run every batch of `schedule`; the values lie where `layout` says. `watch` sees each launch of a cell."""
     arenas = Arenas(layout)
     graph = program.graph
     column = 0
@@ -144,6 +146,8 @@ def run(program: Program, schedule: Schedule, layout: Layout, check: str) -> Are
                 column += 1
             given = _merge(cell, operands, program.columns, nodes)
             outputs = _launch(cell, given, segment, nodes, int(layout.batch_rows[batch]), program, check)
+            if watch is not None and cell.pure:
+                watch(cell, nodes, given, program.columns.numbers(cell, nodes), outputs)
         except BaleError:
             raise
         except Exception as error:

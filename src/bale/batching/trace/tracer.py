@@ -33,6 +33,10 @@ class Registry:
         self.shapes: dict[Any, int] = {}
         self.descended: dict[str, str] = {}
 
+    def cell_types(self) -> list[CellType]:
+        """Every type made so far (refusals are remembered too, but are none)."""
+        return [made for made in self.types.values() if isinstance(made, CellType)]
+
 
 @dataclass(eq=False)
 class TypeUse:
@@ -55,6 +59,9 @@ class Trace:
         self.sample = -1
         self.closed = False
         self.probing = 0
+        self.latest: CellType | None = None  # the type of the call recorded last
+        self.constant_specs: dict[int, Any] = {}
+        self.kept_alive: list[torch.Tensor] = []  # so that an id in `constant_specs` is not used again
         self.iterated = False  # a probed module went through an axis of a tensor in Python
         self.outer_grad = torch.is_grad_enabled()
         self.last_of_module: dict[int, int] = {}  # stateful modules: the value of their latest node
@@ -142,7 +149,8 @@ class Trace:
 
 
 def version_of(constant: Any) -> int:
-    if isinstance(constant, torch.Tensor) and not constant.is_inference():
-        return constant._version
-    return -1
+    if not isinstance(constant, torch.Tensor):
+        return -1
+    with torch._C.DisableTorchFunction():
+        return -1 if constant.is_inference() else constant._version
 

@@ -1,0 +1,139 @@
+"""explain: what became a cell and what did not and why, how many batches against the bound, and where time went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from bale.batching.api import Batched, as_samples, batch
+from bale.batching.cells.call import Kind
+from bale.batching.engine import Result, run_samples
+from bale.batching.schedule import lower_bound_by_type
+from bale.batching.stats import Stats
+
+MANY_VALUES = 16  # distinct values of one static argument above which it probably should be a tensor
+
+
+@dataclass(frozen=True)
+class TypeLine:
+    """One type: its cell and rung, and how its nodes met in batches."""
+
+    name: str
+    operands: str
+    rung: str
+    nodes: int
+    batches: int
+    bound: int
+    rows: tuple[int, int, int]  # fewest, median, most rows per batch
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `bale.explain` prints."""
+
+    stats: Stats
+    traced_nodes: int
+    types: tuple[TypeLine, ...]
+    descended: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        stats = self.stats
+        lines = [
+            f"{stats.samples} samples: {self.traced_nodes} nodes traced, {stats.nodes} run "
+            f"({self.traced_nodes - stats.nodes} folded into gathers), {stats.types} types",
+            f"{stats.batches} batches by {stats.policy}, lower bound {stats.bound}; executor {stats.executor}",
+            "",
+            *_table(self.types),
+        ]
+        for line in self.types:
+            lines += [f"  {line.name}: {reason}" for reason in line.reasons]
+        if self.descended:
+            lines += ["", "descended into (Python, not cells):"]
+            lines += [f"  {name}: {reason}" for name, reason in self.descended]
+        lines += [""] + [f"warning: {warning}" for warning in self.warnings]
+        lines.append("milliseconds: " + ", ".join(f"{stage} {1e3 * s:.1f}" for stage, s in stats.seconds.items()))
+        return "\n".join(lines)
+
+
+def _table(types: tuple[TypeLine, ...]) -> list[str]:
+    head = ("type", "operands", "rung", "nodes", "batches", "bound", "rows per batch")
+    body = [
+        (t.name, t.operands, t.rung, str(t.nodes), str(t.batches), str(t.bound), "{} / {} / {}".format(*t.rows))
+        for t in types
+    ]
+    widths = [max(len(row[k]) for row in (head, *body)) for k in range(len(head))]
+    rows = [head, tuple("-" * width for width in widths), *body]
+    left = 3  # the names stand left, the numbers right
+    return [
+        "  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def explain(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Explanation:
+    """Run `samples` once to settle the types and once to count and time, and print what happened.
+
+    Prints cells, rungs, modules descended into and why, types, nodes, batches per type against the lower bound, rows
+    per batch (fewest / median / most) and milliseconds per stage; returns the same as data.
+    """
+    batched = model if isinstance(model, Batched) else batch(model)
+    given = as_samples(samples, batched.settings.star)
+    if not given:
+        raise ValueError("explain needs at least one sample")
+    run_samples(batched.inner, given, kwargs, batched.settings, batched.registry)
+    result = run_samples(batched.inner, given, kwargs, batched.settings, batched.registry)
+    explanation = _explain(result, batched)
+    print(explanation)
+    return explanation
+
+
+def _explain(result: Result, batched: Batched) -> Explanation:
+    graph, schedule, layout = result.plan.folded.graph, result.plan.schedule, result.plan.layout
+    uses = list(result.traced.trace.uses.values())
+    bounds = lower_bound_by_type(graph)
+    lines = []
+    for t, node_type in enumerate(graph.types):
+        cell = uses[result.plan.folded.type_of[t]].cell
+        rows = np.sort(layout.batch_rows[schedule.batch_type == t])
+        operands = [
+            f"{mode.value} {spec}" if mode.value != "row" else str(spec)
+            for mode, spec in zip(node_type.slots, node_type.slot_specs, strict=True)
+        ]
+        constants = sum(kind is not Kind.VALUE for kind in cell.kinds)
+        lines.append(
+            TypeLine(
+                node_type.name,
+                ", ".join(operands + [f"{constants} constant" + "s" * (constants > 1)] * bool(constants)) or "-",
+                cell.rung_name,
+                int((graph.type == t).sum()),
+                int(rows.size),
+                int(bounds[t]),
+                (int(rows[0]), int(np.median(rows)), int(rows[-1])),
+                cell.reasons,
+            )
+        )
+    descended = tuple(sorted(batched.registry.descended.items()))
+    return Explanation(result.stats, len(result.plan.graph), tuple(lines), descended, tuple(_warnings(batched)))
+
+
+def _warnings(batched: Batched) -> list[str]:
+    """Static arguments with so many values that they should be data."""
+    values: dict[tuple[str, int], set[Any]] = {}
+    for cell in batched.registry.cell_types():
+        if cell.call is None:
+            continue
+        for position, leaf in enumerate(cell.call.leaves):
+            if leaf.kind is Kind.STATIC:
+                values.setdefault((cell.name, position), set()).add(leaf.payload)
+    return [
+        f"argument {position} of {name} has {len(found)} values, each of which makes a type of its own; "
+        "pass it as a tensor if it is data"
+        for (name, position), found in sorted(values.items())
+        if len(found) > MANY_VALUES
+    ]
