@@ -8,8 +8,8 @@ from typing import Annotated, ParamSpec
 
 import typer
 
+from bale import __version__
 from bale.errors import BaleError
-from bale.train.version import bale_version
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 FAILED = 2
@@ -45,7 +45,7 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"bale {bale_version()}")
+        typer.echo(f"bale {__version__}")
         raise typer.Exit
 
 

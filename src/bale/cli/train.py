@@ -16,7 +16,7 @@ from bale.cli.app import INTERRUPTED, command
 from bale.cli.progress import TrainingProgress
 from bale.errors import BaleError, CheckpointError
 from bale.report import training_dict, training_table
-from bale.train import MODELS, Checkpoint, RunReport, TaskConfig, TrainConfig, load_checkpoint, load_task, run
+from bale.train import MODELS, Checkpoint, RunReport, TaskConfig, TrainConfig, load_checkpoint, load_task, train_task
 from bale.train.checkpoint import holds_checkpoint
 from bale.train.config import DEFAULT_EPOCHS
 from bale.train.files import prepare_folder
@@ -30,8 +30,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="python: functions of Python's standard library, the first word of whose name is to be guessed. "
-            "sst:PATH: bracketed trees, a file or a folder with train.txt, dev.txt and test.txt.",
+            help="python: functions of Python's standard library; the first word of the name, one of the 50 commonest, "
+            "is to be guessed. python+other: all functions, with one more class. sst:PATH: bracketed trees, a file or "
+            "a folder with train.txt, dev.txt and test.txt.",
             show_default=_TASK.data,
         ),
     ] = None,
@@ -98,7 +99,7 @@ def train(
         task = load_task(task_config)
     done = 0 if checkpoint is None else checkpoint.place.step
     with TrainingProgress(notes, _planned_steps(config, len(task.train)), done) as progress:
-        report = run(
+        report = train_task(
             task,
             config,
             save=folder,

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bale import __version__
 from bale.train import Comparison, FitReport, RunReport
-from bale.train.version import bale_version
 
 FORMAT = 1
 
@@ -21,7 +21,7 @@ def training_dict(report: RunReport) -> dict[str, Any]:
     trained = report.fit
     return {
         "format": FORMAT,
-        "bale": bale_version(),
+        "bale": __version__,
         "torch": torch.__version__,
         "threads": report.threads,
         "interrupted": report.interrupted,
@@ -42,7 +42,12 @@ def training_dict(report: RunReport) -> dict[str, Any]:
         "steps": trained.steps,
         "samples": trained.samples,
         "epochs": [asdict(record) for record in trained.epochs],
-        "accuracy": {"test": report.test, "majority": report.majority, "best_valid": trained.best},
+        "accuracy": {
+            "test": report.test,
+            "test_majority": report.test_majority,
+            "best_valid": trained.best,
+            "valid_majority": report.valid_majority,
+        },
         "samples_per_second": trained.samples_per_second,
         "per_step": {
             "nodes": _per_step(trained, trained.nodes),
@@ -99,23 +104,21 @@ def _trained(report: RunReport) -> str:
 
 def _accuracy(report: RunReport) -> str:
     parts = []
-    if report.test is not None:
-        parts.append(f"{report.test:.1%} on {len(report.task.test):,} test samples")
-    if report.fit.best is not None:
-        parts.append(f"{report.fit.best:.1%} at best on validation")
-    if not parts:
-        parts.append("not measured")
-    if report.majority is not None:
-        parts.append(f"the commonest class alone {report.majority:.1%}")
-    return "; ".join(parts)
+    for value, majority, samples in (
+        (report.test, report.test_majority, f"{len(report.task.test):,} test samples"),
+        (report.fit.best, report.valid_majority, f"{len(report.task.valid):,} validation samples, the best epoch"),
+    ):
+        if value is not None and majority is not None:
+            parts.append(f"{value:.1%} on {samples} (the commonest class alone {majority:.1%})")
+    return "\n".join(parts) or "not measured"
 
 
 def _comparison(comparison: Comparison) -> str:
     return (
         f"{comparison.speedup:.1f} times the per-sample loop "
-        f"({comparison.slowest:.1f} to {comparison.fastest:.1f} on {comparison.mini_batches} mini-batches; "
+        f"({comparison.slowest:.1f} to {comparison.fastest:.1f} on {comparison.mini_batches} mini-batches, "
         f"{1e3 * comparison.batched_seconds:,.0f} ms against {1e3 * comparison.per_sample_seconds:,.0f} ms, "
-        f"forward and backward; losses differ by {comparison.difference:.0e})"
+        f"forward and backward; losses differ by at most {comparison.difference:.0e})"
     )
 
 

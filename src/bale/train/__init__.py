@@ -6,7 +6,7 @@ from bale.train.compare import Comparison, compare
 from bale.train.config import TaskConfig, TrainConfig
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
-from bale.train.run import RunReport, run
+from bale.train.run import RunReport, train_task
 from bale.train.step import STAGES, Sample, StepRecord
 from bale.train.task import MODELS, Task, load_task
 
@@ -30,5 +30,5 @@ __all__ = [
     "load_checkpoint",
     "load_task",
     "majority_accuracy",
-    "run",
+    "train_task",
 ]

@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from bale import __version__
 from bale.errors import BaleError, CheckpointError
 from bale.train.config import TrainConfig
 from bale.train.files import prepare_folder, read_file, read_index, write_together
-from bale.train.version import bale_version
 
 INDEX, MODEL, OPTIMIZER = "checkpoint.json", "model.safetensors", "optimizer.safetensors"
 FORMAT = 1
@@ -68,7 +68,7 @@ class Checkpoint:
         tensors, scalars = _flatten(self.optimizer["state"])
         index = {
             "format": FORMAT,
-            "bale": bale_version(),
+            "bale": __version__,
             "torch": torch.__version__,
             "step": self.place.step,
             "epoch": self.place.epoch,
@@ -104,7 +104,7 @@ def load_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
     index = read_index(path, INDEX)
     if index.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path / INDEX}: is of format {index.get('format')}, this bale ({bale_version()}) reads {FORMAT}"
+            f"{path / INDEX}: is of format {index.get('format')}, this bale ({__version__}) reads {FORMAT}"
         )
     try:
         tensors = safetensors.torch.load(read_file(path, index, OPTIMIZER))
@@ -120,7 +120,7 @@ def load_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         )
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError, SafetensorError, BaleError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError, BaleError) as error:
         raise CheckpointError(f"{path / INDEX}: is damaged ({error!r}); use another checkpoint") from error
 
 

@@ -27,8 +27,8 @@ Notice = Callable[[str], None]
 class RunReport:
     """What a run learnt and cost. What an interrupt left unmeasured is None.
 
-    majority     the test accuracy of always answering the training samples' commonest class
-    comparison   against the per-sample loop
+    test_majority, valid_majority  the accuracy of always answering the training samples' commonest class
+    comparison                     against the per-sample loop
     """
 
     task: Task
@@ -37,12 +37,13 @@ class RunReport:
     threads: int
     fit: FitReport
     test: float | None
-    majority: float | None
+    test_majority: float | None
+    valid_majority: float | None
     comparison: Comparison | None
     interrupted: bool
 
 
-def run(
+def train_task(
     task: Task,
     config: TrainConfig,
     *,
@@ -91,7 +92,8 @@ def run(
         threads=torch.get_num_threads(),
         fit=trained,
         test=test,
-        majority=majority_accuracy(task.train, task.test),
+        test_majority=majority_accuracy(task.train, task.test),
+        valid_majority=majority_accuracy(task.train, task.valid),
         comparison=comparison,
         interrupted=interrupted,
     )

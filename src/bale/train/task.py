@@ -16,6 +16,7 @@ from bale.train.config import TaskConfig
 from bale.train.step import Sample
 
 MODELS = ("child-sum", "nary")
+_WITH_OTHER = "python+other"
 _SHARES = (8, 1, 1)  # of a single file, and of a limit: train, valid, test
 
 
@@ -67,26 +68,34 @@ def load_task(config: TaskConfig) -> Task:
     name, _, path = config.data.partition(":")
     if config.model is not None and config.model not in MODELS:
         raise BaleError(f"model {config.model!r} is unknown; known are {', '.join(MODELS)}")
-    if config.data == "python":
+    if config.data in ("python", _WITH_OTHER):
         return _python(config)
     if name == "sst" and path:
         return _sentences(config, Path(path))
-    raise BaleError(f"data {config.data!r} is unknown; expected python, or sst:PATH with a file or folder of trees")
+    raise BaleError(
+        f"data {config.data!r} is unknown; expected python, {_WITH_OTHER}, or sst:PATH with a file or folder of trees"
+    )
 
 
 def _python(config: TaskConfig) -> Task:
     if config.model == "nary":
         raise BaleError("model nary has weights for a fixed number of children, and syntax nodes any: use child-sum")
     functions = python_functions(config.limit)
-    if not functions.train:
-        raise DataError(f"none of {config.limit} functions is a training sample: raise the limit")
     kinds, classes = functions.kinds, functions.classes
+    splits = [functions.train, functions.valid, functions.test]
+    if config.data != _WITH_OTHER:
+        # More than half of all functions are of the class `other`, the last: with them, a guess is hard to beat.
+        classes = classes[:-1]
+        splits = [[sample for sample in split if sample[1] < len(classes)] for split in splits]
+    train, valid, test = splits
+    if not train:
+        raise DataError(f"none of {config.limit} functions is a training sample: raise the limit")
     return Task(
         config=config,
         model="child-sum",
-        train=functions.train,
-        valid=functions.valid,
-        test=functions.test,
+        train=train,
+        valid=valid,
+        test=test,
         vocabulary=kinds,
         classes=classes,
         make_model=lambda: ChildSumTreeLSTM(len(kinds), len(classes), config.hidden),

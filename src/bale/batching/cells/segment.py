@@ -18,7 +18,10 @@ def segment_reduce(rows: torch.Tensor, segment: torch.Tensor, segments: int, mod
     """[rows, *shape], int64 [rows] -> [segments, *shape]. Differentiable twice; every segment has a row."""
     if mode is Mode.MAX:
         index = _expand(segment, rows)
-        start = torch.empty((segments, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
+        # scatter_reduce's backward shares the gradient with equal entries of `start`, even where it excludes them from
+        # the forward: so it must equal nothing
+        empty = float("nan") if rows.dtype.is_floating_point else 0
+        start = torch.full((segments, *rows.shape[1:]), empty, dtype=rows.dtype, device=rows.device)
         return start.scatter_reduce(0, index, rows, "amax", include_self=False)
     total = rows.new_zeros((segments, *rows.shape[1:])).index_add(0, segment, rows)
     if mode is Mode.MEAN:

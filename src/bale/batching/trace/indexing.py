@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,12 @@ from bale.batching.trace.record import Index
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
 
-Plan = tuple[Any, ...]
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """What basic indexing does to each axis: "new", "all", "one" or (length, step). Part of a type; starts are data."""
+
+    steps: tuple[Any, ...]
 
 
 def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
@@ -77,7 +83,7 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     return None
 
 
-def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[Plan, list[int]]:
+def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[IndexPlan, list[int]]:
     """What to do per axis (part of the type) and where to start (data)."""
     plan: list[Any] = []
     starts: list[int] = []
@@ -101,14 +107,14 @@ def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[Plan, list[int]]
             plan.append("one")
             starts.append(_position(entry, size, dim))
         dim += 1
-    return tuple(plan), starts
+    return IndexPlan(tuple(plan)), starts
 
 
-def basic_index(tensor: torch.Tensor, plan: Plan, *starts: torch.Tensor) -> torch.Tensor:
+def basic_index(tensor: torch.Tensor, plan: IndexPlan, *starts: torch.Tensor) -> torch.Tensor:
     """Basic indexing whose starting points are tensors, so that nodes with other indices share a launch."""
     given = iter(starts)
     dim = 0
-    for step in plan:
+    for step in plan.steps:
         if step == "new":
             tensor = tensor.unsqueeze(dim)
             dim += 1
