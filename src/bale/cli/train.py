@@ -110,6 +110,8 @@ def train(
         )
     _print_report(report, json_to)
     if report.interrupted:
+        if folder is not None and holds_checkpoint(folder):
+            notes.print(f"to go on: bale train --resume {folder}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from bale.batching.schedule import POLICIES
 from bale.errors import BaleError
 
-DEFAULT_EPOCHS = 4
+DEFAULT_EPOCHS = 3
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bale.batching.graph import WHOLE, Spec
+from bale.batching.trace.pretend import asked_by_python
 
 if TYPE_CHECKING:
     from bale.batching.trace.tracer import Trace
@@ -32,10 +33,9 @@ class Ref:
         self.trace, self.value, self.index, self.spec, self.length = trace, value, index, spec, length
         self.views: list[weakref.ref[Ref]] | None = None
 
-    # A plain class that answers isinstance(ref, torch.Tensor), so that user code branches as it would on a tensor.
     @property
     def __class__(self) -> type:  # type: ignore[override]
-        return torch.Tensor
+        return torch.Tensor if asked_by_python() else Ref
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
