@@ -72,6 +72,13 @@ def test_equal_shares_go_to_the_lower_type():
             assert by_height(graph, variant).batch_type[0] == 0
 
 
+def test_sure_first_prefers_a_share_of_one_to_any_other():
+    # Type 0 has 19 of the 20 nodes on its top level; type 1 has its one, and 19 others half as heavy below.
+    graph = side_by_side(*[chain([0])] * 19, chain([1, 0]))
+    assert by_height(graph, Variant.SOFT_SHARE).batch_type.tolist() == [0, 1, 0]
+    assert by_height(graph, Variant.SURE_FIRST).batch_type.tolist() == [1, 0]
+
+
 def test_schedules_say_which_variant_made_them():
     graph = Graph.of([0, 1], [[], [0]])
     names = [schedule.policy for way in (False, True) for schedule in height_schedules(graph, Variant, way)]

@@ -11,7 +11,7 @@ import torch
 
 from bale.batching.cells.call import PER_ROW, Call, Kind
 from bale.batching.cells.draws import Draw, Replay
-from bale.batching.cells.probe import OutputLeaf, probe
+from bale.batching.cells.probe import OutputLeaf, RefusalError, probe
 from bale.batching.cells.rungs import Leading, Operands, ProofError, Rows, Vmap, make_row, mismatch, prove
 from bale.batching.graph import Mode, NodeType, Spec
 from bale.errors import CellError
@@ -155,8 +155,15 @@ def build(
     ragged_columns = tuple(spec.ragged for spec in specs)
     ragged = any(ragged_columns)
     length = next((n for n, spec in zip(lengths, specs, strict=True) if spec.ragged), 1)
+    full = [_full(spec, length) for spec in specs]
     with lend_state() as state:
-        result = probe(watched, [_full(spec, length) for spec in specs], state)
+        try:
+            result = probe(watched, full, state)
+        except (RefusalError, ProofError):
+            raise
+        except Exception:
+            _repeat_on_numbers(watched, full, samples)
+            raise
     outputs = tuple(_ragged_output(leaf, length) for leaf in result.outputs) if ragged else result.outputs
     draws = tuple(_ragged_draw(draw, length) for draw in result.draws) if ragged else result.draws
     chosen = [k for k, leaf in enumerate(outputs) if leaf.tensor is not None]
@@ -184,6 +191,16 @@ def build(
         name, node_type, kinds, ragged_columns, tuple(number_dtypes), result.spec, outputs, rung, rung.name, row, call,
         draws, seeded, stateful, ragged, reasons=tuple(reasons), module=module,
     )  # fmt: skip
+
+
+def _repeat_on_numbers(call: Call, specs: Sequence[Spec], samples: Sequence[torch.Tensor | None]) -> None:
+    """A call that fails on shapes alone fails on numbers too, in torch's own words."""
+    real = [
+        torch.zeros(spec.shape, dtype=spec.dtype, device=spec.device) if sample is None else sample.detach()
+        for spec, sample in zip(specs, samples, strict=True)
+    ]
+    with torch.no_grad(), call.state(), torch.no_grad():
+        call.raw(*real)
 
 
 def _choose(call: Call, row: Any, operands: Operands, chosen: Sequence[int], align: bool, only_rows: str,

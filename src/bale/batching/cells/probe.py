@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +104,7 @@ def probe(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor] = 
 
 def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) -> tuple[list[str], ProbeResult]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with call.state(), mode:
+    with _quiet(), call.state(), mode:
         fakes = [_fake(operand) for operand in operands]
         before = {_storage(fake): k for k, fake in enumerate(fakes)}
         try:
@@ -122,12 +124,21 @@ def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) ->
     return watch.ops, ProbeResult(spec, outputs, draws, len(draws) == len(watch.draws), stateful)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What fake tensors log about a failing call is told in an error of ours, or was expected."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def _fake(operand: Spec) -> torch.Tensor:
     fake = torch.empty(operand.shape, dtype=operand.dtype, device=operand.device)
-    if operand.requires_grad:
-        fake.requires_grad_()
-    # not a leaf, so that in-place code in the cell is judged as it would be on a computed value
-    return fake.view_as(fake) if operand.requires_grad and torch.is_grad_enabled() else fake
+    # a copy, so that in-place code in the cell meets what it would meet: a computed value, not a leaf
+    return fake.requires_grad_().clone() if operand.requires_grad else fake
 
 
 def _describe(leaf: Any, fakes: Sequence[torch.Tensor], storages: dict[int, int]) -> OutputLeaf:

@@ -47,12 +47,13 @@ _CANONICAL: dict[Any, Any] = {
 }
 
 _ARITHMETIC = frozenset(
-    "add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod eq ne lt le gt ge maximum "
-    "minimum where lerp __rsub__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __rdiv__ basic_index".split()
+    "add sub subtract rsub mul multiply div divide true_divide pow eq ne lt le gt ge where lerp clamp __rsub__ "
+    "__rtruediv__ __rdiv__ __pow__ __rpow__ basic_index".split()
 )
 _READS = frozenset("item tolist numpy __array__ __bool__ __float__ __int__ __index__ __contains__ cpu_numpy".split())
 _REFUSED = {
     "backward": "call backward() on what the batched model returns",
+    "grad": "differentiate what the batched model returns",
     "retain_grad": "keep the gradients of what the batched model returns",
     "register_hook": "register the hook on a parameter, or on what the batched model returns",
     "register_post_accumulate_grad_hook": "register the hook on a parameter",
@@ -99,8 +100,6 @@ def attribute(ref: Ref, name: str) -> Any:
     """`ref.name` for what Ref does not define itself: a property or a method of torch.Tensor."""
     if name in _PROPERTIES:
         return dispatch(getattr(Tensor, name).__get__, (ref,), {})
-    if name == "data":
-        return dispatch(Tensor.detach, (ref,), {})
     if name in ("grad", "grad_fn"):
         trace = current_trace()
         where = f"{trace.where()}: " if trace else _at()
@@ -188,7 +187,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in _REFUSED:
         raise trace.error(f"`{name}` cannot be done to a lazy value: {_REFUSED[name]}")
     if name == "__set__" or kwargs.get("out") is not None:
-        raise trace.error(f"a lazy value cannot be written into a tensor that exists (`{name}`, `out=`): assign it")
+        raise trace.error("a lazy value cannot be written into a tensor that exists (`out=`, `.data`): give it a name")
     if _is_in_place(func, name):
         return _in_place(trace, func, name, args, kwargs)
     if "inplace" in _parameters(func):
@@ -213,17 +212,16 @@ def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: di
 
 def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
     result = getitem(trace, *args)
-    if result is ragged.PASS:
-        return _record(trace, Tensor.__getitem__, "getitem", args, {})
-    if isinstance(result, tuple):
-        function, arguments = result
-        ref = _record(trace, function, "basic_index", arguments, {})
+    if type(result) is Ref:
+        return result
+    function, arguments = result
+    ref = _record(trace, function, _name(function), arguments, {})
+    if function is basic_index:  # a view in the per-sample program
         if type(args[0]) is Ref:
             ref.share_memory_with(args[0])
         else:
             ref.views = [lambda: args[0]]
-        return ref
-    return result
+    return ref
 
 
 def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -282,7 +280,7 @@ def _is_in_place(func: Any, name: str) -> bool:
 
 @cache
 def _parameters(func: Any) -> tuple[str, ...]:
-    if not inspect.isfunction(func):
+    if not inspect.isfunction(func) or not func.__module__.startswith("torch.nn."):
         return ()
     return tuple(inspect.signature(func).parameters)
 
@@ -290,18 +288,15 @@ def _parameters(func: Any) -> tuple[str, ...]:
 def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     bound = inspect.signature(func).bind(*args, **kwargs)
     in_place = bound.arguments.get("inplace", False)
+    if in_place:
+        _may_write(trace, args[0], name)
     bound.arguments["inplace"] = False
     result = _apply(trace, func, name, bound.args, bound.kwargs)
-    return _rebind(trace, args[0], result, name) if in_place else result
+    return _rebind(args[0], result, name) if in_place else result
 
 
 def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = args[0]
-    if type(target) is not Ref:
-        raise trace.error(
-            f"`{name}` writes a lazy value into a real tensor. Write `x = x + y` instead of `x += y`, "
-            "or begin from a value of the model"
-        )
     _may_write(trace, target, name)
     if name in _FILLS:
         result = _record(trace, filled, name, (target, name, *args[1:]), kwargs)
@@ -314,19 +309,24 @@ def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs:
             raise trace.error(f"`{name}` has no form that makes a new value; use one that does")
         function = _CANONICAL.get(function, function)
         result = _apply(trace, function, _name(function), args, kwargs)
-    return _rebind(trace, target, result, name)
+    return _rebind(target, result, name)
 
 
 def filled(tensor: torch.Tensor, name: str, *args: Any) -> torch.Tensor:
-    """A new tensor of the shape of `tensor`, filled by its in-place method `name`."""
-    return getattr(torch.empty_like(tensor), name)(*args)
+    """A copy of `tensor`, filled by its in-place method `name`."""
+    return getattr(tensor.clone(), name)(*args)
 
 
 def copied(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    return source.to(tensor.dtype).expand_as(tensor).clone()
+    return tensor.clone().copy_(source)
 
 
-def _may_write(trace: Trace, target: Ref, name: str) -> None:
+def _may_write(trace: Trace, target: Any, name: str) -> None:
+    if type(target) is not Ref:
+        raise trace.error(
+            f"`{name}` writes a lazy value into a real tensor. Write `x = x + y` instead of `x += y`, "
+            "or begin from a value of the model"
+        )
     if target.has_other_views():
         raise trace.error(
             f"`{name}` writes into a lazy value that shares its memory with another (a view, a slice, a row). "
@@ -334,8 +334,7 @@ def _may_write(trace: Trace, target: Ref, name: str) -> None:
         )
 
 
-def _rebind(trace: Trace, target: Any, result: Any, name: str) -> Any:
-    _may_write(trace, target, name)
+def _rebind(target: Any, result: Any, name: str) -> Any:
     if result is target:
         return target
     if name not in _RESHAPES:
@@ -379,7 +378,13 @@ def _numel(trace: Trace, tensor: Any) -> Any:
     return tensor.numel()
 
 
+def _clamp(trace: Trace, tensor: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+    return _record(trace, torch.clamp, "clamp", (tensor, min, max), {})  # by position, where numbers are data
+
+
 _SPECIAL: dict[str, Callable[..., Any]] = {
+    "clamp": _clamp,
+    "clip": _clamp,
     "stack": ragged.stack,
     "cat": ragged.cat,
     "concat": ragged.cat,

@@ -22,23 +22,60 @@ class IndexPlan:
 
 
 def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
-    """`tensor[index]`, or ragged.PASS where torch's own getitem is to be recorded (tensors as indices)."""
-    entries = index if type(index) is tuple else (index,)
+    """`tensor[index]`: a Ref, or the function to record and its arguments."""
+    entries = tuple(map(_known, index if type(index) is tuple else (index,)))
+    if type(tensor) is Ref and tensor.length is not None and len(entries) == 1:
+        positions = _positions(entries[0], tensor.length)
+        if positions:
+            return ragged.choose_rows(trace, tensor, positions)
     if not all(_is_basic(entry) for entry in entries):
-        return ragged.PASS
+        return torch.Tensor.__getitem__, (tensor, _integers(entries))
     entries = _expand_ellipsis(entries, tensor.dim())
     if type(tensor) is Ref:
         taken = _take(trace, tensor, entries)
         if taken is not None:
             return taken
     plan, starts = _plan(tensor.shape, entries)
-    return basic_index, (tensor, plan, *map(Index, starts))
+    return basic_index, (tensor, plan, *starts)
+
+
+def _known(entry: Any) -> Any:
+    """A whole number that the sample itself brings in a tensor is known now."""
+    if isinstance(entry, torch.Tensor) and type(entry) is not Ref and entry.dim() == 0 and not _is_mask(entry):
+        return int(entry)
+    return entry
+
+
+def _is_mask(entry: torch.Tensor) -> bool:
+    return entry.dtype in (torch.bool, torch.uint8)
+
+
+def _positions(entry: Any, length: int) -> list[int] | None:
+    """Which rows a sample's own tensor of positions, or mask, picks."""
+    if not isinstance(entry, torch.Tensor) or type(entry) is Ref or entry.dim() != 1:
+        return None
+    if _is_mask(entry):
+        return entry.nonzero().flatten().tolist() if entry.shape[0] == length else None
+    return [_position(position, length, 0) for position in entry.tolist()]
+
+
+def _integers(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Masks that the sample brings as positions: how many they pick is known now."""
+    found: list[Any] = []
+    for entry in entries:
+        is_real = isinstance(entry, torch.Tensor) and type(entry) is not Ref
+        found += entry.nonzero(as_tuple=True) if is_real and _is_mask(entry) else [entry]
+    return tuple(found)
+
+
+def _is_lazy_number(entry: Any) -> bool:
+    return type(entry) is Ref and entry.dim() == 0 and not entry.dtype.is_floating_point and entry.dtype != torch.bool
 
 
 def _is_basic(entry: Any) -> bool:
     if isinstance(entry, slice):
         return all(part is None or _is_int(part) for part in (entry.start, entry.stop, entry.step))
-    return entry is None or entry is Ellipsis or _is_int(entry)
+    return entry is None or entry is Ellipsis or _is_int(entry) or _is_lazy_number(entry)
 
 
 def _is_int(entry: Any) -> bool:
@@ -49,9 +86,9 @@ def _expand_ellipsis(entries: tuple[Any, ...], dims: int) -> tuple[Any, ...]:
     used = sum(entry is not None and entry is not Ellipsis for entry in entries)
     if used > dims:
         raise IndexError(f"too many indices for tensor of dimension {dims}")
-    if Ellipsis not in entries:
+    k = next((k for k, entry in enumerate(entries) if entry is Ellipsis), None)
+    if k is None:
         return entries
-    k = entries.index(Ellipsis)
     return entries[:k] + (slice(None),) * (dims - used) + entries[k + 1 :]
 
 
@@ -77,16 +114,16 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
         return ref.take(row, Spec(shape, spec.dtype, spec.device, spec.requires_grad))
     if ref.length is not None and isinstance(entries[0], slice) and len(entries) == 1:
         positions = range(*entries[0].indices(ref.length))
-        if positions == range(ref.length):
+        if positions == range(ref.length) or not positions:
             return None
         return ragged.choose_rows(trace, ref, positions)
     return None
 
 
-def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[IndexPlan, list[int]]:
+def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[IndexPlan, list[Any]]:
     """What to do per axis (part of the type) and where to start (data)."""
     plan: list[Any] = []
-    starts: list[int] = []
+    starts: list[Any] = []
     dim = 0
     for entry in entries:
         if entry is None:
@@ -102,10 +139,10 @@ def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[IndexPlan, list[
                 plan.append("all")
             else:
                 plan.append((length, step))
-                starts.append(start)
+                starts.append(Index(start))
         else:
             plan.append("one")
-            starts.append(_position(entry, size, dim))
+            starts.append(entry if type(entry) is Ref else Index(_position(entry, size, dim)))
         dim += 1
     return IndexPlan(tuple(plan)), starts
 
@@ -121,7 +158,9 @@ def basic_index(tensor: torch.Tensor, plan: IndexPlan, *starts: torch.Tensor) ->
         elif step == "all":
             dim += 1
         elif step == "one":
-            tensor = tensor.index_select(dim, next(given).reshape(1)).squeeze(dim)
+            position = next(given).reshape(1)
+            position = torch.where(position < 0, position + tensor.shape[dim], position)
+            tensor = tensor.index_select(dim, position).squeeze(dim)
         else:
             length, stride = step
             offsets = torch.arange(length, device=tensor.device) * stride

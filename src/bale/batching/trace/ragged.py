@@ -65,8 +65,6 @@ def rows_of(ref: Ref) -> list[Ref]:
 
 def choose_rows(trace: Trace, ref: Ref, positions: Sequence[int]) -> Any:
     """Some rows of a ragged value, in the order of `positions`."""
-    if not positions:
-        return torch.empty(0, *ref.spec.shape, dtype=ref.dtype, device=ref.device)
     rows = [ref[k] for k in positions]
     chosen = _stack_parts(trace, rows, [row.part for row in rows])
     chosen.share_memory_with(ref)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import numbers
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -49,7 +50,7 @@ class Column:
     def key(self) -> Hashable:
         if self.kind is Kind.STATIC:
             # 1, 1.0 and True are equal but not the same argument; nor are 0.0 and -0.0
-            return self.kind, type(self.leaf), repr(self.leaf) if isinstance(self.leaf, float) else self.leaf
+            return self.kind, type(self.leaf), repr(self.leaf) if isinstance(self.leaf, (float, slice)) else self.leaf
         if self.kind is Kind.SHARED:
             return self.kind, id(self.leaf)
         return self.kind, self.spec
@@ -69,8 +70,8 @@ class UnknownArgumentError(Exception):
         self.value = value
 
 
-def columns_of(trace: Trace, leaves: Sequence[Any], number_data: bool) -> list[Column]:
-    """Classify the leaves of a call's arguments.
+def columns_of(trace: Trace, leaves: Sequence[Any], number_data: int) -> list[Column]:
+    """Classify the leaves of a call's arguments; Python numbers among the first `number_data` are data.
 
     Raises UnknownArgumentError for a leaf that is neither tensor nor hashable.
     """
@@ -90,16 +91,24 @@ def columns_of(trace: Trace, leaves: Sequence[Any], number_data: bool) -> list[C
         elif isinstance(leaf, np.ndarray):
             raise UnknownArgumentError(leaf)
         else:
-            try:
-                hash(leaf)
-            except TypeError:
-                raise UnknownArgumentError(leaf) from None
-            if type(leaf).__hash__ is object.__hash__ and not callable(leaf):
-                raise UnknownArgumentError(leaf)  # an object of the user's own: hashable by identity only
+            if not (isinstance(leaf, _PLAIN) or callable(leaf) or _hashes_by_value(leaf)):
+                raise UnknownArgumentError(leaf)
             columns.append(Column(Kind.STATIC, leaf))
-    if number_data:
-        _make_data_of_numbers(columns)
+    _make_data_of_numbers(columns, number_data)
     return columns
+
+
+_PLAIN = (int, float, complex, str, bytes, type(None), slice, range, enum.Enum, torch.dtype, torch.device, torch.layout)
+
+
+def _hashes_by_value(leaf: Any) -> bool:
+    if type(leaf).__hash__ is object.__hash__:
+        return isinstance(leaf, torch.memory_format)
+    try:
+        hash(leaf)
+    except TypeError:
+        return False
+    return True
 
 
 def _full_spec(ref: Ref) -> Spec:
@@ -112,13 +121,15 @@ def _full_spec(ref: Ref) -> Spec:
 _result_dtypes: dict[tuple[torch.dtype, type], torch.dtype] = {}
 
 
-def _make_data_of_numbers(columns: list[Column]) -> None:
+def _make_data_of_numbers(columns: list[Column], first: int) -> None:
+    if not first:
+        return
     tensor = next((c for c in columns if c.kind in PER_ROW or c.kind is Kind.SHARED), None)
     if tensor is None:
         return
     dtype = tensor.spec.dtype if tensor.spec is not None else tensor.leaf.dtype
     device = tensor.spec.device if tensor.spec is not None else tensor.leaf.device
-    for column in columns:
+    for column in columns[:first]:
         if column.kind is Kind.STATIC and isinstance(column.leaf, numbers.Number):
             if isinstance(column.leaf, Index):
                 column.kind, column.number_dtype = Kind.NUMBER, torch.int64
@@ -159,7 +170,8 @@ def record(
     Raises RefusalError where the call cannot be a cell, UnknownArgumentError for arguments that no type can hold.
     """
     leaves, spec = pytree.tree_flatten((args, kwargs))
-    columns = columns_of(trace, leaves, options.number_data)
+    number_data = len(pytree.tree_leaves(args)) if options.number_data else 0
+    columns = columns_of(trace, leaves, number_data)
     return record_columns(trace, head, name, function, columns, spec, options)
 
 
@@ -242,6 +254,8 @@ def _as_ragged(columns: Sequence[Column], constants_may_be_ragged: bool) -> list
     if len(lengths) != 1:
         return None
     (length,) = lengths
+    if not length:
+        return None
     return [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
 
 

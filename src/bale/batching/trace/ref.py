@@ -120,6 +120,14 @@ class Ref:
 
         return attribute(self, name)
 
+    @property
+    def data(self) -> Any:
+        return self.__torch_function__(torch.Tensor.detach, (), (self,))
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.__torch_function__(torch.Tensor.data.__set__, (), (self, value))  # type: ignore[attr-defined]
+
     def __getitem__(self, index: Any) -> Any:
         return self.__torch_function__(torch.Tensor.__getitem__, (), (self, index))
 

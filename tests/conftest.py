@@ -1,0 +1,29 @@
+"""How do the tests run: on one thread, with examples that CI can repeat, on data that may be absent."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+settings.load_profile("ci")
+
+# Two runs on one machine would otherwise wait for each other's threads, and a sum's last bit depend on their number.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data_folder() -> Callable[[str], Path]:
+    """A function from a name to the folder of data that the project may use but not carry; skips where it is absent."""
+
+    def folder(name: str) -> Path:
+        beside = Path(__file__).parents[1] / ".." / "shared" / "data"
+        path = Path(os.environ.get("BALE_DATA", beside)) / name
+        if not path.is_dir():
+            pytest.skip(f"no {path}: set BALE_DATA to the folder that holds {name}/")
+        return path
+
+    return folder
