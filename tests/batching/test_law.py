@@ -17,7 +17,9 @@ def weighted(outputs: object) -> torch.Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for k, leaf in enumerate(pytree.tree_leaves(outputs)):
         if isinstance(leaf, torch.Tensor):
-            total = total + (leaf * torch.linspace(1, 2, leaf.numel(), dtype=leaf.dtype).view(leaf.shape)).sin().sum() * (k + 1)
+            total = total + (
+                leaf * torch.linspace(1, 2, leaf.numel(), dtype=leaf.dtype).view(leaf.shape)
+            ).sin().sum() * (k + 1)
     return total
 
 

@@ -31,8 +31,8 @@ class Batched(nn.Module):
     the module itself, `last` the Stats of the latest call.
     """
 
-    _inner: nn.Module
     last: Stats | None
+    settings: Settings
 
     # The dictionaries that make a module are shared with `inner`, so that `.to()`, `load_state_dict`, optimizers and
     # DistributedDataParallel see one module under its own names.
@@ -67,7 +67,7 @@ class Batched(nn.Module):
         return self.__dict__["_registry"]
 
     @property
-    def training(self) -> bool:  # type: ignore[override]
+    def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         inner = self.__dict__.get("_inner")
         return True if inner is None else inner.training
 
@@ -141,7 +141,9 @@ def as_samples(samples: Iterable[Any], star: bool) -> list[Any]:
     listed = list(samples)
     for k, sample in enumerate(listed):
         if star and not isinstance(sample, (tuple, list)):
-            raise BaleError(f"sample {k} is a {type(sample).__name__}; with star=True each sample is a tuple of arguments")
+            raise BaleError(
+                f"sample {k} is a {type(sample).__name__}; with star=True each sample is a tuple of arguments"
+            )
     return listed
 
 
@@ -228,7 +230,7 @@ def cell(target: T) -> T:
     """
     if isinstance(target, nn.Module) or (isinstance(target, type) and issubclass(target, nn.Module)):
         target._bale_cell = True  # type: ignore[attr-defined]
-        return target
+        return cast(T, target)
     if isinstance(target, type) or not callable(target):
         raise BaleError(f"bale.cell marks a module, a module class or a function; got {target!r}")
     return cast(T, functools.update_wrapper(FunctionCell(cast(Callable[..., Any], target)), target))

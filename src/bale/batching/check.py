@@ -73,7 +73,9 @@ def check(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Checked:
         result = run_samples(inner, given, kwargs, settings, Registry(), watch)
         random = random or any(cell.seeded for cell in result.traced.trace.uses)
         if first:
-            raise CheckError(f"{first}. The first that differs; please report it, and use bale.batch(..., check='always')")
+            raise CheckError(
+                f"{first}. The first that differs; please report it, and use bale.batch(..., check='always')"
+            )
         if random:
             return Checked(len(given), rows, 0, 0, 0.0, random)
         single = copy.deepcopy(batched.inner)
@@ -81,7 +83,9 @@ def check(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Checked:
         return _compare(result.outputs, expected, inner, single, rows)
 
 
-def _compare(outputs: Sequence[Any], expected: Sequence[Any], inner: nn.Module, single: nn.Module, rows: int) -> Checked:
+def _compare(
+    outputs: Sequence[Any], expected: Sequence[Any], inner: nn.Module, single: nn.Module, rows: int
+) -> Checked:
     worst, tensors = 0.0, 0
     pairs = []
     for k, (output, want) in enumerate(zip(outputs, expected, strict=True)):

@@ -21,7 +21,15 @@ from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
 from bale.batching.trace.functions import TraceMode
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.shadow import CellFilter, check_unchanged, make_shadow, write_back, written_values
+from bale.batching.trace.shadow import (
+    CellFilter,
+    all_shadows,
+    containers,
+    make_shadow,
+    restore,
+    write_back,
+    written_values,
+)
 from bale.batching.trace.tracer import Registry, Trace
 from bale.errors import TraceError
 
@@ -68,16 +76,18 @@ def trace_samples(
     shared += [leaf for leaf in pytree.tree_leaves(kwargs) if isinstance(leaf, torch.Tensor)]
     trace = Trace(registry, shared)
     shadow = make_shadow(model, trace, settings.cells)
+    held = containers(all_shadows(shadow))
     outputs = []
-    with trace, TraceMode(trace):
-        for trace.sample, sample in enumerate(samples):  # noqa: B020
-            try:
+    try:
+        with trace, TraceMode(trace):
+            for trace.sample, sample in enumerate(samples):  # noqa: B020
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
-            except Exception as error:
-                if not isinstance(error, TraceError):
-                    error.add_note(f"bale: in the forward of sample {trace.sample}")
-                raise
-    check_unchanged(shadow, trace)
+        trace.keep_promises()
+    except BaseException as error:
+        restore(held)  # no lazy value stays behind in the model
+        if not isinstance(error, TraceError):
+            error.add_note(f"bale: in the forward of sample {trace.sample}")
+        raise
     return Traced(trace, outputs, shadow)
 
 
@@ -129,11 +139,13 @@ def run_samples(
 
     traced = trace_samples(model, samples, kwargs, settings, registry)
     plan = make_plan(traced, settings, clock)
-    arenas = execute(traced, plan, settings, watch)
-    settle = Settler(plan, arenas)
-    settle.prepare([leaf for leaf in _result_leaves(traced) if type(leaf) is Ref])
-    outputs = [pytree.tree_map(settle, output) for output in traced.outputs]
-    write_back(traced.shadow, lambda value: pytree.tree_map(settle, value))
+    # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
+    with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
+        arenas = execute(traced, plan, settings, watch)
+        settle = Settler(plan, arenas)
+        settle.prepare([leaf for leaf in _result_leaves(traced) if type(leaf) is Ref])
+    outputs = [_map_leaves(settle, output) for output in traced.outputs]
+    write_back(traced.shadow, lambda value: _map_leaves(settle, value))
     clock("execute")
     stats = Stats(
         samples=len(samples),
@@ -154,6 +166,11 @@ def execute(traced: Traced, plan: Plan, settings: Settings, watch: Watch | None 
     columns.stack(uses, plan.graph.rows)
     cells = tuple(uses[t].cell for t in plan.folded.type_of)
     return run(Program(plan.folded.graph, cells, columns), plan.schedule, plan.layout, settings.check, watch)
+
+
+def _map_leaves(settle: Callable[[Any], Any], tree: Any) -> Any:
+    # pytree takes a torch.Size apart and puts a tuple together again
+    return pytree.tree_map(settle, tree, is_leaf=lambda leaf: isinstance(leaf, torch.Size))
 
 
 def _result_leaves(traced: Traced) -> list[Any]:

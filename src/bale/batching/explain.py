@@ -71,7 +71,9 @@ def _table(types: tuple[TypeLine, ...]) -> list[str]:
     rows = [head, tuple("-" * width for width in widths), *body]
     left = 3  # the names stand left, the numbers right
     return [
-        "  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
 

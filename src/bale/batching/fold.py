@@ -38,7 +38,10 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
     otherwise its work would be repeated. `pinned` (int [..]) are values that must stay, being outputs.
     """
     foldable = np.array(
-        [bool(g) and t.slot_specs[0].requires_grad == t.outputs[0].requires_grad for g, t in zip(gathers, graph.types, strict=True)],
+        [
+            bool(g) and t.slot_specs[0].requires_grad == t.outputs[0].requires_grad
+            for g, t in zip(gathers, graph.types, strict=True)
+        ],
         bool,
     )
     mode, rank = slot_modes(graph)
@@ -70,7 +73,9 @@ def slot_modes(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([modes[t] for t in graph.type]), np.concatenate([ranks[t] for t in graph.type])
 
 
-def _retype(graph: Graph, kept: np.ndarray, mode: np.ndarray, slots: np.ndarray) -> tuple[tuple[NodeType, ...], np.ndarray, np.ndarray]:
+def _retype(
+    graph: Graph, kept: np.ndarray, mode: np.ndarray, slots: np.ndarray
+) -> tuple[tuple[NodeType, ...], np.ndarray, np.ndarray]:
     """A type of its own for every (type, slot modes) that occurs, in order of first occurrence."""
     code = graph.type[kept].astype(np.int64)
     widest = int(np.diff(slots).max(initial=0))

@@ -47,7 +47,9 @@ def assert_same(
     kwargs = kwargs or {}
     star = options.get("star", False)
     policies = [options.pop("policy")] if "policy" in options else list(bale.POLICIES)
-    wanted = observe(lambda: [model(*s, **kwargs) if star else model(s, **kwargs) for s in samples], model, samples, kwargs)
+    wanted = observe(
+        lambda: [model(*s, **kwargs) if star else model(s, **kwargs) for s in samples], model, samples, kwargs
+    )
     current = policies[0]
     options.setdefault("check", "always")
     # one batched model for all policies: the first call makes the types, the others find them made
@@ -65,7 +67,7 @@ def assert_same(
 
 
 def observe(run: Callable[[], Any], model: nn.Module, samples: Any, kwargs: Any = None) -> Observed:
-    """Run under a fixed seed; gradients of parameters and of the tensors that the samples and keyword arguments hold."""
+    """Run under a fixed seed; gradients of parameters and of the tensors that the samples and arguments hold."""
     torch.manual_seed(0)
     outputs, nesting = pytree.tree_flatten(run())
     sources = dict(model.named_parameters())

@@ -53,7 +53,7 @@ COMPARISON = {
     "h < x": lambda h, x: h < x,
     "x < h": lambda h, x: x < h,
     "h >= 0": lambda h, x: h >= 0,
-    "0 < h": lambda h, x: 0 < h,
+    "0 < h": lambda h, x: 0 < h,  # noqa: SIM300
     "h == h": lambda h, x: h == h,
     "h != x": lambda h, x: h != x,
     "and, or, not, xor": lambda h, x: ((h > 0) & (x > 0) | ~(h > x)) ^ (h < 1),
@@ -230,7 +230,9 @@ def test_methods(use):
 
 
 def test_an_integer_times_a_lazy_integer_keeps_its_type():
-    assert_same(Use(lambda h, x: (3 * h.long(), h.long() / 2, h.long() * 0.5, h.long() // 2, h.long() * True)), vectors(4))
+    assert_same(
+        Use(lambda h, x: (3 * h.long(), h.long() / 2, h.long() * 0.5, h.long() // 2, h.long() * True)), vectors(4)
+    )
 
 
 def test_a_whole_number_too_large_for_a_float_is_kept():

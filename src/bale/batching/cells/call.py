@@ -87,7 +87,9 @@ class Call:
 
     def with_columns_for_shared(self) -> Call:
         """The same call with its SHARED leaves left open too."""
-        return replace(self, leaves=tuple(replace(f, kind=Kind.CONST) if f.kind is Kind.SHARED else f for f in self.leaves))
+        return replace(
+            self, leaves=tuple(replace(f, kind=Kind.CONST) if f.kind is Kind.SHARED else f for f in self.leaves)
+        )
 
     def in_place_of_shared(self, columns: Sequence[torch.Tensor], rows: int) -> list[torch.Tensor]:
         """Columns for `with_columns_for_shared`: each shared tensor expanded to `rows`."""

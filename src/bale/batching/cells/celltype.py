@@ -51,8 +51,10 @@ class CellType:
     @cached_property
     def plain(self) -> bool:
         """Every output is a new tensor, and no call depends on another: what the fast way of recording may take."""
-        return not self.stateful and not self.ragged and all(
-            leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in self.outputs
+        return (
+            not self.stateful
+            and not self.ragged
+            and all(leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in self.outputs)
         )
 
     @cached_property
@@ -77,8 +79,11 @@ class CellType:
         with self.call.state():
             if self.seeded:
                 return self._run_seeded(columns, numbers[0])
+            if numbers and (self.rung_name == "rows" or not columns):
+                each = [self._replayed([number[k] for number in numbers], self.row) for k in range(rows)]
+                return Rows.collect([run(*(column[k] for column in columns)) for k, run in enumerate(each)])
             if not columns:  # only parameters: the same for every row
-                return [out.unsqueeze(0).expand(rows, *out.shape) for out in self._replayed(numbers, self.row)()]
+                return [out.unsqueeze(0).expand(rows, *out.shape) for out in self.row()]
             return self._replayed(numbers, self.rung)(columns)
 
     def _run_seeded(self, columns: Sequence[torch.Tensor], seeds: torch.Tensor) -> list[torch.Tensor]:
@@ -101,8 +106,13 @@ class CellType:
 
         return replay
 
-    def verify(self, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor],
-               outputs: Sequence[torch.Tensor], which: Iterable[int] = ()) -> str:
+    def verify(
+        self,
+        columns: Sequence[torch.Tensor],
+        numbers: Sequence[torch.Tensor],
+        outputs: Sequence[torch.Tensor],
+        which: Iterable[int] = (),
+    ) -> str:
         """Compare `which` rows of a batch (its first and last) with the per-row call; why they differ, or nothing."""
         assert self.call is not None and self.row is not None
         count = columns[0].shape[0] if columns else outputs[0].shape[0]
@@ -203,8 +213,9 @@ def _repeat_on_numbers(call: Call, specs: Sequence[Spec], samples: Sequence[torc
         call.raw(*real)
 
 
-def _choose(call: Call, row: Any, operands: Operands, chosen: Sequence[int], align: bool, only_rows: str,
-            reasons: list[str]) -> Any:
+def _choose(
+    call: Call, row: Any, operands: Operands, chosen: Sequence[int], align: bool, only_rows: str, reasons: list[str]
+) -> Any:
     """The first rung that proves itself."""
     rows = Rows(row)
     if only_rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,14 +105,16 @@ def probe(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor] = 
 
 def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) -> tuple[list[str], ProbeResult]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with _quiet(), call.state(), mode:
+    with call.state(), _quiet(), mode:
         fakes = [_fake(operand) for operand in operands]
         before = {_storage(fake): k for k, fake in enumerate(fakes)}
         try:
             with _Watch() as watch:
                 flat, spec = pytree.tree_flatten(call.raw(*fakes))
         except DataDependentOutputException as error:
-            raise ValueReadInCellError("it reads a value in Python (an `if`, `int()` or `.item()` on a tensor)") from error
+            raise ValueReadInCellError(
+                "it reads a value in Python (an `if`, `int()` or `.item()` on a tensor)"
+            ) from error
         except DynamicOutputShapeException as error:
             raise ValueReadInCellError("the shape of its result depends on values") from error
         except UnsupportedOperatorException as error:
@@ -126,13 +129,19 @@ def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What fake tensors log about a failing call is told in an error of ours, or was expected."""
+    """Leave no trace of fake tensors: what they log about a failing call is told in an error of ours, or was
+    expected, and autocast must not remember fake casts of real weights."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+            yield
     finally:
         logger.disabled = before
+        torch.set_autocast_cache_enabled(cached)
 
 
 def _fake(operand: Spec) -> torch.Tensor:

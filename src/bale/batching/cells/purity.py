@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import enum
+import random
 import re
 import sysconfig
 import types
@@ -13,12 +14,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from bale.batching.cells.probe import RefusalError
 
-_CONSTANTS = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, enum.Enum, re.Pattern, range)
+_CONSTANTS = (
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bool,
+    type(None),
+    torch.dtype,
+    torch.device,
+    enum.Enum,
+    re.Pattern,
+    range,
+)
 _TRUSTED = tuple(
     str(Path(path).resolve()) for path in {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib")}
 )
@@ -39,10 +54,10 @@ class Same:
         return id(self.thing)
 
 
-def freeze(value: Any) -> Hashable:
-    """`value` as a key: by content for plain data, by identity (and version) for the rest.
+def freeze(value: Any, depth: int = 0) -> Hashable:
+    """`value` as a key: by content for plain data, by identity (and version, and attributes) for the rest.
 
-    Raises RefusalError for a lazy value: what it stands for is not known yet.
+    Raises RefusalError for a lazy value, since what it stands for is not known yet, and for a random generator.
     """
     kind = type(value)
     if kind in (int, str, bool, type(None), bytes, complex):
@@ -50,17 +65,37 @@ def freeze(value: Any) -> Hashable:
     if kind is float:
         return kind, repr(value)
     if kind in (tuple, list, set, frozenset):
-        items = [freeze(item) for item in value]
+        items = [freeze(item, depth + 1) for item in value]
         return kind, frozenset(items) if kind in (set, frozenset) else tuple(items)
     if kind is dict:
-        return kind, tuple((freeze(k), freeze(v)) for k, v in value.items())
+        return kind, tuple((freeze(k, depth + 1), freeze(v, depth + 1)) for k, v in value.items())
     if kind.__name__ == "Ref" and kind.__module__.startswith("bale."):
         raise RefusalError("it holds a lazy value in an attribute")
+    if isinstance(value, _GENERATORS):
+        raise RefusalError("it holds a random generator")
     if isinstance(value, torch.Tensor):
         return Same(value), -1 if value.is_inference() else value._version
-    if isinstance(value, types.FunctionType) and value.__closure__:
-        return Same(value), tuple(freeze(content) for content in _contents(value))
+    if isinstance(value, np.ndarray):
+        return Same(value), value.tobytes()
+    if isinstance(value, types.FunctionType):
+        return Same(value), tuple(freeze(content, depth + 1) for content in _contents(value))
+    if is_object(value) and depth < 4:
+        return Same(value), tuple((key, freeze(held, depth + 1)) for key, held in vars(value).items())
     return Same(value)
+
+
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
+
+
+def is_object(value: Any) -> bool:
+    """An instance of a class of the user's own, whose attributes can change."""
+    plain = (types.ModuleType, type, nn.Module, torch.Tensor, np.ndarray)
+    return hasattr(value, "__dict__") and not isinstance(value, plain) and not isinstance(value, types.FunctionType)
+
+
+def can_change(value: Any) -> bool:
+    """Can its content change while it stays the same object?"""
+    return isinstance(value, (list, dict, set, np.ndarray)) or is_object(value)
 
 
 def _contents(function: types.FunctionType) -> Iterator[Any]:
@@ -75,9 +110,13 @@ def _contents(function: types.FunctionType) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Reads:
-    """The plain constants that a function and what it calls read from globals and closures, re-read by `now`."""
+    """The constants and tensors that a function and what it calls read from globals and closures, re-read by `now`."""
 
     sources: tuple[tuple[Any, str], ...]
+
+    @property
+    def names(self) -> str:
+        return ", ".join(f"`{name}`" for _, name in self.sources)
 
     def now(self) -> tuple[Hashable, ...]:
         return tuple(freeze(_look(source, name)) for source, name in self.sources)
@@ -113,7 +152,7 @@ def reads_of(functions: list[Callable[..., Any]], owner: type | None = None) -> 
             value = _look(source, name)
             if isinstance(value, types.FunctionType):
                 pending.append(value)
-            elif _is_constant(value):
+            elif _is_constant(value) or isinstance(value, torch.Tensor):
                 sources[id(source), name] = (source, name)
             elif not _holds_still(value):
                 raise RefusalError(f"it reads `{name}`, a {type(value).__name__} that can change between calls")
@@ -183,5 +222,3 @@ def _is_trusted(filename: str) -> bool:
     if filename.startswith("<") and filename != "<stdin>":
         return filename.startswith("<frozen")
     return str(Path(filename).resolve()).startswith((*_TRUSTED, str(Path(torch.__file__).parent)))
-
-

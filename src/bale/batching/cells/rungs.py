@@ -153,8 +153,13 @@ def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
 class Operands:
     """Random columns for a proof: the specs of the per-row operands, and samples of the constants."""
 
-    def __init__(self, specs: Sequence[Spec], kinds: Sequence[Kind], samples: Sequence[torch.Tensor | None],
-                 draws: Sequence[Draw]):
+    def __init__(
+        self,
+        specs: Sequence[Spec],
+        kinds: Sequence[Kind],
+        samples: Sequence[torch.Tensor | None],
+        draws: Sequence[Draw],
+    ):
         self.specs, self.kinds, self.samples, self.draws = specs, kinds, samples, draws
 
     def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
@@ -165,8 +170,9 @@ class Operands:
         ]
 
     @staticmethod
-    def _column(spec: Spec, kind: Kind, sample: torch.Tensor | None, rows: int, positive: bool,
-                generator: torch.Generator) -> torch.Tensor:
+    def _column(
+        spec: Spec, kind: Kind, sample: torch.Tensor | None, rows: int, positive: bool, generator: torch.Generator
+    ) -> torch.Tensor:
         shape = (rows, *spec.shape)
         if spec.dtype.is_floating_point or spec.dtype.is_complex:
             column = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -30,9 +30,12 @@ class Columns:
         """Stack the constants and draw the random numbers of every type, in trace order. `rows` [nodes of the trace]."""
         for use in uses:
             counts = rows[use.nodes]
-            self._rows[use.cell] = np.concatenate([[0], np.cumsum(counts)]) if use.cell.ragged else np.zeros(0, np.int64)
+            self._rows[use.cell] = (
+                np.concatenate([[0], np.cumsum(counts)]) if use.cell.ragged else np.zeros(0, np.int64)
+            )
             self._stacked[use.cell] = [
-                self._column(use, k, kind, ragged, dtype, counts) for k, (kind, ragged, dtype) in enumerate(_constants(use.cell))
+                self._column(use, k, kind, ragged, dtype, counts)
+                for k, (kind, ragged, dtype) in enumerate(_constants(use.cell))
             ]
             if use.cell.seeded:
                 self._drawn[use.cell] = [torch.randint(2**62, (len(use.nodes),))]
@@ -69,7 +72,7 @@ class Columns:
         ordinal = self._ordinal[self._node_of[nodes]]
         if ragged:
             start = self._rows[cell]
-            ordinal = np.concatenate([np.arange(start[k], start[k + 1]) for k in ordinal])
+            ordinal = np.concatenate([np.arange(int(start[k]), int(start[k + 1])) for k in ordinal])
         elif cell.ragged:
             lengths = np.diff(self._rows[cell])[ordinal]
             ordinal = np.repeat(ordinal, lengths)  # one constant for all rows of its node

@@ -192,4 +192,6 @@ def _is_power_of_two(count: int) -> bool:
 def _blame(program: Program, cell: CellType, nodes: np.ndarray) -> str:
     samples = np.unique(program.graph.sample[nodes])
     listed = ", ".join(map(str, samples[:5])) + (", ..." if samples.size > 5 else "")
-    return f"bale: while running a batch of {cell.name} ({len(nodes)} calls) of sample{'s'[: samples.size > 1]} {listed}"
+    return (
+        f"bale: while running a batch of {cell.name} ({len(nodes)} calls) of sample{'s'[: samples.size > 1]} {listed}"
+    )

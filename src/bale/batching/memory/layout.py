@@ -57,7 +57,9 @@ class Layout:
     __hash__ = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return f"Layout: {self.value_row.size} values in {len(self.arenas)} arenas, {self.gather_row.size} rows gathered"
+        return (
+            f"Layout: {self.value_row.size} values in {len(self.arenas)} arenas, {self.gather_row.size} rows gathered"
+        )
 
 
 def make_layout(graph: Graph, schedule: Schedule) -> Layout:
@@ -158,7 +160,7 @@ def _gather(order, batch_start, rows, slot_start, part_start, part_value, part_i
                                 step.append(factor)
                                 row.append(value_row[value] * factor + i)
                 if kind != _ROW:
-                    length.append(len(row) - begin)
+                    length.append(np.int32(len(row) - begin))
             column += 1
             start[column] = len(row)
             length_start[column] = len(length)

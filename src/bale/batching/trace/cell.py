@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from torch import nn
 
 from bale.batching.cells.probe import RefusalError
-from bale.batching.cells.purity import Same, freeze, reads_of
+from bale.batching.cells.purity import Reads, Same, freeze, reads_of
 from bale.batching.trace.record import Options, UnknownArgumentError, record
 from bale.batching.trace.shadow import ShadowInfo, identify
 from bale.batching.trace.tracer import Trace, current_trace
@@ -33,7 +33,7 @@ class FunctionCell:
             if args and isinstance(args[0], nn.Module):
                 return self._record_method(trace, name, args, kwargs)
             reads = reads_of([self.function])
-            head = ("function", Same(self.function), freeze(self.function), reads.now())
+            head = ("function", Same(self.function), freeze(self.function), self._read(trace, name, reads))
             return record(trace, head, name, self.function, args, kwargs, Options(align=False))
         except (RefusalError, UnknownArgumentError) as error:
             raise trace.error(f"{name} is marked with bale.cell but cannot be a cell: {error}") from error
@@ -44,6 +44,11 @@ class FunctionCell:
             raise RefusalError("it is a method of a module that is not part of the batched model")
         instance, key = identify(info)
         reads = reads_of([self.function], type(info.real))
-        head = ("method", Same(self.function), key, reads.now())
+        head = ("method", Same(self.function), key, self._read(trace, name, reads))
         options = Options(align=False, module=instance, probe_function=functools.partial(self.function, args[0]))
         return record(trace, head, name, functools.partial(self.function, instance), args[1:], kwargs, options)
+
+    def _read(self, trace: Trace, name: str, reads: Reads) -> Hashable:
+        seen = reads.now()
+        trace.promise(self, reads.now, seen, f"a global or closure that {name} reads ({reads.names})")
+        return seen

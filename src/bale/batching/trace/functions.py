@@ -70,7 +70,9 @@ _READS_ARGUMENTS = frozenset(
     f for f in (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, np.asarray) if f is not None
 )
 _PROPERTIES = ("T", "mT", "H", "mH", "real", "imag")
-_FILLS = frozenset("zero_ fill_ normal_ uniform_ exponential_ bernoulli_ random_ cauchy_ geometric_ log_normal_".split())
+_FILLS = frozenset(
+    "zero_ fill_ normal_ uniform_ exponential_ bernoulli_ random_ cauchy_ geometric_ log_normal_".split()
+)
 _RESHAPES = frozenset("squeeze_ unsqueeze_ t_ transpose_ swapaxes_ swapdims_ detach_".split())
 
 
@@ -133,7 +135,10 @@ class TraceMode(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _READS_ARGUMENTS and _has_ref(args):
             return refuse_read(args[0], "torch.tensor() and its like")
-        if any(map(self._is_recorded, args)) and _name(func) not in _PLAIN:
+        name = _name(func)
+        if _is_in_place(func, name) and not _has_ref((args, kwargs)):
+            return func(*args, **kwargs)  # on real tensors, at once; what has recorded them already notices
+        if any(map(self._is_recorded, args)) and name not in _PLAIN:
             return dispatch(func, args, kwargs)
         return func(*args, **kwargs)
 

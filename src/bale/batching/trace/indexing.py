@@ -103,9 +103,9 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     """Whole numbers on the first axes of a value: its rows are operands as they are."""
     if not entries:
         return ref
+    if trace.outer_grad and ref.requires_grad and not torch.is_grad_enabled():
+        return None  # an offset would carry gradients: let a node cut them
     if all(_is_int(entry) for entry in entries):
-        if len(entries) > 1 and ref.length is None and not ref.spec.shape:
-            return None
         row = 0 if ref.index == WHOLE else ref.index
         for dim, entry in enumerate(entries):
             row = row * ref.shape[dim] + _position(entry, ref.shape[dim], dim)

@@ -22,6 +22,7 @@ from bale.batching.graph import WHOLE, Spec
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
 
+
 class Index(int):
     """A whole number that says where to read: data of type int64, whatever it indexes."""
 
@@ -218,8 +219,15 @@ def add_fast(trace: Trace, cell: CellType, args: tuple[Any, ...]) -> Any:
     return pytree.tree_unflatten([Ref(trace, first + k, WHOLE, spec) for k, spec in enumerate(outputs)], cell.out_spec)
 
 
-def record_columns(trace: Trace, head: Hashable, name: str, function: Callable[..., Any], columns: list[Column],
-                   spec: Any, options: Options) -> Any:
+def record_columns(
+    trace: Trace,
+    head: Hashable,
+    name: str,
+    function: Callable[..., Any],
+    columns: list[Column],
+    spec: Any,
+    options: Options,
+) -> Any:
     state = trace.state()
     ragged = _as_ragged(columns, options.constants_may_be_ragged)
     cell: Any = FIXED

@@ -8,7 +8,7 @@ carried over to the real module when the call has succeeded.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -17,11 +17,11 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
-from bale.batching.cells.purity import Reads, Same, freeze, reads_of
+from bale.batching.cells.purity import Reads, Same, can_change, freeze, reads_of
 from bale.batching.trace.record import Options, UnknownArgumentError, add_fast, fast_key, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, version_of
-from bale.errors import CellError
+from bale.errors import CellError, TraceError
 
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
 _INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
@@ -44,11 +44,15 @@ class ShadowInfo:
         self.options: Options | None = None
         self.reads = Reads(())
         self.fast: dict[Any, Any] = {}  # types of calls that need no second look
-        self.reads_seen: set[Hashable] = set()
-        self.versions: dict[int, tuple[torch.Tensor, int]] = {}
+        self.held: list[Any] = []  # attributes whose content can change in place
         self.instance: nn.Module = real
         self.calls = 0
         self.title = f"{path} ({type(real).__name__})" if path else type(real).__name__
+
+    @property
+    def holds_still(self) -> bool:
+        """Nothing that it reads can change without a word to the shadow."""
+        return not self.held and not self.reads.sources
 
     def touch(self) -> None:
         """An attribute was written: calls from here on are of another cell."""
@@ -65,9 +69,7 @@ class CellFilter:
         self.given = None if cells is None else tuple(cells)
         for cell in self.given or ():
             if not isinstance(cell, (str, nn.Module)) and not (isinstance(cell, type) and issubclass(cell, nn.Module)):
-                raise CellError(
-                    f"cells= lists modules, module classes or paths such as 'encoder.leaf'; got {cell!r}"
-                )
+                raise CellError(f"cells= lists modules, module classes or paths such as 'encoder.leaf'; got {cell!r}")
 
     def moved(self, model: nn.Module, copy: nn.Module) -> CellFilter:
         """The same filter for a copy of `model`: modules that it lists are found by their paths."""
@@ -83,7 +85,9 @@ class CellFilter:
         if self.given is None:
             return True
         return any(
-            cell == path if isinstance(cell, str) else module is cell or (isinstance(cell, type) and type(module) is cell)
+            cell == path
+            if isinstance(cell, str)
+            else module is cell or (isinstance(cell, type) and type(module) is cell)
             for cell in self.given
         )
 
@@ -222,18 +226,30 @@ def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     assert info.options is not None
-    head = info.head
-    if info.reads.sources:
-        now = info.reads.now()
-        info.reads_seen.add(now)
-        head = (head, now)
-    outputs = record(info.trace, head, info.title, info.instance, args, kwargs, info.options)
+    outputs = record(info.trace, _head(info), info.title, info.instance, args, kwargs, info.options)
     latest = info.trace.latest
-    if not kwargs and not info.reads.sources and latest is not None and latest.plain:
+    if not kwargs and info.holds_still and latest is not None and latest.plain:
         key = fast_key(info.trace, args)
         if key is not None:
             info.fast[key] = latest
     return outputs
+
+
+def _head(info: ShadowInfo) -> Hashable:
+    """The cell's identity, with what it reads from outside; the trace makes sure that all of it still holds at the end."""
+    trace, tensors = info.trace, tuple(_state(info))
+    if id(info.instance) not in trace.last_of_module:
+        versions = lambda: tuple(map(version_of, tensors))  # noqa: E731
+        trace.promise(tensors and info, versions, versions(), f"a parameter or buffer of {info.title}")
+    if info.holds_still:
+        return info.head
+    held, reads = info.held, info.reads
+    contents = lambda: tuple(map(freeze, held))  # noqa: E731
+    seen = contents()
+    trace.promise(held, contents, seen, f"a list, dict or object that {info.title} holds")
+    read = reads.now()
+    trace.promise(reads, reads.now, read, f"a global or closure that {info.title} reads ({reads.names})")
+    return info.head, seen, read
 
 
 def _descend(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str | None) -> Any:
@@ -290,8 +306,7 @@ def _identify(info: ShadowInfo) -> None:
         probe_function=ProbeRun(info), lend_state=lambda: _lent_buffers(info),
         max_shapes=None if _is_marked(info.real) else MAX_SHAPES,
     )  # fmt: skip
-    for tensor in _state(info):
-        info.versions.setdefault(id(tensor), (tensor, version_of(tensor)))
+    info.held = [v for shadow in subtree(info) for k, v in vars(_live(shadow)).items() if k not in _INTERNAL and can_change(v)]
 
 
 @contextlib.contextmanager
@@ -314,25 +329,6 @@ def _state(info: ShadowInfo) -> Iterator[torch.Tensor]:
     for shadow in subtree(info):
         module = _live(shadow)
         yield from (t for t in (*module._parameters.values(), *module._buffers.values()) if isinstance(t, torch.Tensor))
-
-
-def check_unchanged(shadow: Any, trace: Trace) -> None:
-    """Raises TraceError where something that a recorded cell reads changed before it could run."""
-    for each in _all_shadows(shadow):
-        info: ShadowInfo = each.__dict__["_bale_shadow"]
-        if id(info.instance) not in trace.last_of_module and any(
-            version_of(tensor) != version for tensor, version in info.versions.values()
-        ):
-            raise TraceError(
-                f"a parameter or buffer of {info.title} was modified in place while samples were being traced; "
-                "its calls run afterwards and would see the new numbers. Change it between calls of the batched model"
-            )
-        if info.reads_seen and info.reads_seen != {info.reads.now()}:
-            names = ", ".join(f"`{name}`" for _, name in info.reads.sources)
-            raise TraceError(
-                f"a global or closure that {info.title} reads ({names}) changed while samples were being traced; "
-                "its calls run afterwards and would all see the last value. Pass it to the module as an argument"
-            )
 
 
 def _only_rows(info: ShadowInfo) -> str:
@@ -426,9 +422,12 @@ class ProbeRun:
         trace.iterated = False
         for shadow in shadows:
             shadow.__dict__["_bale_shadow"].calls = 0
-        before = [_containers(shadow) for shadow in shadows]
-        outputs = nn.Module.__call__(info.shadow, *args, **kwargs)
-        if [_containers(shadow) for shadow in shadows] != before:
+        before = containers(shadows)
+        try:
+            outputs = nn.Module.__call__(info.shadow, *args, **kwargs)
+        finally:
+            changed = restore(before)
+        if changed:
             raise RefusalError("it changes a list, dict or set that it holds")
         if not _is_marked(info.real):
             self._refuse_structure(shadows)
@@ -443,15 +442,47 @@ class ProbeRun:
                 raise RefusalError(f"it calls {inner.title} {inner.calls} times")
 
 
-def _containers(shadow: Any) -> list[Hashable]:
-    return [
-        freeze(value) for key, value in vars(shadow).items() if key not in _INTERNAL and isinstance(value, (list, dict, set))
-    ]
+def containers(shadows: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Every list, dict and set that the shadows hold in attributes, and a copy of its content."""
+    found: list[tuple[Any, Any]] = []
+    pending = [v for shadow in shadows for k, v in vars(shadow).items() if k not in _INTERNAL and k != "_inner"]
+    while pending:
+        value = pending.pop()
+        if type(value) in (list, dict, set):
+            found.append((value, value.copy()))
+            pending += value.values() if type(value) is dict else value
+    return found
+
+
+def restore(found: list[tuple[Any, Any]]) -> bool:
+    """Put the content of containers back as it was; was any changed?"""
+    changed = False
+    for container, content in found:
+        same = len(container) == len(content) and all(a is b for a, b in zip(_items(container), _items(content), strict=True))
+        if not same:
+            changed = True
+            refill(container, content)
+    return changed
+
+
+def refill(container: Any, content: Any) -> None:
+    container.clear()
+    container.extend(content) if type(container) is list else container.update(content)
+
+
+def _items(container: Any) -> list[Any]:
+    if type(container) is dict:
+        return [*container.keys(), *container.values()]
+    return list(container) if type(container) is list else sorted(container, key=id)
 
 
 def write_back(shadow: Any, settle: Any) -> None:
     """Carry over to the real modules what the forwards wrote to attributes; `settle` turns Refs into tensors."""
-    for each in _all_shadows(shadow):
+    for container, _ in containers(all_shadows(shadow)):
+        if any(type(value) is Ref for value in _items(container)):
+            settled = {k: settle(v) for k, v in container.items()} if type(container) is dict else list(map(settle, container))
+            refill(container, settled)
+    for each in all_shadows(shadow):
         info: ShadowInfo = each.__dict__["_bale_shadow"]
         for name in sorted(info.written):
             if name in each.__dict__ or name in each._parameters or name in each._buffers or name in each._modules:
@@ -461,12 +492,15 @@ def write_back(shadow: Any, settle: Any) -> None:
 
 
 def written_values(shadow: Any) -> list[Any]:
-    return [
+    """What the forwards left in attributes, lazy values among it."""
+    shadows = list(all_shadows(shadow))
+    written = [
         getattr(each, name)
-        for each in _all_shadows(shadow)
+        for each in shadows
         for name in sorted(each.__dict__["_bale_shadow"].written)
         if hasattr(each, name)
     ]
+    return written + [value for container, _ in containers(shadows) for value in _items(container) if type(value) is Ref]
 
 
 def _unshadowed(value: Any) -> Any:
@@ -475,8 +509,8 @@ def _unshadowed(value: Any) -> Any:
     return value
 
 
-def _all_shadows(shadow: Any) -> Iterator[Any]:
+def all_shadows(shadow: Any) -> Iterator[Any]:
     yield from subtree(shadow.__dict__["_bale_shadow"])
     inner = shadow.__dict__.get("_inner")
     if inner is not None and "_bale_shadow" in inner.__dict__:
-        yield from _all_shadows(inner)
+        yield from all_shadows(inner)

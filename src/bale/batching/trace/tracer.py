@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class Trace:
         self.sample = -1
         self.closed = False
         self.probing = 0
+        self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
         self.constant_specs: dict[int, Any] = {}
         self.kept_alive: list[torch.Tensor] = []  # so that an id in `constant_specs` is not used again
@@ -88,8 +89,9 @@ class Trace:
     def nodes(self) -> int:
         return len(self._type)
 
-    def add(self, cell: CellType, slots: Sequence[Sequence[tuple[int, int]]], constants: Sequence[Any],
-            length: int = 1) -> int:
+    def add(
+        self, cell: CellType, slots: Sequence[Sequence[tuple[int, int]]], constants: Sequence[Any], length: int = 1
+    ) -> int:
         """Record a node; returns the id of its first value."""
         use = self.uses.get(cell)
         if use is None:
@@ -128,6 +130,19 @@ class Trace:
             value_start=np.array(self._value_start, np.int32),
         )
 
+    def promise(self, owner: Any, now: Callable[[], Hashable], seen: Hashable, what: str) -> None:
+        """What a recorded call reads must still be as it was `seen` when the call runs, at the end of the trace."""
+        self._promises.setdefault((id(owner), seen), (now, seen, what))
+
+    def keep_promises(self) -> None:
+        """Raises TraceError where something that recorded calls read has changed since."""
+        for now, seen, what in self._promises.values():
+            if now() != seen:
+                raise TraceError(
+                    f"{what} changed while samples were being traced; the calls that read it run afterwards and would "
+                    "all see the last value. Pass it as an argument, or change it between calls of the batched model"
+                )
+
     def where(self) -> str:
         """`sample 3, at file:line`."""
         line = user_line()
@@ -153,4 +168,3 @@ def version_of(constant: Any) -> int:
         return -1
     with torch._C.DisableTorchFunction():
         return -1 if constant.is_inference() else constant._version
-
