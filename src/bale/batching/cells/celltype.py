@@ -178,7 +178,9 @@ def build(
     draws = tuple(_ragged_draw(draw, length) for draw in result.draws) if ragged else result.draws
     chosen = [k for k, leaf in enumerate(outputs) if leaf.tensor is not None]
     row = make_row(call, ragged_columns, chosen)
-    operands = Operands(specs, kinds, samples, draws)
+    trained = [leaf.payload for leaf in call.leaves if leaf.kind is Kind.SHARED]
+    trained += [] if module is None else list(module.parameters())
+    operands = Operands(specs, kinds, samples, draws, list({id(p): p for p in trained}.values()))
     if ragged:
         if result.stateful or not result.liftable:
             raise ProofError("it keeps state or draws numbers that depend on values")
@@ -252,7 +254,7 @@ def _prove_row_wise(call: Call, row: Any, operands: Operands, chosen: Sequence[i
             drawn = super().columns(rows, positive)
             return [c if r else c[:1].expand_as(c) for c, r in zip(drawn, ragged, strict=True)]
 
-    prove(whole, row, call, Alike(operands.specs, operands.kinds, operands.samples, operands.draws))
+    prove(whole, row, call, Alike(*vars(operands).values()))
 
 
 def _full(spec: Spec, length: int) -> Spec:

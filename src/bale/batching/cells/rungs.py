@@ -106,33 +106,71 @@ class Rows:
 
 
 def prove(rung: Rung, row: Callable[..., list[torch.Tensor]], call: Call, operands: Operands) -> None:
-    """Compare `rung` with the per-row call on random columns of two lengths and two ranges.
+    """Compare `rung` with the per-row call on random columns of two lengths and two ranges, once with gradients.
 
     Raises ProofError with the reason. The draws of a random cell are the same on both sides.
     """
     for rows in PROOF_ROWS:
         for positive in (False, True):
-            columns = operands.columns(rows, positive)
-            with torch.no_grad(), call.state():
-                _compare(rung, row, columns, operands.numbers(rows))
+            columns, numbers = operands.columns(rows, positive), operands.numbers(rows)
+            with call.state(), torch.no_grad():
+                _compare(_run(rung, columns, numbers), _run_rows(row, columns, numbers))
+    if call.state.grad and not torch.is_inference_mode_enabled():
+        with call.state():
+            _compare_gradients(rung, row, operands)
 
 
-def _compare(rung: Rung, row: Any, columns: list[torch.Tensor], numbers: list[torch.Tensor]) -> None:
-    rows = columns[0].shape[0]
-    expected = []
-    with torch.no_grad():
-        for k in range(rows):
-            with Replay([number[k] for number in numbers]):
-                expected.append(row(*(column[k] for column in columns)))
-        try:
-            with Replay(numbers):
-                got = rung(columns)
-        except Exception as error:
-            raise ProofError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
-    for out, want in zip(got, Rows.collect(expected), strict=True):
+def _run(rung: Rung, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    try:
+        with Replay(numbers):
+            return rung(columns)
+    except Exception as error:
+        raise ProofError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+
+
+def _run_rows(row: Any, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    results = []
+    for k in range(columns[0].shape[0]):
+        with Replay([number[k] for number in numbers]):
+            results.append(row(*(column[k] for column in columns)))
+    return Rows.collect(results)
+
+
+def _compare(got: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:
+    for out, want in zip(got, wanted, strict=True):
         difference = mismatch(out, want)
         if difference:
             raise ProofError(difference)
+
+
+def _compare_gradients(rung: Rung, row: Any, operands: Operands) -> None:
+    rows = PROOF_ROWS[0]
+    columns, numbers = operands.columns(rows, positive=True), operands.numbers(rows)
+    leaves = [c.requires_grad_() for c, s in zip(columns, operands.specs, strict=True) if s.requires_grad]
+    leaves += [p for p in operands.parameters if p.requires_grad]
+    wanted = _gradients(_run_rows(row, columns, numbers), leaves)
+    try:
+        got = _gradients(_run(rung, columns, numbers), leaves)
+    except RuntimeError as error:
+        raise ProofError(f"its backward fails: {error}") from error
+    for a, b in zip(got, wanted, strict=True):
+        if a is None and b is None:
+            continue
+        some = b if b is not None else a
+        assert some is not None
+        difference = mismatch(*(torch.zeros_like(some) if g is None else g for g in (a, b)))
+        if difference:
+            raise ProofError(f"gradients: {difference}")
+
+
+def _gradients(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    real = [torch.view_as_real(out) if out.is_complex() else out for out in outputs if out.requires_grad]
+    if not real or not leaves:
+        return [None] * len(leaves)
+    weights = [torch.linspace(1, 2, out.numel(), dtype=out.dtype, device=out.device).view(out.shape) for out in real]
+    total = torch.stack([(out * weight).sum().double() for out, weight in zip(real, weights, strict=True)]).sum()
+    found = torch.autograd.grad(total, leaves, allow_unused=True)
+    return [g.to_dense() if g is not None and g.layout is not torch.strided else g for g in found]
 
 
 def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
@@ -151,7 +189,7 @@ def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
 
 
 class Operands:
-    """Random columns for a proof: the specs of the per-row operands, and samples of the constants."""
+    """Random columns for a proof: the specs of the per-row operands, samples of the constants, and what is trained."""
 
     def __init__(
         self,
@@ -159,8 +197,9 @@ class Operands:
         kinds: Sequence[Kind],
         samples: Sequence[torch.Tensor | None],
         draws: Sequence[Draw],
+        parameters: Sequence[torch.Tensor],
     ):
-        self.specs, self.kinds, self.samples, self.draws = specs, kinds, samples, draws
+        self.specs, self.kinds, self.samples, self.draws, self.parameters = specs, kinds, samples, draws, parameters
 
     def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(rows)

@@ -9,6 +9,7 @@ only the instruction that the frame is executing tells them apart.
 from __future__ import annotations
 
 import dis
+import re
 import sys
 from functools import lru_cache
 from types import CodeType
@@ -22,9 +23,17 @@ def asked_by_python(depth: int = 2) -> bool:
     return frame.f_lasti in _questions(frame.f_code)
 
 
+# torch's own Python that hands what says it is a tensor straight to C++: function transforms, and what checkpointing
+# saves (its check that something requires grad does no harm, and warns where the answer is no).
+_HANDS_ON = re.compile(r"torch[/\\](_functorch[/\\].*|utils[/\\]checkpoint)\.py$")
+_HARMLESS = "check_backward_validity"
+
+
 @lru_cache(maxsize=8192)
 def _questions(code: CodeType) -> frozenset[int]:
     """Offsets of the instructions of `code` that ask for a class in Python."""
+    if _HANDS_ON.search(code.co_filename) and code.co_name != _HARMLESS:
+        return frozenset()
     found: set[int] = set()
     starts: set[tuple[int | None, int | None]] = set()
     for instruction in dis.get_instructions(code):

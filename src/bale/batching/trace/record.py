@@ -277,7 +277,8 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
     try:
         if not ragged:
             _count_shapes(trace, key, options)
-        with torch.random.fork_rng(devices=[]):
+        # what is tried here is saved for nobody's backward
+        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
             cell = build(
                 name,
                 call,
@@ -309,6 +310,10 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
         trace.probing -= 1
     trace.registry.types[key] = cell
     return cell
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _count_shapes(trace: Trace, key: Any, options: Options) -> None:

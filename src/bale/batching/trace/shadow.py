@@ -8,7 +8,7 @@ carried over to the real module when the call has succeeded.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,8 @@ from bale.batching.trace.record import Options, UnknownArgumentError, add_fast, 
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, version_of
 from bale.errors import CellError, TraceError
+
+Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
 
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
 _INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
@@ -44,7 +46,7 @@ class ShadowInfo:
         self.options: Options | None = None
         self.reads = Reads(())
         self.fast: dict[Any, Any] = {}  # types of calls that need no second look
-        self.held: list[Any] = []  # attributes whose content can change in place
+        self.held: list[tuple[str, Any]] = []  # attributes whose content can change in place
         self.instance: nn.Module = real
         self.calls = 0
         self.title = f"{path} ({type(real).__name__})" if path else type(real).__name__
@@ -226,8 +228,11 @@ def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     assert info.options is not None
-    outputs = record(info.trace, _head(info), info.title, info.instance, args, kwargs, info.options)
+    head, promises = _head(info)
+    outputs = record(info.trace, head, info.title, info.instance, args, kwargs, info.options)
     latest = info.trace.latest
+    for promise in promises if latest is None or not latest.stateful else promises[1:]:
+        info.trace.promise(*promise)
     if not kwargs and info.holds_still and latest is not None and latest.plain:
         key = fast_key(info.trace, args)
         if key is not None:
@@ -235,21 +240,18 @@ def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return outputs
 
 
-def _head(info: ShadowInfo) -> Hashable:
-    """The cell's identity, with what it reads from outside; the trace makes sure that all of it still holds at the end."""
-    trace, tensors = info.trace, tuple(_state(info))
-    if id(info.instance) not in trace.last_of_module:
-        versions = lambda: tuple(map(version_of, tensors))  # noqa: E731
-        trace.promise(tensors and info, versions, versions(), f"a parameter or buffer of {info.title}")
+def _head(info: ShadowInfo) -> tuple[Hashable, list[Promise]]:
+    """The cell's identity, with what it reads from outside, and what must still hold of that when its calls run."""
+    tensors, held, reads, title = tuple(_state(info)), info.held, info.reads, info.title
+    versions = lambda: tuple(map(version_of, tensors))  # noqa: E731
+    promises: list[Promise] = [(info, versions, versions(), f"a parameter or buffer of {title}")]
     if info.holds_still:
-        return info.head
-    held, reads = info.held, info.reads
-    contents = lambda: tuple(map(freeze, held))  # noqa: E731
-    seen = contents()
-    trace.promise(held, contents, seen, f"a list, dict or object that {info.title} holds")
-    read = reads.now()
-    trace.promise(reads, reads.now, read, f"a global or closure that {info.title} reads ({reads.names})")
-    return info.head, seen, read
+        return info.head, promises
+    contents = lambda: tuple(freeze(value) for _, value in held)  # noqa: E731
+    names = ", ".join(f"`{name}`" for name, _ in held)
+    promises.append((held, contents, contents(), f"an attribute that {title} holds ({names})"))
+    promises.append((reads, reads.now, reads.now(), f"a global or closure that {title} reads ({reads.names})"))
+    return (info.head, *(seen for _, _, seen, _ in promises[1:])), promises
 
 
 def _descend(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str | None) -> Any:
@@ -306,7 +308,12 @@ def _identify(info: ShadowInfo) -> None:
         probe_function=ProbeRun(info), lend_state=lambda: _lent_buffers(info),
         max_shapes=None if _is_marked(info.real) else MAX_SHAPES,
     )  # fmt: skip
-    info.held = [v for shadow in subtree(info) for k, v in vars(_live(shadow)).items() if k not in _INTERNAL and can_change(v)]
+    info.held = [
+        (key, value)
+        for shadow in subtree(info)
+        for key, value in vars(_live(shadow)).items()
+        if key not in _INTERNAL and can_change(value)
+    ]
 
 
 @contextlib.contextmanager
@@ -458,7 +465,9 @@ def restore(found: list[tuple[Any, Any]]) -> bool:
     """Put the content of containers back as it was; was any changed?"""
     changed = False
     for container, content in found:
-        same = len(container) == len(content) and all(a is b for a, b in zip(_items(container), _items(content), strict=True))
+        same = len(container) == len(content) and all(
+            a is b for a, b in zip(_items(container), _items(content), strict=True)
+        )
         if not same:
             changed = True
             refill(container, content)
@@ -480,7 +489,11 @@ def write_back(shadow: Any, settle: Any) -> None:
     """Carry over to the real modules what the forwards wrote to attributes; `settle` turns Refs into tensors."""
     for container, _ in containers(all_shadows(shadow)):
         if any(type(value) is Ref for value in _items(container)):
-            settled = {k: settle(v) for k, v in container.items()} if type(container) is dict else list(map(settle, container))
+            settled = (
+                {k: settle(v) for k, v in container.items()}
+                if type(container) is dict
+                else list(map(settle, container))
+            )
             refill(container, settled)
     for each in all_shadows(shadow):
         info: ShadowInfo = each.__dict__["_bale_shadow"]
@@ -500,7 +513,9 @@ def written_values(shadow: Any) -> list[Any]:
         for name in sorted(each.__dict__["_bale_shadow"].written)
         if hasattr(each, name)
     ]
-    return written + [value for container, _ in containers(shadows) for value in _items(container) if type(value) is Ref]
+    return written + [
+        value for container, _ in containers(shadows) for value in _items(container) if type(value) is Ref
+    ]
 
 
 def _unshadowed(value: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 
 from bale.batching.cells.call import ModeState
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.probe import RefusalError
 from bale.batching.graph import Graph
 from bale.batching.trace.location import user_line
 from bale.batching.trace.ref import Ref
@@ -137,10 +138,15 @@ class Trace:
     def keep_promises(self) -> None:
         """Raises TraceError where something that recorded calls read has changed since."""
         for now, seen, what in self._promises.values():
-            if now() != seen:
+            try:
+                kept = now() == seen
+            except RefusalError:  # it holds a lazy value by now
+                kept = False
+            if not kept:
                 raise TraceError(
-                    f"{what} changed while samples were being traced; the calls that read it run afterwards and would "
-                    "all see the last value. Pass it as an argument, or change it between calls of the batched model"
+                    f"{what} was changed (assigned or written in place) while samples were being traced; the calls that "
+                    "read it run afterwards and would all see the last value. Pass it as an argument, or change it "
+                    "between calls of the batched model"
                 )
 
     def where(self) -> str:
