@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable, but without importing the compiler
 from torch.utils import _pytree as pytree
 
 from bale.batching.engine import Settings, run_samples
@@ -111,6 +112,8 @@ class Batched(nn.Module):
     def extra_repr(self) -> str:
         return f"policy={self.settings.policy!r}, executor={self.settings.executor!r}"
 
+    # torch.compile of a program that contains a batched model breaks its graph here
+    @_disable_dynamo
     def forward(self, samples: Iterable[Any], **kwargs: Any) -> Any:
         """[inner(sample, **kwargs) for sample in samples], run in batches; stacked where `stacked=True` was asked for.
 
@@ -128,9 +131,6 @@ class Batched(nn.Module):
             result = run_samples(self.inner, samples, kwargs, self.settings, self.registry)
             outputs, self.__dict__["last"] = result.outputs, result.stats
         return stack_outputs(outputs) if self.settings.stacked else outputs
-
-    # torch.compile of a program that contains a batched model breaks its graph here.
-    forward._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 def as_samples(samples: Iterable[Any], star: bool) -> list[Any]:

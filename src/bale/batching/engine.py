@@ -72,7 +72,7 @@ def trace_samples(
 
     An exception of the user's own carries the sample's index in a note.
     """
-    shared = [*model.parameters(), *model.buffers()]
+    shared = list(model.parameters())
     shared += [leaf for leaf in pytree.tree_leaves(kwargs) if isinstance(leaf, torch.Tensor)]
     trace = Trace(registry, shared)
     shadow = make_shadow(model, trace, settings.cells)

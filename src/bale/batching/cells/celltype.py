@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,7 +118,7 @@ class CellType:
         """Compare `which` rows of a batch (its first and last) with the per-row call; why they differ, or nothing."""
         assert self.call is not None and self.row is not None
         count = columns[0].shape[0] if columns else outputs[0].shape[0]
-        with torch.no_grad(), self.call.state(), torch.no_grad():
+        with warnings.catch_warnings(action="ignore"), self.call.state(), torch.no_grad():
             for k in which or sorted({0, count - 1}):
                 run = self._replayed([number[k] for number in numbers], self.row)
                 wanted = run(*(column[k].detach() for column in columns))
@@ -249,12 +251,9 @@ def _prove_row_wise(call: Call, row: Any, operands: Operands, chosen: Sequence[i
         outputs = call(*(c if r else c[0] for c, r in zip(columns, ragged, strict=True)))
         return [outputs[k] for k in chosen]
 
-    class Alike(Operands):
-        def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
-            drawn = super().columns(rows, positive)
-            return [c if r else c[:1].expand_as(c) for c, r in zip(drawn, ragged, strict=True)]
-
-    prove(whole, row, call, Alike(*vars(operands).values()))
+    operands = copy.copy(operands)
+    operands.alike = [not r for r in ragged]
+    prove(whole, row, call, operands)
 
 
 def _full(spec: Spec, length: int) -> Spec:

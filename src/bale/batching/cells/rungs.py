@@ -147,15 +147,20 @@ def _compare_gradients(rung: Rung, row: Any, operands: Operands) -> None:
     rows = PROOF_ROWS[0]
     columns, numbers = operands.columns(rows, positive=True), operands.numbers(rows)
     leaves = [c.requires_grad_() for c, s in zip(columns, operands.specs, strict=True) if s.requires_grad]
-    leaves += [p for p in operands.parameters if p.requires_grad]
+    sums = [alike for alike, s in zip(operands.alike, operands.specs, strict=True) if s.requires_grad]
+    # a hook of the user's own must not see what is only tried
+    leaves += [p for p in operands.parameters if p.requires_grad and not p._backward_hooks]
+    sums += [False] * (len(leaves) - len(sums))
     wanted = _gradients(_run_rows(row, columns, numbers), leaves)
     try:
         got = _gradients(_run(rung, columns, numbers), leaves)
     except RuntimeError as error:
         raise ProofError(f"its backward fails: {error}") from error
-    for a, b in zip(got, wanted, strict=True):
+    for a, b, one in zip(got, wanted, sums, strict=True):
         if a is None and b is None:
             continue
+        if one:  # one operand for all rows: what it gets in all is what counts
+            a, b = (None if g is None else g.sum(0) for g in (a, b))
         some = b if b is not None else a
         assert some is not None
         difference = mismatch(*(torch.zeros_like(some) if g is None else g for g in (a, b)))
@@ -200,13 +205,15 @@ class Operands:
         parameters: Sequence[torch.Tensor],
     ):
         self.specs, self.kinds, self.samples, self.draws, self.parameters = specs, kinds, samples, draws, parameters
+        self.alike = [False] * len(specs)  # operands of which all rows are the same one
 
     def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(rows)
-        return [
+        drawn = [
             self._column(spec, kind, sample, rows, positive, generator)
             for spec, kind, sample in zip(self.specs, self.kinds, self.samples, strict=True)
         ]
+        return [c[:1].expand_as(c).clone() if one else c for c, one in zip(drawn, self.alike, strict=True)]
 
     @staticmethod
     def _column(

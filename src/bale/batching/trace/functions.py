@@ -137,7 +137,13 @@ class TraceMode(TorchFunctionMode):
             return refuse_read(args[0], "torch.tensor() and its like")
         name = _name(func)
         if _is_in_place(func, name) and not _has_ref((args, kwargs)):
-            return func(*args, **kwargs)  # on real tensors, at once; what has recorded them already notices
+            written = args[0] if args and isinstance(args[0], Tensor) else None
+            if written is not None:
+                self.trace.before_write(written)
+            return func(*args, **kwargs)  # on real tensors, at once
+        if name == "__setitem__" and isinstance(args[0], Tensor):
+            self.trace.before_write(args[0])
+            return func(*args, **kwargs)
         if any(map(self._is_recorded, args)) and name not in _PLAIN:
             return dispatch(func, args, kwargs)
         return func(*args, **kwargs)
@@ -358,9 +364,9 @@ def _rebind(target: Any, result: Any, name: str) -> Any:
 
 
 def _unbind(trace: Trace, tensor: Any, dim: int = 0) -> Any:
-    if type(tensor) is not Ref or dim not in (0, -tensor.dim()):
+    if dim not in (0, -tensor.dim()) or id(tensor) in trace.shared:
         return ragged.PASS
-    return tuple(tensor)
+    return tuple(tensor if type(tensor) is Ref else ragged.lift(trace, tensor))
 
 
 def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:

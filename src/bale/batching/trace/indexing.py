@@ -31,6 +31,8 @@ def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
     if not all(_is_basic(entry) for entry in entries):
         return torch.Tensor.__getitem__, (tensor, _integers(entries))
     entries = _expand_ellipsis(entries, tensor.dim())
+    if type(tensor) is not Ref and id(tensor) not in trace.shared and entries and all(map(_is_int, entries)):
+        tensor = ragged.lift(trace, tensor)
     if type(tensor) is Ref:
         taken = _take(trace, tensor, entries)
         if taken is not None:

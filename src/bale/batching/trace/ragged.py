@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identity_type, kernel_type
+from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
 from bale.batching.graph import WHOLE, Mode, Spec
 from bale.batching.trace.record import as_ref
 from bale.batching.trace.ref import Ref
@@ -57,6 +57,23 @@ def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
         return PASS
     row = [ref if ref.length is not None else ref[0] for ref in refs]
     return _stack_parts(trace, row, parts, sum(ref.shape[0] for ref in refs))
+
+
+def lift(trace: Trace, tensor: torch.Tensor) -> Ref:
+    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
+    known = trace.lifted.get(id(tensor))
+    if known is not None:
+        return known[1]
+    with torch._C.DisableTorchFunction():
+        length, spec = tensor.shape[0], Spec.of(tensor)
+    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+    key = ("constant", row)
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = constant_type(row)
+    ref = Ref(trace, trace.add(cell, [], [tensor], length), WHOLE, row, length)
+    trace.lifted[id(tensor)] = (tensor, ref)
+    return ref
 
 
 def rows_of(ref: Ref) -> list[Ref]:

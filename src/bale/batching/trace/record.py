@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import numbers
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -278,7 +279,7 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
         if not ragged:
             _count_shapes(trace, key, options)
         # what is tried here is saved for nobody's backward
-        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
             cell = build(
                 name,
                 call,

@@ -64,6 +64,22 @@ class ShadowInfo:
             parent.touch()
 
 
+class Watched(dict):  # type: ignore[type-arg]
+    """Parameters or buffers of a shadow: torch.func.functional_call swaps them without a word to the module."""
+
+    def __init__(self, info: ShadowInfo, content: Any):
+        super().__init__(content)
+        self.info = info
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.info.touch()
+
+    def lend(self, content: Any) -> None:
+        """Replace the content for a while, unnoticed."""
+        super().update(content)
+
+
 class CellFilter:
     """Which modules may be cells: those that `cells` lists (instances, classes or paths), or all."""
 
@@ -116,8 +132,8 @@ def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dic
         return shadow
     state.update(real.__dict__)
     state["_bale_shadow"] = info
-    state["_parameters"] = dict(real._parameters)
-    state["_buffers"] = dict(real._buffers)
+    state["_parameters"] = Watched(info, real._parameters)
+    state["_buffers"] = Watched(info, real._buffers)
     state["_modules"] = children = {}
     for name, child in real._modules.items():
         if child is None:
@@ -259,7 +275,13 @@ def _descend(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any], re
         info.trace.registry.descended.setdefault(info.title, reason)
     if _is_opaque(info.real):
         raise info.trace.error(f"{info.title} is compiled or scripted and cannot be recorded: {reason}")
-    return nn.Module.__call__(info.shadow, *args, **kwargs)
+    if info.is_root:
+        return nn.Module.__call__(info.shadow, *args, **kwargs)
+    info.trace.inside.append(info.title)
+    try:
+        return nn.Module.__call__(info.shadow, *args, **kwargs)
+    finally:
+        info.trace.inside.pop()
 
 
 def _has_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -325,11 +347,16 @@ def _lent_buffers(info: ShadowInfo) -> Iterator[list[torch.Tensor]]:
         for shadow, buffers in kept:
             for name, buffer in buffers.items():
                 if buffer is not None:
-                    shadow._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+                    _lend(shadow, {name: copies.setdefault(id(buffer), buffer.clone())})
         yield list(copies.values())
     finally:
         for shadow, buffers in kept:
-            shadow._buffers.update(buffers)
+            _lend(shadow, buffers)
+
+
+def _lend(shadow: Any, buffers: dict[str, Any]) -> None:
+    if isinstance(shadow._buffers, Watched):
+        shadow._buffers.lend(buffers)
 
 
 def _state(info: ShadowInfo) -> Iterator[torch.Tensor]:

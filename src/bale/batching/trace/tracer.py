@@ -60,6 +60,8 @@ class Trace:
         self.sample = -1
         self.closed = False
         self.probing = 0
+        self.inside: list[str] = []  # the modules that are being descended into
+        self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
         self.constant_specs: dict[int, Any] = {}
@@ -131,6 +133,19 @@ class Trace:
             value_start=np.array(self._value_start, np.int32),
         )
 
+    def before_write(self, tensor: torch.Tensor) -> None:
+        """`tensor` is about to be written in place: calls recorded with its memory keep what it holds now."""
+        if not self.nodes:
+            return
+        with torch._C.DisableTorchFunction():
+            memory = tensor.untyped_storage()._cdata
+            for use in self.uses.values():
+                for column, versions in zip(use.constants, use.versions, strict=True):
+                    for k, constant in enumerate(column):
+                        if isinstance(constant, torch.Tensor) and constant.untyped_storage()._cdata == memory:
+                            column[k] = constant.clone()
+                            versions[k] = version_of(column[k])
+
     def promise(self, owner: Any, now: Callable[[], Hashable], seen: Hashable, what: str) -> None:
         """What a recorded call reads must still be as it was `seen` when the call runs, at the end of the trace."""
         self._promises.setdefault((id(owner), seen), (now, seen, what))
@@ -150,9 +165,10 @@ class Trace:
                 )
 
     def where(self) -> str:
-        """`sample 3, at file:line`."""
+        """`sample 3, in encoder (Encoder), at file:line`."""
         line = user_line()
-        return f"sample {self.sample}" + (f", at {line}" if line else "")
+        inside = f", in {self.inside[-1]}" if self.inside else ""
+        return f"sample {self.sample}{inside}" + (f", at {line}" if line else "")
 
     def error(self, message: str, kind: type[TraceError] = TraceError) -> TraceError:
         return kind(f"{self.where()}: {message}")
