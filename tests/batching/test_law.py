@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.batching.programs import OPERATIONS, Interpreter, Structure, features, programs, structures
 from torch.utils import _pytree as pytree
 
 import bale
-from tests.batching.programs import OPERATIONS, Interpreter, Structure, features, programs, structures
 
 
 def weighted(outputs: object) -> torch.Tensor:

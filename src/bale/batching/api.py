@@ -73,7 +73,7 @@ class Batched(nn.Module):
         return True if inner is None else inner.training
 
     @training.setter
-    def training(self, mode: bool) -> None:
+    def training(self, mode: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         inner = self.__dict__.get("_inner")
         if inner is not None:
             inner.training = mode

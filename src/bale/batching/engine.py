@@ -80,7 +80,7 @@ def trace_samples(
     outputs = []
     try:
         with trace, TraceMode(trace):
-            for trace.sample, sample in enumerate(samples):  # noqa: B020
+            for trace.sample, sample in enumerate(samples):
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
         trace.keep_promises()
     except BaseException as error:

@@ -19,7 +19,7 @@ ROW, STACK, SUM, MEAN, MAX = (_CODE[m] for m in (Mode.ROW, Mode.STACK, Mode.SUM,
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """A graph with fewer nodes. `kept` [nodes] are their old numbers; `type_of` [types] the old type of each new one."""
+    """A graph with fewer nodes. `kept` [nodes] are their old numbers, `type_of` [types] the old type of each one."""
 
     graph: Graph
     kept: np.ndarray

@@ -237,6 +237,7 @@ def test_a_scratch_tensor_written_through_data():
     assert_same_or_error(model, [1.0, 2.0, 3.0], "in place")
 
 
+@pytest.mark.xfail(strict=True, reason="a write through numpy leaves no trace (stated in the README)")
 def test_a_scratch_tensor_over_a_numpy_array():
     array = np.zeros(WIDTH)
     scratch = torch.from_numpy(array)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from same import assert_all_close
 from small import WIDTH, Tree, trees, vectors
@@ -20,6 +21,7 @@ def gradients(model, loss):
     return torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo asks for it
 def test_torch_compile_of_a_function_that_calls_a_batched_model():
     model = Tree()
     batched = bale.batch(model)
@@ -39,6 +41,7 @@ def test_torch_compile_of_a_function_that_calls_a_batched_model():
     assert_all_close(step(samples[:2], scale), torch.stack([model(s) for s in samples[:2]]).square().sum() * 3)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo asks for it
 def test_torch_compile_of_a_module_that_holds_a_batched_model():
     class Outer(nn.Module):
         def __init__(self):
@@ -56,6 +59,7 @@ def test_torch_compile_of_a_module_that_holds_a_batched_model():
     assert_all_close(got, wanted)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo asks for it
 def test_torch_compile_of_the_batched_model_itself():
     torch._dynamo.reset()
     batched = bale.batch(Tree())

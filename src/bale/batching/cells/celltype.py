@@ -161,7 +161,8 @@ def build(
 ) -> CellType:
     """The type of a call whose per-row operands have `specs` (ragged ones without their first axis, of `lengths`).
 
-    `watched` is the same call on a shadow of the module, for the probe. Raises RefusalError or ProofError (a ragged call that is not row-wise); `only_rows` is a reason to stay on that rung.
+    `watched` is the same call on a shadow of the module, for the probe; `only_rows` a reason to stay on that rung.
+    Raises RefusalError, or ProofError for a ragged call that is not row-wise.
     """
     kinds = tuple(leaf.kind for leaf in call.leaves if leaf.kind in PER_ROW)
     ragged_columns = tuple(spec.ragged for spec in specs)

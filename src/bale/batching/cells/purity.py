@@ -1,4 +1,4 @@
-"""Purity: what a piece of Python reads besides its arguments. A cell runs later than it is called, so that must hold still."""
+"""Purity: what does a piece of Python read besides its arguments? A cell runs later than it is called."""
 
 from __future__ import annotations
 

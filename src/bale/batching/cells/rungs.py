@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -122,7 +123,8 @@ def prove(rung: Rung, row: Callable[..., list[torch.Tensor]], call: Call, operan
 
 def _run(rung: Rung, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     try:
-        with Replay(numbers):
+        # a rung that warns where rows do not (vmap's "performance drop", a size that fits by chance) is not trusted
+        with warnings.catch_warnings(action="error"), Replay(numbers):
             return rung(columns)
     except Exception as error:
         raise ProofError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
@@ -151,8 +153,8 @@ def _compare_gradients(rung: Rung, row: Any, operands: Operands) -> None:
     # a hook of the user's own must not see what is only tried
     leaves += [p for p in operands.parameters if p.requires_grad and not p._backward_hooks]
     sums += [False] * (len(leaves) - len(sums))
-    wanted = _gradients(_run_rows(row, columns, numbers), leaves)
     try:
+        wanted = _gradients(_run_rows(row, columns, numbers), leaves)
         got = _gradients(_run(rung, columns, numbers), leaves)
     except RuntimeError as error:
         raise ProofError(f"its backward fails: {error}") from error

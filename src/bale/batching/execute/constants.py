@@ -27,7 +27,7 @@ class Columns:
             self._ordinal[use.nodes] = np.arange(len(use.nodes))
 
     def stack(self, uses: Sequence[TypeUse], rows: np.ndarray) -> None:
-        """Stack the constants and draw the random numbers of every type, in trace order. `rows` [nodes of the trace]."""
+        """Stack the constants and draw the random numbers of every type, in trace order. `rows` [traced nodes]."""
         for use in uses:
             counts = rows[use.nodes]
             self._rows[use.cell] = (

@@ -1,4 +1,4 @@
-"""The reference executor: one batch after another under plain autograd. The oracle, and the path of second derivatives."""
+"""The reference executor: one batch after another under plain autograd. The oracle, and differentiable twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Program:
 
 
 class Arena:
-    """The rows of one class of values, in the chunks that the batches wrote: autograd forbids writing into one tensor."""
+    """The rows of one class of values, in the chunks that batches wrote: autograd forbids writing into one tensor."""
 
     def __init__(self) -> None:
         self.chunks: list[torch.Tensor] = []

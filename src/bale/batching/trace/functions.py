@@ -389,7 +389,7 @@ def _numel(trace: Trace, tensor: Any) -> Any:
     return tensor.numel()
 
 
-def _clamp(trace: Trace, tensor: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+def _clamp(trace: Trace, tensor: Any, min: Any = None, max: Any = None) -> Any:
     return _record(trace, torch.clamp, "clamp", (tensor, min, max), {})  # by position, where numbers are data
 
 

@@ -59,7 +59,7 @@ def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, row, parts, sum(ref.shape[0] for ref in refs))
 
 
-def lift(trace: Trace, tensor: torch.Tensor) -> Ref:
+def lift(trace: Trace, tensor: Any) -> Ref:
     """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
     known = trace.lifted.get(id(tensor))
     if known is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 import numbers
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -278,8 +278,7 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
     try:
         if not ragged:
             _count_shapes(trace, key, options)
-        # what is tried here is saved for nobody's backward
-        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        with _tried():
             cell = build(
                 name,
                 call,
@@ -311,6 +310,17 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
         trace.probing -= 1
     trace.registry.types[key] = cell
     return cell
+
+
+@contextmanager
+def _tried() -> Iterator[None]:
+    """What runs here is not the user's doing: no warning, no random number drawn, nothing saved for a backward."""
+    with (
+        warnings.catch_warnings(action="ignore"),
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is),
+    ):
+        yield
 
 
 def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
@@ -389,10 +399,7 @@ def _output(trace: Trace, value: int, leaf: OutputLeaf, operands: Sequence[Any],
     if leaf.same_as is not None:
         return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
     spec = leaf.tensor
-    if spec.ragged:
-        ref = Ref(trace, value, WHOLE, spec, length)
-    else:
-        ref = Ref(trace, value, WHOLE, spec)
+    ref = Ref(trace, value, WHOLE, spec, length if spec.ragged else None)
     if leaf.view_of is not None:
         base = operands[leaf.view_of]
         if type(base) is Ref:

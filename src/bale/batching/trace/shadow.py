@@ -21,7 +21,7 @@ from bale.batching.cells.purity import Reads, Same, can_change, freeze, reads_of
 from bale.batching.trace.record import Options, UnknownArgumentError, add_fast, fast_key, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, version_of
-from bale.errors import CellError, TraceError
+from bale.errors import CellError
 
 Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
 

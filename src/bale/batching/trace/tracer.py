@@ -51,7 +51,7 @@ class TypeUse:
 
 
 class Trace:
-    """Records while it is entered. `registry` remembers types between calls; `shared` are tensors common to all rows."""
+    """Records while it is entered. `registry` remembers types between calls; `shared` tensors are the same for all."""
 
     def __init__(self, registry: Registry, shared: Iterable[torch.Tensor]):
         self.registry = registry
@@ -159,9 +159,9 @@ class Trace:
                 kept = False
             if not kept:
                 raise TraceError(
-                    f"{what} was changed (assigned or written in place) while samples were being traced; the calls that "
-                    "read it run afterwards and would all see the last value. Pass it as an argument, or change it "
-                    "between calls of the batched model"
+                    f"{what} was changed (assigned or written in place) while samples were being traced; the calls "
+                    "that read it run afterwards and would all see the last value. Pass it as an argument, or change "
+                    "it between calls of the batched model"
                 )
 
     def where(self) -> str:
