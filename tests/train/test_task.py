@@ -57,8 +57,8 @@ def test_a_limit_counts_all_splits(folder):
 
 
 def test_the_standard_library():
-    every = load_task(TaskConfig(data="python+other", limit=400, hidden=4))
-    named = load_task(TaskConfig(limit=400, hidden=4))
+    every = load_task(TaskConfig(limit=400, hidden=4))
+    named = load_task(TaskConfig(data="python-named", limit=400, hidden=4))
     assert every.classes == (*named.classes, "other") and len(every.classes) == 51
     assert len(every.train) + len(every.valid) + len(every.test) == 400
     assert named.train == [(tree, label) for tree, label in every.train if every.classes[label] != "other"]

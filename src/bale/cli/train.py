@@ -30,9 +30,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="python: functions of Python's standard library; the first word of the name, one of the 50 commonest, "
-            "is to be guessed. python+other: all functions, with one more class. sst:PATH: bracketed trees, a file or "
-            "a folder with train.txt, dev.txt and test.txt.",
+            help="python: functions of Python's standard library; the first word of the name, one of the 50 commonest "
+            "or `other`, is to be guessed. python-named: only functions named by one of the 50. sst:PATH: bracketed "
+            "trees, a file or a folder with train.txt, dev.txt and test.txt.",
             show_default=_TASK.data,
         ),
     ] = None,

@@ -8,15 +8,15 @@ from typing import Any
 from bale.batching.schedule import POLICIES
 from bale.errors import BaleError
 
-DEFAULT_EPOCHS = 3
+DEFAULT_EPOCHS = 1
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """What is learnt, and by which network.
 
-    data    "python" (functions of the standard library whose name begins with one of the 50 commonest first words),
-            "python+other" (all its functions; any other word is one more class) or "sst:PATH" (bracketed trees)
+    data    "python" (functions of the standard library; classes: the 50 commonest first words of names, and `other`),
+            "python-named" (only functions whose name begins with one of the 50) or "sst:PATH" (bracketed trees)
     model   "child-sum" or "nary"; None is the one that fits the data
     hidden  width of the states
     limit   how many samples are read, all splits together; None is all

@@ -16,7 +16,7 @@ from bale.train.config import TaskConfig
 from bale.train.step import Sample
 
 MODELS = ("child-sum", "nary")
-_WITH_OTHER = "python+other"
+_NAMED = "python-named"
 _SHARES = (8, 1, 1)  # of a single file, and of a limit: train, valid, test
 
 
@@ -68,12 +68,12 @@ def load_task(config: TaskConfig) -> Task:
     name, _, path = config.data.partition(":")
     if config.model is not None and config.model not in MODELS:
         raise BaleError(f"model {config.model!r} is unknown; known are {', '.join(MODELS)}")
-    if config.data in ("python", _WITH_OTHER):
+    if config.data in ("python", _NAMED):
         return _python(config)
     if name == "sst" and path:
         return _sentences(config, Path(path))
     raise BaleError(
-        f"data {config.data!r} is unknown; expected python, {_WITH_OTHER}, or sst:PATH with a file or folder of trees"
+        f"data {config.data!r} is unknown; expected python, {_NAMED}, or sst:PATH with a file or folder of trees"
     )
 
 
@@ -83,8 +83,8 @@ def _python(config: TaskConfig) -> Task:
     functions = python_functions(config.limit)
     kinds, classes = functions.kinds, functions.classes
     splits = [functions.train, functions.valid, functions.test]
-    if config.data != _WITH_OTHER:
-        # More than half of all functions are of the class `other`, the last: with them, a guess is hard to beat.
+    if config.data == _NAMED:
+        # More than half of all functions are of the class `other`, the last: without them, a guess is easier to beat.
         classes = classes[:-1]
         splits = [[sample for sample in split if sample[1] < len(classes)] for split in splits]
     train, valid, test = splits

@@ -195,8 +195,7 @@ def fast_key(trace: Trace, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
             if spec is None:
                 if id(arg) in trace.shared:
                     return None
-                with torch._C.DisableTorchFunction():
-                    spec = ("constant", Spec.of(arg)) if arg.dim() == 0 else False
+                spec = _scalar_spec(arg)
                 trace.constant_specs[id(arg)] = spec
                 trace.kept_alive.append(arg)
             if spec is False:
@@ -205,6 +204,18 @@ def fast_key(trace: Trace, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         else:
             return None
     return tuple(key)
+
+
+_scalar_specs: dict[tuple[Any, ...], Any] = {}
+
+
+def _scalar_spec(tensor: torch.Tensor) -> Any:
+    """A key for a 0-d constant (a word id); False for any other tensor."""
+    with torch._C.DisableTorchFunction():
+        if tensor.dim():
+            return False
+        key = tensor.dtype, tensor.device, tensor.requires_grad
+        return _scalar_specs.setdefault(key, ("constant", *key))
 
 
 def add_fast(trace: Trace, cell: CellType, args: tuple[Any, ...]) -> Any:
