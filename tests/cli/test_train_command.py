@@ -43,7 +43,9 @@ SCHEMA = {
     "steps": int,
     "samples": int,
     "epochs": list,
-    "accuracy": dict.fromkeys(("test", "test_majority", "best_valid", "valid_majority"), OPTIONAL),
+    "accuracy": dict.fromkeys(
+        ("test", "test_majority", "test_named", "test_named_majority", "best_valid", "valid_majority"), OPTIONAL
+    ),
     "samples_per_second": OPTIONAL,
     "per_step": dict.fromkeys(("nodes", "batches", "bound"), OPTIONAL),
     "seconds": dict.fromkeys((*STAGES, "wall"), NUMBER),
@@ -154,10 +156,22 @@ def test_the_data_may_move(train, bale, trees, tmp_path):
 
 
 def test_the_standard_library_is_the_default(bale):
-    result = bale("train", "--limit", 40, "--steps", 1, "--hidden", 4, "--json", "-")
+    result = bale("train", "--limit", 400, "--steps", 1, "--hidden", 4, "--compare", 0, "--json", "-")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert (report["task"]["data"], report["task"]["model"]) == ("python", "child-sum")
+    assert report["task"]["classes"] == 51
+    assert all(0 <= report["accuracy"][name] <= 1 for name in ("test", "test_named", "test_named_majority"))
+
+
+def test_named_functions_alone(bale):
+    options = ("--limit", 400, "--steps", 1, "--hidden", 4, "--compare", 0)
+    result = bale("train", "--data", "python-named", *options, "--json", "-")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["task"]["classes"] == 50 and report["accuracy"]["test_named"] is None
+    assert "when told so" not in bale("train", "--data", "python-named", *options).stdout
+    assert "that are not `other`, when told so" in " ".join(bale("train", *options).stdout.split())
 
 
 def test_ctrl_c_while_comparing_keeps_the_report(train, monkeypatch, tmp_path):

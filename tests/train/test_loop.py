@@ -5,7 +5,7 @@ import torch
 
 from bale.batching.api import batch
 from bale.errors import BaleError
-from bale.train import STAGES, TrainConfig, accuracy, fit
+from bale.train import STAGES, TrainConfig, accuracy, accuracy_and_named, fit
 from bale.train.order import mini_batches
 from bale.train.step import classification_loss
 
@@ -108,3 +108,18 @@ def test_accuracy_is_the_share_of_right_answers_in_eval_mode(samples, make_rando
     assert accuracy(batched, samples, batch_size=7) == right / len(samples)
     assert model.training
     assert accuracy(batched, [], batch_size=7) is None
+
+
+def test_named_accuracy_leaves_the_rest_out_of_samples_and_answers(samples, make_random_model):
+    model = make_random_model().eval()
+    batched = batch(model)
+    for rest in range(3):
+        answers = [(model(tree).tolist(), label) for tree, label in samples if label != rest]
+        others = [label for label in range(3) if label != rest]
+        right = sum(max(others, key=logits.__getitem__) == label for logits, label in answers)
+        expected = accuracy(batched, samples, 7), right / len(answers)
+        assert accuracy_and_named(batched, samples, batch_size=7, rest=rest) == expected
+    assert accuracy_and_named(batched, samples, batch_size=7, rest=None) == (accuracy(batched, samples, 7), None)
+    only = [(tree, 1) for tree, _ in samples]
+    assert accuracy_and_named(batched, only, batch_size=7, rest=1)[1] is None
+    assert accuracy_and_named(batched, [], batch_size=7, rest=1) == (None, None)

@@ -62,6 +62,7 @@ def test_the_standard_library():
     assert every.classes == (*named.classes, "other") and len(every.classes) == 51
     assert len(every.train) + len(every.valid) + len(every.test) == 400
     assert named.train == [(tree, label) for tree, label in every.train if every.classes[label] != "other"]
+    assert every.rest == 50 and named.rest is None
     assert len(named.train) < len(every.train)
     assert named.make_model()(named.train[0][0]).shape == (50,)
 
@@ -111,3 +112,12 @@ def test_the_majority_is_that_of_the_training_samples():
     assert majority_accuracy(train, test) == 0.25
     assert majority_accuracy(train, []) is None
     assert majority_accuracy([], test) is None
+
+
+def test_the_majority_of_the_named_leaves_the_rest_out():
+    train, test = [(None, 2), (None, 2), (None, 2), (None, 0)], [(None, 0), (None, 1), (None, 2), (None, 2)]
+    assert majority_accuracy(train, test) == 0.5
+    assert majority_accuracy(train, test, rest=2) == 0.5
+    assert majority_accuracy(train, test[1:], rest=2) == 0.0
+    assert majority_accuracy(train[:3], test, rest=2) is None
+    assert majority_accuracy(train, test[2:], rest=2) is None

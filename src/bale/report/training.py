@@ -45,6 +45,8 @@ def training_dict(report: RunReport) -> dict[str, Any]:
         "accuracy": {
             "test": report.test,
             "test_majority": report.test_majority,
+            "test_named": report.named,
+            "test_named_majority": report.named_majority,
             "best_valid": trained.best,
             "valid_majority": report.valid_majority,
         },
@@ -103,10 +105,14 @@ def _trained(report: RunReport) -> str:
 
 
 def _accuracy(report: RunReport) -> str:
+    task = report.task
+    rest = "" if task.rest is None else task.classes[task.rest]
+    named = sum(label != task.rest for _, label in task.test)
     parts = []
     for value, majority, samples in (
-        (report.test, report.test_majority, f"{len(report.task.test):,} test samples"),
-        (report.fit.best, report.valid_majority, f"{len(report.task.valid):,} validation samples, the best epoch"),
+        (report.test, report.test_majority, f"{len(task.test):,} test samples"),
+        (report.named, report.named_majority, f"the {named:,} of them that are not `{rest}`, when told so"),
+        (report.fit.best, report.valid_majority, f"{len(task.valid):,} validation samples, the best epoch"),
     ):
         if value is not None and majority is not None:
             parts.append(f"{value:.1%} on {samples} (the commonest class alone {majority:.1%})")

@@ -1,6 +1,6 @@
 """Training: the loop behind `bale train`, its checkpoints, and what it measures."""
 
-from bale.train.accuracy import accuracy, majority_accuracy
+from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.compare import Comparison, compare
 from bale.train.config import TaskConfig, TrainConfig
@@ -25,6 +25,7 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "accuracy",
+    "accuracy_and_named",
     "compare",
     "fit",
     "load_checkpoint",

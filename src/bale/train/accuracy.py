@@ -1,12 +1,12 @@
 """How often is a model right, and how often is the cheapest guess?"""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bale.train.step import Sample, classification_loss
+from bale.train.step import Sample
 
 
 def accuracy(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> float | None:
@@ -14,24 +14,57 @@ def accuracy(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> 
 
     Leaves `batched` in the mode in which it was.
     """
-    if not samples:
+    return _share(labels == logits.argmax(-1) for logits, labels in _answers(batched, samples, batch_size))
+
+
+def accuracy_and_named(
+    batched: nn.Module, samples: Sequence[Sample], batch_size: int, rest: int | None
+) -> tuple[float | None, float | None]:
+    """Return `accuracy`, and the share of right answers on the samples that are not of the class `rest`.
+
+    The second answer is the largest logit of the other classes: whoever is asked knows that it is not `rest`, as the
+    majority that it is compared with does. It is None where `rest` is, or where every sample is of that class.
+    """
+    answers = _answers(batched, samples, batch_size)
+    right = _share(labels == logits.argmax(-1) for logits, labels in answers)
+    if rest is None:
+        return right, None
+    column = torch.tensor([rest])
+    named = ((logits.index_fill(-1, column, -torch.inf), labels) for logits, labels in answers)
+    return right, _share((labels == logits.argmax(-1))[labels != rest] for logits, labels in named)
+
+
+def majority_accuracy(train: Sequence[Sample], samples: Sequence[Sample], rest: int | None = None) -> float | None:
+    """Return the accuracy on `samples` of always answering the commonest class of `train`; None where one is empty.
+
+    Samples of the class `rest` are left out of both.
+    """
+    counts = Counter(label for _, label in train if label != rest)
+    labels = [label for _, label in samples if label != rest]
+    if not counts or not labels:
         return None
+    ((commonest, _),) = counts.most_common(1)
+    return labels.count(commonest) / len(labels)
+
+
+def _answers(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Return logits [rows, classes] and labels [rows] of one chunk after another."""
+    answers = []
     was_training = batched.training
     batched.eval()
     try:
-        correct = 0
         with torch.no_grad():
             for start in range(0, len(samples), batch_size):
                 chunk = samples[start : start + batch_size]
-                correct += classification_loss(batched([tree for tree, _ in chunk]), [label for _, label in chunk])[1]
+                logits = torch.stack(batched([tree for tree, _ in chunk]))
+                answers.append((logits.cpu(), torch.tensor([label for _, label in chunk])))
     finally:
         batched.train(was_training)
-    return correct / len(samples)
+    return answers
 
 
-def majority_accuracy(train: Sequence[Sample], samples: Sequence[Sample]) -> float | None:
-    """Return the accuracy on `samples` of always answering the commonest class of `train`; None where one is empty."""
-    if not train or not samples:
-        return None
-    ((commonest, _),) = Counter(label for _, label in train).most_common(1)
-    return sum(label == commonest for _, label in samples) / len(samples)
+def _share(parts: Iterable[Tensor]) -> float | None:
+    """Return the share of True in bool tensors [rows]; None where there are no rows."""
+    counts = [(int(part.sum()), part.numel()) for part in parts]
+    total = sum(rows for _, rows in counts)
+    return sum(right for right, _ in counts) / total if total else None

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bale.batching.api import batch
-from bale.train.accuracy import accuracy, majority_accuracy
+from bale.train.accuracy import accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint
 from bale.train.compare import Comparison, compare
 from bale.train.config import TrainConfig
@@ -28,6 +28,7 @@ class RunReport:
     """What a run learnt and cost. What an interrupt left unmeasured is None.
 
     test_majority, valid_majority  the accuracy of always answering the training samples' commonest class
+    named, named_majority          both on the test samples that are not of the task's class `rest`, if it has one
     comparison                     against the per-sample loop
     """
 
@@ -39,6 +40,8 @@ class RunReport:
     test: float | None
     test_majority: float | None
     valid_majority: float | None
+    named: float | None
+    named_majority: float | None
     comparison: Comparison | None
     interrupted: bool
 
@@ -76,11 +79,11 @@ def train_task(
         resume=resume,
         facts=task.facts,
     )
-    test, comparison, interrupted = None, None, trained.interrupted
+    test, named, comparison, interrupted = None, None, None, trained.interrupted
     try:
         if not interrupted:
             on_stage("measuring test accuracy")
-            test = accuracy(batched, task.test, config.batch_size)
+            test, named = accuracy_and_named(batched, task.test, config.batch_size, task.rest)
             on_stage("comparing with the per-sample loop")
             comparison = compare(model, batched, _first_mini_batches(task, config, compared))
     except KeyboardInterrupt:
@@ -94,6 +97,8 @@ def train_task(
         test=test,
         test_majority=majority_accuracy(task.train, task.test),
         valid_majority=majority_accuracy(task.train, task.valid),
+        named=named,
+        named_majority=None if task.rest is None else majority_accuracy(task.train, task.test, task.rest),
         comparison=comparison,
         interrupted=interrupted,
     )

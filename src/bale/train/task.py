@@ -24,7 +24,8 @@ _SHARES = (8, 1, 1)  # of a single file, and of a limit: train, valid, test
 class Task:
     """Samples in three splits, what their numbers mean, and how a model for them is made.
 
-    `vocabulary` names the kinds of the trees' nodes, `classes` the labels.
+    `vocabulary` names the kinds of the trees' nodes, `classes` the labels; `rest` is the label, if there is one, of
+    whatever has no class of its own.
     """
 
     config: TaskConfig
@@ -35,6 +36,7 @@ class Task:
     vocabulary: tuple[str, ...] = field(repr=False)
     classes: tuple[str, ...] = field(repr=False)
     make_model: Callable[[], nn.Module] = field(repr=False)
+    rest: int | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -99,6 +101,7 @@ def _python(config: TaskConfig) -> Task:
         vocabulary=kinds,
         classes=classes,
         make_model=lambda: ChildSumTreeLSTM(len(kinds), len(classes), config.hidden),
+        rest=None if config.data == _NAMED else len(classes) - 1,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bale.batching.graph import WHOLE, Spec
+from bale.batching.graph import Spec
 from bale.batching.trace.pretend import asked_by_python
 
 if TYPE_CHECKING:
@@ -216,10 +216,6 @@ class Ref:
     @property
     def part(self) -> tuple[int, int]:
         return self.value, self.index
-
-    @property
-    def is_whole(self) -> bool:
-        return self.index == WHOLE
 
 
 _OPERATORS = (

@@ -8,7 +8,7 @@ carried over to the real module when the call has succeeded.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.cells.purity import Reads, Same, can_change, freeze, reads_of
+from bale.batching.trace.containers import INTERNAL, containers, restore
 from bale.batching.trace.record import Options, UnknownArgumentError, add_fast, fast_key, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, version_of
@@ -26,7 +27,6 @@ from bale.errors import CellError
 Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
 
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
-_INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
@@ -334,7 +334,7 @@ def _identify(info: ShadowInfo) -> None:
         (key, value)
         for shadow in subtree(info)
         for key, value in vars(_live(shadow)).items()
-        if key not in _INTERNAL and can_change(value)
+        if key not in INTERNAL and can_change(value)
     ]
 
 
@@ -393,7 +393,7 @@ def _function_attributes(info: ShadowInfo) -> Iterator[Any]:
         module = _live(shadow)
         if module is not info.shadow:
             yield type(shadow.__dict__["_bale_shadow"].real).forward
-        yield from (value for key, value in vars(module).items() if key not in _INTERNAL and callable(value))
+        yield from (value for key, value in vars(module).items() if key not in INTERNAL and callable(value))
 
 
 def fingerprint(info: ShadowInfo) -> Hashable:
@@ -403,7 +403,7 @@ def fingerprint(info: ShadowInfo) -> Hashable:
         module, real = _live(shadow), shadow.__dict__["_bale_shadow"].real
         parts.append(Same(real))
         parts += [_tensor_key(t) for t in (*module._parameters.values(), *module._buffers.values())]
-        parts += [(key, freeze(value)) for key, value in vars(module).items() if key not in _INTERNAL]
+        parts += [(key, freeze(value)) for key, value in vars(module).items() if key not in INTERNAL]
         parts += [(key, freeze(value)) for key, value in _class_constants(type(real))]
     return tuple(parts)
 
@@ -474,85 +474,3 @@ class ProbeRun:
             inner: ShadowInfo = shadow.__dict__["_bale_shadow"]
             if inner.calls > 1 and next(inner.real.parameters(), None) is not None:
                 raise RefusalError(f"it calls {inner.title} {inner.calls} times")
-
-
-def containers(shadows: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Every list, dict and set that the shadows hold in attributes, and a copy of its content."""
-    found: list[tuple[Any, Any]] = []
-    pending = [v for shadow in shadows for k, v in vars(shadow).items() if k not in _INTERNAL and k != "_inner"]
-    while pending:
-        value = pending.pop()
-        if type(value) in (list, dict, set):
-            found.append((value, value.copy()))
-            pending += value.values() if type(value) is dict else value
-    return found
-
-
-def restore(found: list[tuple[Any, Any]]) -> bool:
-    """Put the content of containers back as it was; was any changed?"""
-    changed = False
-    for container, content in found:
-        same = len(container) == len(content) and all(
-            a is b for a, b in zip(_items(container), _items(content), strict=True)
-        )
-        if not same:
-            changed = True
-            refill(container, content)
-    return changed
-
-
-def refill(container: Any, content: Any) -> None:
-    container.clear()
-    container.extend(content) if type(container) is list else container.update(content)
-
-
-def _items(container: Any) -> list[Any]:
-    if type(container) is dict:
-        return [*container.keys(), *container.values()]
-    return list(container) if type(container) is list else sorted(container, key=id)
-
-
-def write_back(shadow: Any, settle: Any) -> None:
-    """Carry over to the real modules what the forwards wrote to attributes; `settle` turns Refs into tensors."""
-    for container, _ in containers(all_shadows(shadow)):
-        if any(type(value) is Ref for value in _items(container)):
-            settled = (
-                {k: settle(v) for k, v in container.items()}
-                if type(container) is dict
-                else list(map(settle, container))
-            )
-            refill(container, settled)
-    for each in all_shadows(shadow):
-        info: ShadowInfo = each.__dict__["_bale_shadow"]
-        for name in sorted(info.written):
-            if name in each.__dict__ or name in each._parameters or name in each._buffers or name in each._modules:
-                setattr(info.real, name, settle(_unshadowed(getattr(each, name))))
-            else:
-                delattr(info.real, name)
-
-
-def written_values(shadow: Any) -> list[Any]:
-    """What the forwards left in attributes, lazy values among it."""
-    shadows = list(all_shadows(shadow))
-    written = [
-        getattr(each, name)
-        for each in shadows
-        for name in sorted(each.__dict__["_bale_shadow"].written)
-        if hasattr(each, name)
-    ]
-    return written + [
-        value for container, _ in containers(shadows) for value in _items(container) if type(value) is Ref
-    ]
-
-
-def _unshadowed(value: Any) -> Any:
-    if isinstance(value, nn.Module) and "_bale_shadow" in value.__dict__:
-        return value.__dict__["_bale_shadow"].real
-    return value
-
-
-def all_shadows(shadow: Any) -> Iterator[Any]:
-    yield from subtree(shadow.__dict__["_bale_shadow"])
-    inner = shadow.__dict__.get("_inner")
-    if inner is not None and "_bale_shadow" in inner.__dict__:
-        yield from all_shadows(inner)
