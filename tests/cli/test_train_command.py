@@ -170,8 +170,8 @@ def test_named_functions_alone(bale):
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert report["task"]["classes"] == 50 and report["accuracy"]["test_named"] is None
-    assert "when told so" not in bale("train", "--data", "python-named", *options).stdout
-    assert "that are not `other`, when told so" in " ".join(bale("train", *options).stdout.split())
+    assert "ruled out" not in bale("train", "--data", "python-named", *options).stdout
+    assert "that are not `other`, that answer ruled out" in " ".join(bale("train", *options).stdout.split())
 
 
 def test_ctrl_c_while_comparing_keeps_the_report(train, monkeypatch, tmp_path):

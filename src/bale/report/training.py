@@ -111,7 +111,7 @@ def _accuracy(report: RunReport) -> str:
     parts = []
     for value, majority, samples in (
         (report.test, report.test_majority, f"{len(task.test):,} test samples"),
-        (report.named, report.named_majority, f"the {named:,} of them that are not `{rest}`, when told so"),
+        (report.named, report.named_majority, f"the {named:,} of them that are not `{rest}`, that answer ruled out"),
         (report.fit.best, report.valid_majority, f"{len(task.valid):,} validation samples, the best epoch"),
     ):
         if value is not None and majority is not None:
