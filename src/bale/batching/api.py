@@ -12,7 +12,7 @@ from torch._compile import _disable_dynamo  # torch.compiler.disable, but withou
 from torch.utils import _pytree as pytree
 
 from bale.batching.engine import Settings, run_samples
-from bale.batching.execute.reference import CHECKS
+from bale.batching.execute.launch import CHECKS
 from bale.batching.schedule import POLICIES, Policy
 from bale.batching.stats import Stats
 from bale.batching.trace.cell import FunctionCell
@@ -20,7 +20,7 @@ from bale.batching.trace.shadow import CellFilter
 from bale.batching.trace.tracer import Registry, current_trace
 from bale.errors import BaleError
 
-EXECUTORS = ("reference",)
+EXECUTORS = ("planned", "reference")
 
 T = TypeVar("T")
 
@@ -179,7 +179,7 @@ def batch(
     star: bool = False,
     stacked: bool = False,
     policy: str | Policy = "height",
-    executor: str = "reference",
+    executor: str = "planned",
     check: str = "new",
 ) -> Batched:
     """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
@@ -191,7 +191,8 @@ def batch(
     star      spread each sample, a tuple, over the positional arguments
     stacked   stack the outputs along a new first axis
     policy    which batches run in which order: a name of `bale.POLICIES`, or a function Graph -> Schedule
-    executor  "reference": batch after batch under plain autograd
+    executor  "planned": captured cells over preallocated memory, one backward for all; "reference": batch after batch
+              under plain autograd, which also serves second derivatives and cells that keep state
     check     compare rows of batches with the per-sample module: "new" (each type's 1st, 2nd, 4th, 8th, ... batch),
               "always" or "off"
 

@@ -13,9 +13,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from bale.batching.execute.constants import Columns
-from bale.batching.execute.reference import Arenas, Program, Watch, run
+from bale.batching.execute.launch import Program, Watch
+from bale.batching.execute.outputs import Wanted, group_results
+from bale.batching.execute.planned import can_plan, run_planned
+from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
-from bale.batching.graph import WHOLE, Graph
+from bale.batching.graph import Graph
 from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
@@ -133,11 +136,13 @@ def run_samples(
 
     traced = trace_samples(model, samples, kwargs, settings, registry)
     plan = make_plan(traced, settings, clock)
-    # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
-    with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-        arenas = execute(traced, plan, settings, watch)
-        settle = Settler(plan, arenas)
-        settle.prepare([leaf for leaf in _result_leaves(traced) if type(leaf) is Ref])
+    refs = list({_key(leaf): leaf for leaf in _result_leaves(traced) if type(leaf) is Ref}.values())
+    results = execute(traced, plan, refs, settings, watch)
+    tensors = dict(zip(map(_key, refs), results.tensors, strict=True))
+
+    def settle(leaf: Any) -> Any:
+        return tensors[_key(leaf)] if type(leaf) is Ref else leaf
+
     outputs = [_map_leaves(settle, output) for output in traced.outputs]
     write_back(traced.shadow, lambda value: _map_leaves(settle, value))
     clock("execute")
@@ -149,17 +154,45 @@ def run_samples(
         bound=lower_bound(plan.folded.graph),
         seconds=seconds,
         policy=plan.schedule.policy,
-        executor=settings.executor,
+        executor=results.executor,
     )
     return Result(outputs, traced, plan, stats)
 
 
-def execute(traced: Traced, plan: Plan, settings: Settings, watch: Watch | None = None) -> Arenas:
+@dataclass(frozen=True)
+class Results:
+    """A tensor for each result that was asked for, in memory of its own, and which executor made them."""
+
+    tensors: list[torch.Tensor]
+    executor: str
+
+
+def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings, watch: Watch | None = None) -> Results:
+    """Run the plan; `refs` are the results."""
     uses = list(traced.trace.uses.values())
-    columns = Columns(uses, plan.folded.kept, plan.graph.sample)
-    columns.stack(uses, plan.graph.rows)
-    cells = tuple(uses[t].cell for t in plan.folded.type_of)
-    return run(Program(plan.folded.graph, cells, columns), plan.schedule, plan.layout, settings.check, watch)
+    # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
+    with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
+        columns = Columns(uses, plan.folded.kept, plan.graph.sample)
+        columns.stack(uses, plan.graph.rows)
+        program = Program(plan.folded.graph, tuple(uses[t].cell for t in plan.folded.type_of), columns)
+        values = plan.folded.value(plan.graph, np.array([ref.value for ref in refs], np.int64))
+        wanted = [Wanted(ref.value, ref.index, ref.spec, ref.length) for ref in refs]
+        groups, members = group_results(plan.layout, values, wanted)
+        executor = settings.executor if can_plan(program) else "reference"
+        if executor == "planned":
+            rows = run_planned(program, plan.schedule, plan.layout, groups, settings.check, watch)
+        else:
+            arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
+            rows = [row for group in groups for row in group.rows_of(arenas)]
+    order = [k for mine in members for k in mine]
+    placed: list[Any] = [None] * len(refs)
+    for k, row in zip(order, rows, strict=True):
+        placed[k] = row
+    return Results(placed, executor)
+
+
+def _key(ref: Ref) -> tuple[Any, ...]:
+    return ref.value, ref.index, ref.length, ref.spec
 
 
 def _map_leaves(settle: Callable[[Any], Any], tree: Any) -> Any:
@@ -169,51 +202,3 @@ def _map_leaves(settle: Callable[[Any], Any], tree: Any) -> Any:
 
 def _result_leaves(traced: Traced) -> list[Any]:
     return pytree.tree_leaves([traced.outputs, written_values(traced.shadow)])
-
-
-class Settler:
-    """Turns Refs into tensors in memory of their own: never views of an arena, the same Ref into the same tensor."""
-
-    def __init__(self, plan: Plan, arenas: Arenas):
-        self.plan, self.arenas = plan, arenas
-        self.tensors: dict[tuple[Any, ...], torch.Tensor] = {}
-
-    def __call__(self, leaf: Any) -> Any:
-        return self.tensors[self._key(leaf)] if type(leaf) is Ref else leaf
-
-    @staticmethod
-    def _key(ref: Ref) -> tuple[Any, ...]:
-        return ref.value, ref.index, tuple(ref.shape)
-
-    def prepare(self, refs: Sequence[Ref]) -> None:
-        """Gather the Refs of one shape together, so that their gradients come back in one piece."""
-        groups: dict[tuple[Any, ...], list[Ref]] = {}
-        for ref in refs:
-            if self._key(ref) not in self.tensors:
-                self.tensors[self._key(ref)] = None  # type: ignore[assignment]
-                groups.setdefault((ref.shape, ref.dtype, ref.device, ref.requires_grad), []).append(ref)
-        for (shape, *_), members in groups.items():
-            gathered = self.gather(members, tuple(shape))
-            for ref, row in zip(members, gathered.unbind(0), strict=True):
-                # a row is a view of what unbind was given; its clone is nobody's
-                own = row.clone()
-                self.tensors[self._key(ref)] = own if ref.requires_grad else own.detach()
-
-    def gather(self, refs: Sequence[Ref], shape: tuple[int, ...]) -> torch.Tensor:
-        """[len(refs), *shape]: the values of `refs`, one after another."""
-        layout, folded = self.plan.layout, self.plan.folded
-        values = folded.value(self.plan.graph, np.array([ref.value for ref in refs]))
-        arena, steps, rows = [], [], []
-        for ref, value in zip(refs, values, strict=True):
-            inner = layout.arenas[layout.value_arena[value]][0]
-            leading = max(len(inner) - len(shape), 0)
-            step = int(np.prod(inner[:leading], dtype=np.int64))
-            first = int(layout.value_row[value]) * step
-            if ref.index == WHOLE:
-                found = np.arange(first, first + int(layout.value_rows[value]) * step)
-            else:
-                found = np.array([first + ref.index])
-            rows.append(found)
-            arena.append(np.full(found.size, layout.value_arena[value], np.int32))
-            steps.append(np.full(found.size, step, np.int32))
-        return self.arenas.gather(np.concatenate(arena), np.concatenate(steps), np.concatenate(rows), shape)

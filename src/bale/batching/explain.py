@@ -112,7 +112,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
             TypeLine(
                 node_type.name,
                 ", ".join(operands + [f"{constants} constant" + "s" * (constants > 1)] * bool(constants)) or "-",
-                cell.rung_name,
+                cell.shown_rung,
                 int((graph.type == t).sum()),
                 int(rows.size),
                 int(bounds[t]),

@@ -48,7 +48,12 @@ class CellType:
     segments: bool = False
     reasons: tuple[str, ...] = ()
     module: torch.nn.Module | None = None
+    trained: tuple[torch.Tensor, ...] = ()  # what it reads besides its operands and carries gradients
+    operands: Operands | None = None  # random columns for proofs
     batches_run: int = field(default=0)
+    calls: int = field(default=0)  # of the batched model that used the type
+    emitted: Any = None  # the code of its first rung, once it was captured
+    not_planned: str = ""  # why it has none
 
     @cached_property
     def plain(self) -> bool:
@@ -128,6 +133,15 @@ class CellType:
                         return difference
         return ""
 
+    @property
+    def shown_rung(self) -> str:
+        return "planned" if self.emitted is not None else self.rung_name
+
+    def give_up_capture(self, reason: str) -> None:
+        """Stay on the rung that the cell has; `explain` says why."""
+        self.emitted, self.not_planned = None, reason
+        self.reasons = (*self.reasons, f"not planned: {reason}")
+
     def demote(self, reason: str) -> None:
         """Go one rung down after a batch differed from its rows.
 
@@ -183,7 +197,9 @@ def build(
     row = make_row(call, ragged_columns, chosen)
     trained = [leaf.payload for leaf in call.leaves if leaf.kind is Kind.SHARED]
     trained += [] if module is None else list(module.parameters())
-    operands = Operands(specs, kinds, samples, draws, list({id(p): p for p in trained}.values()))
+    trained += result.trained
+    trained = list({id(p): p for p in trained if p.requires_grad}.values())
+    operands = Operands(specs, kinds, samples, draws, trained)
     if ragged:
         if result.stateful or not result.liftable:
             raise ProofError("it keeps state or draws numbers that depend on values")
@@ -204,7 +220,8 @@ def build(
     node_type = NodeType(name, slots, value_specs, tuple(leaf.tensor for leaf in outputs if leaf.tensor is not None))
     return CellType(
         name, node_type, kinds, ragged_columns, tuple(number_dtypes), result.spec, outputs, rung, rung.name, row, call,
-        draws, seeded, stateful, ragged, reasons=tuple(reasons), module=module,
+        draws, seeded, stateful, ragged, reasons=tuple(reasons), module=module, trained=tuple(trained),
+        operands=operands,
     )  # fmt: skip
 
 

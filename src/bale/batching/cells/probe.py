@@ -15,6 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
     UnsupportedOperatorException,
 )
@@ -49,6 +50,7 @@ class ProbeResult:
     spec: Any
     outputs: tuple[OutputLeaf, ...]
     draws: tuple[Draw, ...]
+    trained: tuple[torch.Tensor, ...]  # real tensors that it reads and that require grad
     liftable: bool  # every random op can be drawn beforehand
     stateful: bool  # it writes to its own buffers, so its calls must run in trace order
 
@@ -61,11 +63,15 @@ class _Watch(TorchDispatchMode):
         self.ops: list[str] = []
         self.draws: list[Draw | None] = []
         self.written: set[int] = set()  # storages
+        self.trained: dict[int, torch.Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace != "prim":
             self.ops.append(str((func, [a for a in args if isinstance(a, (int, float, bool, str))])))
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor) and leaf.requires_grad:
+                self.trained[id(leaf)] = leaf
         if is_random(func):
             self.draws.append(draw_of(func, args, kwargs))
         if func._schema.is_mutable:
@@ -124,7 +130,8 @@ def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) ->
         outputs = tuple(_describe(leaf, fakes, before) for leaf in flat)
     draws = tuple(draw for draw in watch.draws if draw is not None)
     stateful = bool(watch.written & {_storage(tensor) for tensor in state})
-    return watch.ops, ProbeResult(spec, outputs, draws, len(draws) == len(watch.draws), stateful)
+    trained = tuple(watch.trained.values())
+    return watch.ops, ProbeResult(spec, outputs, draws, trained, len(draws) == len(watch.draws), stateful)
 
 
 @contextlib.contextmanager

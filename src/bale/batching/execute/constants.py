@@ -56,6 +56,10 @@ class Columns:
                 )
         return torch.cat(constants) if ragged else _stack(constants)
 
+    def trained(self) -> list[torch.Tensor]:
+        """The stacked tensors of the samples that carry gradients."""
+        return [column for columns in self._stacked.values() for column in columns if column.requires_grad]
+
     def of(self, cell: CellType, nodes: np.ndarray) -> list[torch.Tensor]:
         """The constants of `nodes`, [rows, *shape] each."""
         columns = self._stacked[cell]

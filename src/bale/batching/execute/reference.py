@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,23 +11,11 @@ from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.segment import segment_reduce
 from bale.batching.execute.constants import Columns
-from bale.batching.graph import Graph, Mode, Spec
+from bale.batching.execute.launch import Program, Watch, blame, launch
+from bale.batching.graph import Mode, Spec
 from bale.batching.memory.layout import Layout
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import BaleError
-
-CHECKS = ("new", "always", "off")
-Tensors = Sequence[torch.Tensor]
-Watch = Callable[[CellType, np.ndarray, Tensors, Tensors, Tensors], None]  # cell, nodes, operands, numbers, outputs
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """All that runs: the graph, its cells (one per type of the graph), and the constants of its nodes."""
-
-    graph: Graph
-    cells: tuple[CellType, ...]
-    columns: Columns
 
 
 class Arena:
@@ -145,13 +132,14 @@ def run(program: Program, schedule: Schedule, layout: Layout, check: str, watch:
                     segment = segment if ragged is None else ragged
                 column += 1
             given = _merge(cell, operands, program.columns, nodes)
-            outputs = _launch(cell, given, segment, nodes, int(layout.batch_rows[batch]), program, check)
+            numbers = program.columns.numbers(cell, nodes)
+            outputs = launch(cell, given, segment, numbers, len(nodes), int(layout.batch_rows[batch]), check)
             if watch is not None and cell.pure:
-                watch(cell, nodes, given, program.columns.numbers(cell, nodes), outputs)
+                watch(cell, nodes, given, numbers, outputs)
         except BaleError:
             raise
         except Exception as error:
-            error.add_note(_blame(program, cell, nodes))
+            error.add_note(blame(program, cell, nodes))
             raise
         for output, tensor in enumerate(outputs):
             arenas.write(int(layout.value_arena[graph.value_start[nodes[0]] + output]), tensor)
@@ -163,35 +151,3 @@ def _merge(cell: CellType, operands: Sequence[torch.Tensor], columns: Columns, n
     values = iter(operands)
     constants = iter(columns.of(cell, nodes))
     return [next(values) if kind is Kind.VALUE else next(constants) for kind in cell.kinds]
-
-
-def _launch(cell: CellType, given: list[torch.Tensor], segment: torch.Tensor | None, nodes: np.ndarray, rows: int,
-            program: Program, check: str) -> list[torch.Tensor]:  # fmt: skip
-    if cell.rung_name == "gather":
-        grad = cell.node_type.outputs[0].requires_grad
-        return [given[0] if grad or not given[0].requires_grad else given[0].detach()]
-    if cell.segments:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and cell.node_type.outputs[0].requires_grad):
-            return list(cell.rung(given[0], segment, len(nodes)))
-    numbers = program.columns.numbers(cell, nodes)
-    outputs = cell.run(given, rows, numbers)
-    if check != "off" and cell.pure and (check == "always" or _is_power_of_two(cell.batches_run + 1)):
-        difference = cell.verify(given, numbers, outputs)
-        while difference:
-            cell.demote(difference)
-            outputs = cell.run(given, rows, numbers)
-            difference = cell.verify(given, numbers, outputs)
-    cell.batches_run += 1
-    return outputs
-
-
-def _is_power_of_two(count: int) -> bool:
-    return count & (count - 1) == 0
-
-
-def _blame(program: Program, cell: CellType, nodes: np.ndarray) -> str:
-    samples = np.unique(program.graph.sample[nodes])
-    listed = ", ".join(map(str, samples[:5])) + (", ..." if samples.size > 5 else "")
-    return (
-        f"bale: while running a batch of {cell.name} ({len(nodes)} calls) of sample{'s'[: samples.size > 1]} {listed}"
-    )

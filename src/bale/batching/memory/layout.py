@@ -22,6 +22,7 @@ class Layout:
     """Where every value lies and what every operand of every batch reads.
 
     arenas         per arena the shape, dtype and device of its rows
+    arena_rows     how many rows each arena has
     value_arena    int32 [values]      the arena of each value
     value_row      int32 [values]      its first row there
     value_rows     int32 [values]      how many rows it has: 1, or the length of its ragged axis
@@ -36,6 +37,7 @@ class Layout:
     """
 
     arenas: tuple[Storage, ...]
+    arena_rows: tuple[int, ...]
     value_arena: np.ndarray
     value_row: np.ndarray
     value_rows: np.ndarray
@@ -50,8 +52,8 @@ class Layout:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Layout):
             return NotImplemented
-        return self.arenas == other.arenas and all(
-            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[1:]
+        return (self.arenas, self.arena_rows) == (other.arenas, other.arena_rows) and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[2:]
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -85,7 +87,10 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
         np.array([len(shape) for shape in shapes], np.int32), _axis_products(shapes),
     )  # fmt: skip
     batch_rows = np.add.reduceat(graph.rows[schedule.order], schedule.batch_start[:-1]) if len(schedule) else []
-    return Layout(tuple(arenas), value_arena, value_row, value_rows, np.asarray(batch_rows, np.int32), *gathers)
+    arena_rows = np.bincount(value_arena, value_rows, len(arenas)).astype(np.int64).tolist()
+    return Layout(
+        tuple(arenas), tuple(arena_rows), value_arena, value_row, value_rows, np.asarray(batch_rows, np.int32), *gathers
+    )
 
 
 def _repeats(graph: Graph) -> np.ndarray:

@@ -1,0 +1,410 @@
+"""Emit: the parts of a captured cell become straight-line Python over memory that is made once a call.
+
+The source defines `open_forward(frame)`, which runs the prologue, takes all views of a type's memory at once and returns
+`forward(k)` for batch k of the type; and `open_backward(frame)`, which returns `backward(k)` and `weights()`, the
+gradients of what is trained.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from bale.batching.cells import pointwise
+from bale.batching.cells.capture import Captured, CaptureError, Rows
+from bale.batching.cells.places import PRODUCTS, SPLITS, Place, Places, find_places, place_of, width
+from bale.batching.cells.pointwise import Load
+from bale.batching.cells.split import Pieces, row_axis, split
+
+aten = torch.ops.aten
+Run = Callable[[int], None]
+Weights = Callable[[], list[torch.Tensor | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """A cell as code, and what its frame must provide.
+
+    buffers    the width of each float32 buffer of the type
+    columns    per column "rows", "index", a Place in a buffer, or None where nothing reads it
+    gradients  the same per output gradient
+    blocks     columns whose gradients lie side by side, row by row
+    launches   calls per batch, forward and backward: products, kernels and others
+    """
+
+    source: str
+    open_forward: Callable[[Any], Run]
+    open_backward: Callable[[Any], tuple[Run, Weights]]
+    captured: Captured
+    buffers: tuple[int, ...]
+    columns: tuple[Any, ...]
+    gradients: tuple[Any, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    launches: tuple[int, int]
+
+
+def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
+    """Code for `captured`; see find_places for the arguments. Raises CaptureError where a part cannot be split off."""
+    pieces = split(captured)
+    places = find_places(pieces, fast, gathered)
+    return _Emitter(pieces, places).emit()
+
+
+class _Emitter:
+    def __init__(self, pieces: Pieces, places: Places):
+        self.pieces, self.places, self.captured = pieces, places, pieces.captured
+        self.setup: dict[str, str] = {}  # name -> the expression that makes it, once a call
+        self.scope: dict[str, Any] = {"torch": torch, "empty_list": lambda rows: [None] * len(rows)}
+        self.names: dict[fx.Node, str] = {}
+        self.saved: set[fx.Node] = set()
+        self.part = ""
+        self.local: set[fx.Node] = set()
+        self.launches = 0
+        self.gathered: dict[str, str] = {}  # what the weights' gradients read of all batches
+        for group, letter in ((self.captured.columns, "c"), (self.captured.numbers, "m")):
+            self.names |= {node: f"{letter}{k}" for k, node in enumerate(group)}
+        self.names |= {node: f"r{k}" for k, node in enumerate(self.captured.reads)}
+        self.names |= {node: f"g{k}" for k, node in enumerate(self.captured.output_gradients) if node is not None}
+        self.prologue = set(pieces.prologue)
+        self._find_saved()
+
+    def _find_saved(self) -> None:
+        later = self.pieces.between((*self.pieces.backward, *self.pieces.weights))
+        computed = {*self.pieces.forward}
+        self.saved = {n for n in later if n in computed}
+        self.saved |= {n for n in self.pieces.between(self.pieces.weights) if n in set(self.pieces.backward)}
+
+    def emit(self) -> Emitted:
+        prologue = [f"    {self.names[n]} = {self._call(n)}" for n in map(self._named, self.pieces.prologue)]
+        forward = self._batch("forward", self.captured.columns + self.captured.numbers)
+        head = ["    rows, starts, N = frame.rows, frame.starts, frame.total"]
+        head += [f"    r{k} = frame.reads[{k}]" for k in range(len(self.captured.reads))]
+        kept = [self.names[node] for node in self.pieces.prologue] + [n for n in self.setup if n.startswith("s_")]
+        lines = ["def open_forward(frame):", *head, *prologue, *self._setup_lines()]
+        lines += [f"    frame.kept[{name!r}] = {name}" for name in kept]
+        lines += ["    def forward(k):", *forward, "    return forward", ""]
+        in_forward, self.launches, self.setup = self.launches, 0, {}
+        gradients = tuple(node for node in self.captured.output_gradients if node is not None)
+        backward = self._batch("backward", gradients)
+        in_backward = self.launches
+        weights = self._weights()
+        lines += ["def open_backward(frame):", *head]
+        lines += [f"    {name} = frame.kept[{name!r}]" for name in kept]
+        self.setup = {name: text for name, text in self.setup.items() if name not in kept}
+        lines += [*self._setup_lines(), "    def backward(k):", *backward, "    def weights():", *weights]
+        source = "\n".join([*lines, "    return backward, weights"]) + "\n"
+        exec(compile(source, "<bale cell>", "exec"), self.scope)
+        return Emitted(
+            source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
+            tuple(self.places.buffers), tuple(self.places.columns), tuple(self.places.gradients),
+            tuple(self.places.blocks), (in_forward, in_backward),
+        )  # fmt: skip
+
+    def _setup_lines(self) -> list[str]:
+        return [f"    {name} = {text}" for name, text in self.setup.items()]
+
+    def _named(self, node: fx.Node) -> fx.Node:
+        self.names.setdefault(node, f"v_{node.name}")
+        return node
+
+    # Names of things that are made once a call.
+
+    def _once(self, name: str, text: str) -> str:
+        self.setup.setdefault(name, text)
+        return name
+
+    def _views(self, place: Place) -> str:
+        """The rows of batch k at `place`, as a tensor."""
+        kind, number = place.home
+        if kind == "output":
+            return self._once(f"o{number}v", f"frame.outputs[{number}]") + "[k]"
+        if kind == "block":
+            whole = self._once(f"d{number}v", f"frame.blocks[{number}]")
+            return f"{whole}[k]"
+        return self._once(f"b{number}_{place.column}_{place.width}", f"{self._whole(place)}.split(rows)") + "[k]"
+
+    def _whole(self, place: Place) -> str:
+        """The rows of all batches at `place`."""
+        number = place.home[1]
+        assert place.home[0] == "buffer"
+        name = self._once(f"b{number}", f"frame.buffers[{number}]")
+        if (place.column, place.width) == (0, self.places.buffers[number]):
+            return name
+        return f"{name}[:, {place.column}:{place.column + place.width}]"
+
+    # What a node is called where it is read.
+
+    def _operand(self, node: fx.Node) -> str:
+        if not self._is_tensor(node):
+            return self._size(node)
+        if node in self.prologue or node in self.captured.reads:
+            return self.names[node]
+        whole = self.part == "weights"
+        if node in self.captured.columns or node in self.captured.output_gradients:
+            return self._given(node, whole)
+        if node in self.captured.numbers:
+            full = self._once(self.names[node], f"frame.numbers[{self.captured.numbers.index(node)}]")
+            return full if whole else self._once(f"{full}v", f"{full}.split(rows)") + "[k]"
+        place = place_of(node, self.places)
+        if place is not None and not (whole and node in self.local):
+            return self._whole(place) if whole else self._views(place)
+        if node in self.local:
+            return self.names[node]
+        saved = self._once(f"s_{node.name}", "empty_list(rows)")
+        if not whole:
+            return f"{saved}[k]"
+        axis = row_axis(node)
+        if axis is None:
+            raise CaptureError("the gradient of a weight hangs on something that is not a row")
+        self.gathered[f"w_{node.name}"] = f"torch.cat({saved}, {axis})"
+        return f"w_{node.name}"
+
+    def _is_tensor(self, node: fx.Node) -> bool:
+        return (node.op == "placeholder" and node.name != "rows") or isinstance(node.target, torch._ops.OpOverload) or (
+            node.target is operator.getitem
+        )  # fmt: skip
+
+    def _size(self, node: fx.Node) -> str:
+        rows = "N" if self.part == "weights" else "n"
+        return rows if node.op == "placeholder" else f"({rows} * {node.args[1]})"
+
+    def _given(self, node: fx.Node, whole: bool) -> str:
+        name, access = self.names[node], self._access(node)
+        if isinstance(access, Place):
+            return self._whole(access) if whole else self._views(access)
+        source = "columns" if name[0] == "c" else "gradients"
+        full = self._once(name, f"frame.{source}[{name[1:]}]")
+        return full if whole else self._once(f"{name}v", f"{full}.split(rows)") + "[k]"
+
+    def _access(self, node: fx.Node) -> Any:
+        if node in self.captured.columns:
+            return self.places.columns[self.captured.columns.index(node)]
+        return self.places.gradients[self.captured.output_gradients.index(node)]
+
+    def _argument(self, arg: Any) -> str:
+        if isinstance(arg, fx.Node):
+            return self._operand(arg)
+        if isinstance(arg, (list, tuple)):
+            inside = ", ".join(map(self._argument, arg))
+            return f"[{inside}]" if isinstance(arg, list) else f"({inside}{',' if len(arg) == 1 else ''})"
+        if isinstance(arg, float):
+            return f"float('{arg!r}')"
+        if isinstance(arg, (int, bool, str, type(None), torch.dtype)):
+            return repr(arg)
+        name = f"k{len(self.scope)}"
+        self.scope[name] = arg  # a device, a layout, a memory format
+        return name
+
+    def _call(self, node: fx.Node) -> str:
+        if node.target is operator.getitem:
+            return f"{self._argument(node.args[0])}[{node.args[1]}]"
+        if node.target is aten.embedding_dense_backward.default and node.args[3] == -1 and not node.args[4]:
+            gradient, index, rows = node.args[:3]  # adding rows beats making a dense gradient several times over
+            given = self._argument(gradient)
+            flat = f"{given}.reshape({self._argument(index)}.numel(), -1)"
+            return f"{given}.new_zeros({rows}, {given}.shape[-1]).index_add_(0, {self._argument(index)}.reshape(-1), {flat})"
+        name = f"f_{str(node.target).replace('.', '_').replace(':', '_')}"
+        self.scope[name] = node.target
+        arguments = [self._argument(arg) for arg in node.args]
+        arguments += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
+        return f"{name}({', '.join(arguments)})"
+
+    # The parts.
+
+    def _batch(self, part: str, given: Sequence[fx.Node]) -> list[str]:
+        self.part, self.local = part, set()
+        lines = ["        n = rows[k]", "        lo = starts[k]"]
+        for node in given:
+            access = self._access(node) if node not in self.captured.numbers else None
+            lines += self._copies(node, [p for p in self.places.of.get(node, []) if p != access])
+        order = self.places.order[part]
+        at = 0
+        while at < len(order):
+            node = self._named(order[at])
+            kind = self.places.kind[node]
+            if kind == "pointwise":
+                group = self.places.group[node]
+                members = [n for n in order if self.places.group.get(n) == group]
+                lines += self._kernel(members)
+                at += len(members)
+                continue
+            at += 1
+            if kind == "product":
+                lines += self._product(node)
+            elif kind == "call":
+                lines += self._loose(node)
+            elif kind == "slice" and node.target not in SPLITS:
+                lines += self._copies(node, self.places.of.get(node, []))
+            elif kind == "cat":
+                lines += self._copies(node, self.places.of[node][1:])
+        return lines
+
+    def _copies(self, node: fx.Node, places: Sequence[Place]) -> list[str]:
+        lines = []
+        for place in places:
+            source = self._copy_source(node)
+            lines.append(f"        {self._views(place)}.copy_({source})")
+            self.launches += 1
+        return lines
+
+    def _copy_source(self, node: fx.Node) -> str:
+        if self.places.kind.get(node) == "slice":  # where its base lies; its own places are what is being filled
+            own = self.places.of.pop(node, None)
+            text = self._operand(node)
+            if own is not None:
+                self.places.of[node] = own
+            return text
+        return self._operand(node)
+
+    def _product(self, node: fx.Node) -> list[str]:
+        first, *others = self.places.of[node]
+        function = "torch.addmm" if node.target is aten.addmm.default else "torch.mm"
+        arguments = ", ".join(self._argument(arg) for arg in node.args)
+        lines = [f"        {function}({arguments}, out={self._views(first)})"]
+        self.launches += 1
+        return lines + self._copies(node, others)
+
+    def _loose(self, node: fx.Node) -> list[str]:
+        name = self.names[node]
+        lines = [f"        {name} = {self._call(node)}"]
+        self.launches += node.target is not operator.getitem
+        self.local.add(node)
+        placed = self.places.of.get(node, [])
+        for place in placed:
+            lines.append(f"        {self._views(place)}.copy_({name})")
+            self.launches += 1
+        if node in self.saved and place_of(node, self.places) is None:
+            lines.append(f"        {self._once(f's_{node.name}', 'empty_list(rows)')}[k] = {name}")
+        return lines
+
+    def _weights(self) -> list[str]:
+        self.part, self.local = "weights", set()
+        lines: list[str] = []
+        for node in self.pieces.weights:
+            self._named(node)
+            lines.append(f"        {self.names[node]} = {self._call(node)}")
+            self.local.add(node)
+        results, seen = [], set()
+        for gradient in self.captured.trained_gradients:
+            if gradient is None:
+                results.append("None")
+                continue
+            text = self._operand(gradient)
+            # two weights may have one gradient, but not one tensor: each owner may write into its own
+            results.append(f"{text}.clone()" if gradient in seen else text)
+            seen.add(gradient)
+        gathered = [f"        {name} = {text}" for name, text in self.gathered.items()]
+        return [*gathered, *lines, f"        return [{', '.join(results)}]"]
+
+    # Kernels.
+
+    def _kernel(self, members: list[fx.Node]) -> list[str]:
+        text, arguments = _Kernel(self, members).finish()
+        name = f"kernel{len(self.scope)}"
+        self.scope[name] = pointwise.compiled(text)
+        self.launches += 1
+        for node in members:
+            self._named(node)
+        return [f"        {name}(n, {width(members[0])}, {', '.join(arguments)})"]
+
+
+class _Kernel:
+    """One kernel's loads, formulas and stores."""
+
+    def __init__(self, emitter: _Emitter, members: list[fx.Node]):
+        self.emitter, self.members, self.width = emitter, members, width(members[0]) or 1
+        self.arrays: dict[tuple[str, str], int] = {}
+        self.offsets: dict[str, int] = {}
+        self.loads: list[tuple[str, Load]] = []
+        self.body: list[str] = []
+        self.stores: list[tuple[Load, str]] = []
+        self.values: dict[fx.Node, str] = {}
+
+    def finish(self) -> tuple[str, list[str]]:
+        for node in self.members:
+            operands = [self._number(arg) for arg in node.args]
+            self.body.append(f"v_{node.name} = {pointwise.formula(node.target, operands)}")
+            self.values[node] = f"v_{node.name}"
+        for node in self.members:
+            for place in self.emitter.places.of.get(node, []):
+                self.stores.append((self._load(place), f"v_{node.name}"))
+        index_names = list(dict.fromkeys(index for _, index in self.arrays if index))
+        indices = {k: index_names.index(index) for (_, index), k in self.arrays.items() if index}
+        text = pointwise.kernel_text(len(self.arrays), len(self.offsets), self.loads, self.body, self.stores, indices)
+        return text, [array for array, _ in self.arrays] + index_names + list(self.offsets)
+
+    def _number(self, arg: Any) -> str:
+        if not isinstance(arg, fx.Node):
+            return pointwise.constant(arg)
+        if arg not in self.values:
+            self.values[arg] = name = f"v_{arg.name}"
+            self.loads.append((name, self._read(arg)))
+        return self.values[arg]
+
+    def _read(self, node: fx.Node) -> Load:
+        emitter = self.emitter
+        if node in emitter.prologue or node in emitter.captured.reads:
+            name = emitter.names[node]
+            flat = emitter._once(f"{name}n", f"{name}.detach().contiguous().view(-1).numpy()")
+            return Load(self._array(flat), 0, vector=True, narrow=_count(node) == 1)
+        narrow = width(node) == 1 and self.width != 1
+        if node in emitter.captured.columns or node in emitter.captured.output_gradients:
+            return self._read_given(node, narrow)
+        if node in emitter.captured.numbers:
+            name = emitter.names[node]
+            emitter._once(name, f"frame.numbers[{emitter.captured.numbers.index(node)}]")
+            array = emitter._once(f"{name}n", f"{name}.contiguous().numpy()")
+            return Load(self._array(array), self._offset("lo"), narrow=narrow)
+        place = place_of(node, emitter.places)
+        assert place is not None, f"{node} is read by a kernel and lies nowhere"
+        return self._load(place, narrow)
+
+    def _read_given(self, node: fx.Node, narrow: bool) -> Load:
+        emitter = self.emitter
+        access, name = emitter._access(node), emitter.names[node]
+        source = "columns" if name[0] == "c" else "gradients"
+        if isinstance(access, Place):
+            return self._load(access, narrow)
+        if access == "index":
+            array = emitter._once(f"{name}a", f"frame.indexed_{source}[{name[1:]}][0]")
+            index = emitter._once(f"{name}i", f"frame.indexed_{source}[{name[1:]}][1]")
+            offset = emitter._once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
+            return Load(self._array(array, index), self._offset(f"{offset}[k]"), indexed=True, narrow=narrow)
+        emitter._once(name, f"frame.{source}[{name[1:]}]")
+        array = emitter._once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
+        return Load(self._array(array), self._offset("lo"), narrow=narrow)
+
+    def _load(self, place: Place, narrow: bool = False) -> Load:
+        kind, number = place.home
+        emitter = self.emitter
+        column, rest = divmod(place.column, self.width)
+        if kind == "buffer":
+            emitter._once(f"b{number}", f"frame.buffers[{number}]")
+            array = emitter._once(f"b{number}n", f"b{number}.numpy()")
+            return Load(self._array(array), self._offset("lo"), column, rest, narrow=narrow)
+        letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
+        array = emitter._once(f"{letter}{number}n", f"frame.{source}_memory[{number}][0]")
+        rows = emitter._once(f"{letter}{number}r", f"frame.{source}_memory[{number}][1]")
+        return Load(self._array(array), self._offset(f"{rows}[k]"), narrow=narrow)
+
+    def _array(self, text: str, index: str = "") -> int:
+        return self.arrays.setdefault((text, index), len(self.arrays))
+
+    def _offset(self, text: str) -> int:
+        return self.offsets.setdefault(text, len(self.offsets))
+
+
+def _count(node: fx.Node) -> int:
+    count = 1
+    for size in node.meta["shape"]:
+        assert not isinstance(size, Rows)
+        count *= size
+    return count
+
+
+__all__ = ["PRODUCTS", "Emitted", "emit"]

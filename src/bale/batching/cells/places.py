@@ -1,0 +1,347 @@
+"""Places: where does each value of a captured cell lie while its batches run?
+
+Values that are rows of float32 numbers lie in buffers that hold the rows of all batches of the type, in the arenas, or
+in the adjoint memory. A slice of a value is a part of its place, and what is concatenated is written where the
+concatenation lies: neither is an operation. Everything else is *loose*: a tensor of its own per batch.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from bale.batching.cells.capture import Rows
+from bale.batching.cells.pointwise import FORMULAS
+from bale.batching.cells.split import Pieces
+
+aten = torch.ops.aten
+SPLITS = (aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_with_sizes.default)
+PRODUCTS = (aten.mm.default, aten.addmm.default)
+
+
+@dataclass(frozen=True)
+class Place:
+    """`width` columns from `column` of `home`: ("buffer", i), ("output", i) in an arena, or ("block", i), of which it
+    is the `shift`-th of `stride` rows that lie side by side."""
+
+    home: tuple[str, int]
+    column: int
+    width: int
+    stride: int = 1
+    shift: int = 0
+
+    def part(self, column: int, width: int) -> Place:
+        return replace(self, column=self.column + column, width=width)
+
+
+@dataclass
+class Places:
+    """The decisions for one cell.
+
+    kind       node -> "product", "slice", "pointwise", "cat" or "call"
+    group      pointwise node -> the number of its kernel, by part
+    of         node -> where it is written, the first being where it is read
+    buffers    the width of each buffer
+    columns    per column: "rows" (gathered into a tensor of its own), "index" (read through the index), a Place, or None
+    gradients  the same per output gradient
+    blocks     which columns' gradients lie side by side, row by row
+    """
+
+    pieces: Pieces
+    fast: bool
+    kind: dict[fx.Node, str] = field(default_factory=dict)
+    group: dict[fx.Node, int] = field(default_factory=dict)
+    order: dict[str, list[fx.Node]] = field(default_factory=dict)
+    of: dict[fx.Node, list[Place]] = field(default_factory=dict)
+    buffers: list[int] = field(default_factory=list)
+    columns: list[Any] = field(default_factory=list)
+    gradients: list[Any] = field(default_factory=list)
+    blocks: list[tuple[int, ...]] = field(default_factory=list)
+
+    def buffer(self, width: int) -> Place:
+        self.buffers.append(width)
+        return Place(("buffer", len(self.buffers) - 1), 0, width)
+
+
+def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
+    """Decide. `fast`: float32 on the CPU, where pointwise operations are compiled; `gathered` says which columns are
+    gathered from arenas and may be read through an index."""
+    places = Places(pieces, fast)
+    for part in (pieces.forward, pieces.backward):
+        for node in part:
+            places.kind[node] = _kind(node, places) if fast else "call"
+    _order(places, "forward", pieces.forward, {*pieces.captured.columns, *pieces.captured.numbers})
+    _order(places, "backward", pieces.backward, set())
+    _place_results(places)
+    if fast:
+        _place_cats(places)
+        _place_rest(places)
+    _choose_access(places, gathered)
+    return places
+
+
+def width(node: Any) -> int | None:
+    """The width of a value that is one row of float32 numbers per row of the batch, else None."""
+    shape = node.meta.get("shape") if isinstance(node, fx.Node) else None
+    if shape is None or len(shape) != 2 or shape[0] != Rows(1) or isinstance(shape[1], Rows) or not shape[1]:
+        return None
+    return shape[1] if node.meta["dtype"] is torch.float32 else None
+
+
+def _kind(node: fx.Node, places: Places) -> str:
+    if node.target in SPLITS or node.target is operator.getitem or node.target is aten.slice.Tensor:
+        return "slice" if _slice(node, places) else "call"
+    if width(node) is None:
+        return "call"
+    if node.target in PRODUCTS and not node.kwargs and len(node.args) <= 3:
+        return "product"
+    if node.target is aten.cat.default:
+        parts: Any = node.args[0]
+        along = node.args[1] if len(node.args) > 1 else 0
+        distinct = len(set(parts)) == len(parts)
+        return "cat" if along in (1, -1) and distinct and all(width(part) for part in parts) else "call"
+    return "pointwise" if _is_pointwise(node) else "call"
+
+
+def _slice(node: fx.Node, places: Places) -> bool:
+    """Is it a part of a value that has a place? (A split itself has none; its getitems do.)"""
+    if node.target in SPLITS:
+        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+        base = node.args[0]
+        return dim in (1, -1) and width(base) is not None and places.kind.get(base) != "call"  # type: ignore[arg-type]
+    base = node.args[0]
+    if node.target is operator.getitem:
+        return isinstance(base, fx.Node) and base.target in SPLITS and places.kind.get(base) == "slice"
+    if width(base) is None or width(node) is None or places.kind.get(base) == "call":  # type: ignore[arg-type]
+        return False
+    dim, step = (node.args[1] if len(node.args) > 1 else 0), (node.args[4] if len(node.args) > 4 else 1)
+    return dim in (1, -1) and step == 1
+
+
+def slice_of(node: fx.Node) -> tuple[fx.Node, int]:
+    """The value that a slice or a getitem of a split is part of, and its first column there."""
+    base: Any = node.args[0]
+    if node.target is operator.getitem:
+        number: Any = node.args[1]
+        whole, size = base.args[0], base.args[1]
+        start = number * size if isinstance(size, int) else sum(size[:number])
+        return whole, start
+    start = node.args[2] if len(node.args) > 2 else 0
+    total = width(base)
+    assert total is not None
+    return base, 0 if start is None else int(start) % total if int(start) < 0 else int(start)  # type: ignore[arg-type, call-overload]
+
+
+def _is_pointwise(node: fx.Node) -> bool:
+    if node.target not in FORMULAS or any(key != "memory_format" for key in node.kwargs):
+        return False
+    operands = 3 if node.target is aten.threshold_backward.default else 2
+    wide = width(node)
+    return len(node.args) <= operands and all(_is_operand(arg, wide) for arg in node.args)
+
+
+def _is_operand(arg: Any, wide: int | None) -> bool:
+    if isinstance(arg, (int, float)):
+        return not isinstance(arg, bool)
+    if not isinstance(arg, fx.Node) or arg.meta.get("dtype") is not torch.float32:
+        return False
+    shape = arg.meta["shape"]
+    return width(arg) in (wide, 1) or shape in ((wide,), (), (1,), (1, wide))
+
+
+def _order(places: Places, part: str, nodes: Iterable[fx.Node], known: set[fx.Node]) -> None:
+    """As few kernels as can be: everything else that is ready runs first, then all pointwise nodes of one width."""
+    waiting = list(nodes)
+    mine = set(waiting)
+    done: set[fx.Node] = set()
+    ordered: list[fx.Node] = []
+    kernels = max(places.group.values(), default=-1) + 1
+
+    def ready(node: fx.Node) -> bool:
+        return all(source in done or source not in mine for source in node.all_input_nodes)
+
+    while waiting:
+        others = next((n for n in waiting if places.kind[n] != "pointwise" and ready(n)), None)
+        if others is not None:
+            done.add(others)
+            ordered.append(others)
+            waiting.remove(others)
+            continue
+        wide = width(next(n for n in waiting if ready(n)))
+        for node in list(waiting):
+            if places.kind[node] == "pointwise" and width(node) == wide and ready(node):
+                places.group[node] = kernels
+                done.add(node)
+                ordered.append(node)
+                waiting.remove(node)
+        kernels += 1
+    places.order[part] = ordered
+
+
+def _place_results(places: Places) -> None:
+    """Outputs lie in arenas, gradients of columns in blocks."""
+    captured = places.pieces.captured
+    for k, out in enumerate(captured.outputs):
+        places.of.setdefault(out, []).append(Place(("output", k), 0, width(out) or 0))
+    taken: set[int] = set()
+    for k, gradient in enumerate(captured.column_gradients):
+        if gradient is None or k in taken:
+            continue
+        together = _side_by_side(places, k) if places.fast else [k]
+        taken.update(together)
+        places.blocks.append(tuple(together))
+        block = ("block", len(places.blocks) - 1)
+        if len(together) > 1:
+            base, _ = slice_of(gradient)
+            places.of.setdefault(base, []).append(Place(block, 0, width(base) or 0))
+        else:
+            places.of.setdefault(gradient, []).append(Place(block, 0, width(gradient) or 0))
+
+
+def _side_by_side(places: Places, column: int) -> list[int]:
+    """The columns whose gradients are the equal slices of one product, in order; or this one alone."""
+    gradients = places.pieces.captured.column_gradients
+    one = gradients[column]
+    if places.kind.get(one) != "slice" or places.kind.get(slice_of(one)[0]) != "product":
+        return [column]
+    base, wide = slice_of(one)[0], width(one)
+    assert wide is not None
+    at = {}
+    for k, gradient in enumerate(gradients):
+        if gradient is not None and places.kind.get(gradient) == "slice" and slice_of(gradient)[0] is base:
+            if width(gradient) != wide or gradients.count(gradient) > 1:
+                return [column]
+            at[slice_of(gradient)[1]] = k
+    total = width(base)
+    if sorted(at) != list(range(0, total or 0, wide)):
+        return [column]
+    return [at[start] for start in sorted(at)]
+
+
+def _place_cats(places: Places) -> None:
+    for part in ("forward", "backward"):
+        for node in places.order[part]:
+            if places.kind[node] != "cat":
+                continue
+            home = places.buffer(width(node) or 0)
+            places.of.setdefault(node, []).insert(0, home)
+            start = 0
+            parts: Any = node.args[0]
+            for piece in parts:
+                places.of.setdefault(piece, []).append(home.part(start, width(piece) or 0))
+                start += width(piece) or 0
+
+
+def _place_rest(places: Places) -> None:
+    """Buffers for what is read after its kernel has run and lies nowhere yet; over what nobody reads again if it can."""
+    pieces = places.pieces
+    full = _needed_whole(places)
+    claimed: set[Place] = set()
+    for part in ("forward", "backward"):
+        for node in places.order[part]:
+            kind = places.kind[node]
+            if kind in ("cat", "slice") or width(node) is None:
+                continue
+            mine = places.of.get(node, [])
+            has_buffer = any(place.home[0] == "buffer" for place in mine)
+            if node in full and not has_buffer:
+                places.of[node] = [places.buffer(width(node) or 0), *mine]
+                continue
+            if node in full:
+                mine.sort(key=lambda place: place.home[0] != "buffer")
+            if mine:
+                continue
+            if kind == "product" or (kind == "call" and _read_by_kernels(node, places)):
+                places.of[node] = [places.buffer(width(node) or 0)]
+            elif kind == "pointwise" and any(places.group.get(user) != places.group[node] for user in node.users):
+                over = _place_to_reuse(node, places, full, claimed)
+                places.of[node] = [over or places.buffer(width(node) or 0)]
+    del pieces
+
+
+def _read_by_kernels(node: fx.Node, places: Places) -> bool:
+    return any(places.kind.get(user) in ("pointwise", "slice", "cat") for user in node.users)
+
+
+def _needed_whole(places: Places) -> set[fx.Node]:
+    """What the gradients of weights read, as rows of all batches."""
+    pending = list(places.pieces.between(places.pieces.weights))
+    found: set[fx.Node] = set()
+    while pending:
+        node = pending.pop()
+        if node in found:
+            continue
+        found.add(node)
+        if places.kind.get(node) == "slice":
+            base = node.args[0]
+            if isinstance(base, fx.Node):
+                pending.append(base)
+    return found
+
+
+def _place_to_reuse(node: fx.Node, places: Places, full: set[fx.Node], claimed: set[Place]) -> Place | None:
+    """The slice of a product that only this kernel reads: its element is loaded before ours is stored."""
+    group = places.group[node]
+    for source in node.all_input_nodes:
+        if width(source) != width(node) or places.kind.get(source) != "slice":
+            continue
+        base, start = slice_of(source)
+        if places.kind.get(base) != "product" or base in full or any(p.home[0] != "buffer" for p in places.of[base]):
+            continue
+        if source in places.of or any(places.group.get(user) != group for user in source.users):
+            continue
+        if not _only_sliced(base, places):
+            continue
+        place = places.of[base][0].part(start, width(node) or 0)
+        if place not in claimed:
+            claimed.add(place)
+            return place
+    return None
+
+
+def _only_sliced(base: fx.Node, places: Places) -> bool:
+    """Is every element of the value read as part of one slice only?"""
+    spans = []
+    for user in base.users:
+        parts = list(user.users) if user.target in SPLITS else [user]
+        for piece in parts:
+            if places.kind.get(piece) != "slice" or width(piece) is None:
+                return False
+            start = slice_of(piece)[1]
+            spans.append((start, start + (width(piece) or 0)))
+    spans.sort()
+    return all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+
+
+def place_of(node: fx.Node, places: Places) -> Place | None:
+    """Where a value is read, or None where it is loose."""
+    if node in places.of and places.of[node] and width(node) is not None and places.fast:
+        return places.of[node][0]
+    if places.kind.get(node) == "slice" and node.target not in SPLITS:
+        base, start = slice_of(node)
+        home = place_of(base, places)
+        return None if home is None else home.part(start, width(node) or 0)
+    return None
+
+
+def _choose_access(places: Places, gathered: Sequence[bool]) -> None:
+    captured = places.pieces.captured
+    whole = places.pieces.between(places.pieces.weights)
+
+    def access(node: fx.Node | None, may_index: bool) -> Any:
+        if node is None or not (node.users or node in captured.outputs or node in captured.column_gradients):
+            return None
+        buffers = [place for place in places.of.get(node, []) if place.home[0] == "buffer"]
+        if places.fast and buffers:
+            return buffers[0]
+        direct = all(places.kind.get(user) == "pointwise" for user in node.users) and width(node) is not None
+        results = node in captured.outputs or node in captured.column_gradients
+        return "index" if places.fast and may_index and direct and node not in whole and not results else "rows"
+
+    places.columns = [access(node, may) for node, may in zip(captured.columns, gathered, strict=True)]
+    places.gradients = [access(node, True) for node in captured.output_gradients]

@@ -1,0 +1,156 @@
+"""Planned: the first rung. Capture a cell, emit its code, prove it against the rows, and say why where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from bale.batching.cells.call import Kind
+from bale.batching.cells.capture import CaptureError, Subject, capture
+from bale.batching.cells.celltype import CellType
+from bale.batching.cells.emit import Emitted, emit
+from bale.batching.cells.places import Place
+from bale.batching.cells.rungs import Operands, ProofError, prove
+
+
+def plan_cell(cell: CellType) -> Emitted:
+    """Code for `cell`, proved in values and gradients on batches of uneven sizes.
+
+    Raises CaptureError with the reason why the cell must stay on the rung that it has.
+    """
+    if cell.operands is None or cell.call is None or cell.row is None:
+        raise CaptureError("it is no call of the user's own")
+    if cell.stateful or cell.seeded or cell.rung_name == "rows":
+        raise CaptureError("its rows run one by one")
+    _refuse_hooks(cell)
+    grads = tuple(spec.requires_grad and spec.dtype.is_floating_point for spec in cell.node_type.outputs)
+    subject = Subject(cell.rung, cell.call.state, cell.operands, cell.trained if any(grads) else (), grads)
+    captured = capture(subject)
+    emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=cell.device.type == "cpu")
+    proof = Operands(
+        cell.operands.specs, cell.operands.kinds, cell.operands.samples, cell.operands.draws, list(cell.trained)
+    )
+    try:
+        prove(_Uneven(emitted, cell), cell.row, cell.call, proof)
+    except ProofError as error:
+        raise CaptureError(f"its code differs from its rows: {error}") from error
+    return emitted
+
+
+def _refuse_hooks(cell: CellType) -> None:
+    for module in cell.module.modules() if isinstance(cell.module, nn.Module) else ():
+        if module._backward_hooks or module._backward_pre_hooks:
+            raise CaptureError("it has backward hooks")
+
+
+class _Uneven:
+    """The code as a rung: the given rows in batches of uneven sizes, so that a sum over one batch alone is noticed."""
+
+    name = "planned"
+
+    def __init__(self, emitted: Emitted, cell: CellType):
+        self.emitted, self.cell = emitted, cell
+        self.numbers: Sequence[torch.Tensor] = ()
+
+    def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        # prove() replays its draws around us; the code takes them as operands
+        mode = torch.utils._python_dispatch._get_current_dispatch_mode()
+        numbers = list(getattr(mode, "numbers", ()))
+        assert self.cell.operands is not None
+        outputs = _Proof.apply(self, len(columns), *columns, *numbers, *self.emitted.captured.trained)
+        return list(outputs)
+
+
+class _Proof(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rung: _Uneven, columns: int, *inputs: torch.Tensor) -> Any:
+        numbers = len(rung.emitted.captured.numbers)
+        frame = ProofFrame(rung.emitted, rung.cell, inputs[:columns], inputs[columns : columns + numbers])
+        run = rung.emitted.open_forward(frame)
+        for k in range(len(frame.rows)):
+            run(k)
+        ctx.frame, ctx.inputs, ctx.columns = frame, len(inputs), columns
+        outputs = tuple(frame.results)
+        plain = [out for out, spec in zip(outputs, rung.cell.node_type.outputs, strict=True) if not spec.requires_grad]
+        ctx.mark_non_differentiable(*plain)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        frame = ctx.frame
+        frame.open_gradients(gradients)
+        run, weights = frame.emitted.open_backward(frame)
+        for k in reversed(range(len(frame.rows))):
+            run(k)
+        found = frame.column_gradients()
+        trained = weights()
+        middle = [None] * (ctx.inputs - ctx.columns - len(trained))
+        return None, None, *found, *middle, *trained
+
+
+class ProofFrame:
+    """What emitted code reads and writes, standing alone: columns are given whole."""
+
+    def __init__(self, emitted: Emitted, cell: CellType, columns: Sequence[torch.Tensor],
+                 numbers: Sequence[torch.Tensor]):  # fmt: skip
+        self.emitted, self.cell = emitted, cell
+        self.total = columns[0].shape[0]
+        first = self.total // 2
+        self.rows = [n for n in (first, self.total - first) if n]
+        self.starts = [0, *([first] if first else [])][: len(self.rows)]
+        self.kept: dict[str, Any] = {}
+        self.reads = emitted.captured.read_tensors
+        self.numbers = [n.detach() for n in numbers]
+        self.buffers = [torch.zeros(self.total, w) for w in emitted.buffers]
+        self.columns = [c.detach() for c in columns]
+        self.indexed_columns = [self._give(c, access) for c, access in zip(self.columns, emitted.columns, strict=True)]
+        self.results = [
+            torch.zeros(self.total, *spec.shape, dtype=spec.dtype, device=spec.device)
+            for spec in cell.node_type.outputs
+        ]
+        self.outputs = [out.split(self.rows) for out in self.results]
+        self.outputs_memory = [(_flat(out), self.starts) for out in self.results]
+
+    def _give(self, column: torch.Tensor, access: Any) -> Any:
+        if isinstance(access, Place):
+            self.buffers[access.home[1]][:, access.column : access.column + access.width] = column
+        if access != "index":
+            return None
+        return _flat(column.contiguous()), torch.arange(self.total).numpy(), self.starts
+
+    def open_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
+        given = []
+        for gradient, spec in zip(gradients, self.cell.node_type.outputs, strict=True):
+            given.append(gradient.contiguous() if spec.requires_grad else gradient)
+        self.gradients = given
+        self.indexed_gradients = [
+            None if access is None else self._give(gradient, access)
+            for gradient, access in zip(given, self.emitted.gradients, strict=True)
+        ]
+        assert self.cell.operands is not None
+        specs = self.cell.operands.specs
+        self.made = [
+            torch.zeros(self.total, len(block), *specs[block[0]].shape, dtype=specs[block[0]].dtype,
+                        device=specs[block[0]].device)
+            for block in self.emitted.blocks
+        ]  # fmt: skip
+        self.blocks = [
+            (made.view(self.total, -1) if len(block) > 1 else made.squeeze(1)).split(self.rows)
+            for made, block in zip(self.made, self.emitted.blocks, strict=True)
+        ]
+        self.blocks_memory = [(_flat(made), self.starts) for made in self.made]
+
+    def column_gradients(self) -> list[torch.Tensor | None]:
+        found: list[torch.Tensor | None] = [None] * len(self.columns)
+        for made, block in zip(self.made, self.emitted.blocks, strict=True):
+            for k, column in enumerate(block):
+                found[column] = made[:, k]
+        return found
+
+
+def _flat(tensor: torch.Tensor) -> Any:
+    fits = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    return tensor.view(tensor.shape[0], -1).numpy() if fits else None

@@ -1,0 +1,245 @@
+"""Memory: the arenas and adjoint memories of one call, and how a batch finds its operands and gradients in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numba import njit
+
+from bale.batching.execute.gather import Index, Matrix, take, take_sum
+from bale.batching.graph import Graph, Mode, Spec
+from bale.batching.memory.adjoint import Adjoint
+from bale.batching.memory.layout import Layout
+from bale.batching.schedule.schedule import Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """Per column of the layout, as lists: the class (arena, step) its rows come from, or None where it is mixed; its
+    first row where they are consecutive, else -1; whether all are one row. `node_start` has the first entry of every
+    node of columns with lengths, `node_first` where a column begins there."""
+
+    source: list[tuple[int, int] | None]
+    consecutive: list[int]
+    constant: list[bool]
+    node_start: np.ndarray
+    node_first: list[int]
+    low: list[int]
+    high: list[int]
+
+
+def find_sources(layout: Layout) -> Sources:
+    code = layout.gather_arena.astype(np.int64) << 32 | layout.gather_step
+    single, consecutive, constant, node_start, node_first = _find(
+        layout.gather_start, code, layout.gather_row, layout.length_start, layout.length
+    )
+    source = [None if c < 0 else (c >> 32, c & 0xFFFFFFFF) for c in single.tolist()]
+    start = layout.gather_start.tolist()
+    return Sources(
+        source, consecutive.tolist(), constant.tolist(), node_start, node_first.tolist(), start[:-1], start[1:]
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _find(gather_start, code, row, length_start, length):
+    columns = gather_start.size - 1
+    single, consecutive = np.full(columns, -1, np.int64), np.full(columns, -1, np.int64)
+    constant = np.zeros(columns, np.bool_)
+    node_start, node_first = np.zeros(length.size + columns, np.int64), np.zeros(columns, np.int64)
+    for column in range(columns):
+        low, high = gather_start[column], gather_start[column + 1]
+        one, follows, same = low < high, low < high, low < high
+        for entry in range(low + 1, high):
+            one = one and code[entry] == code[low]
+            follows = follows and row[entry] == row[low] + entry - low
+            same = same and row[entry] == row[low]
+        if one:
+            single[column] = code[low]
+            constant[column] = same
+            if follows:
+                consecutive[column] = row[low]
+        at = length_start[column] + column
+        node_first[column] = at
+        node_start[at] = low
+        for k in range(length_start[column + 1] - length_start[column]):
+            node_start[at + k + 1] = node_start[at + k] + length[length_start[column] + k]
+    return single, consecutive, constant, node_start, node_first
+
+
+@dataclass(eq=False)
+class CallMemory:
+    """All tensors of one call. `adjoint` is None where nothing asks for gradients."""
+
+    graph: Graph
+    schedule: Schedule
+    layout: Layout
+    adjoint: Adjoint | None
+    arenas: list[Matrix] = field(default_factory=list)
+    gradients: list[torch.Tensor] = field(default_factory=list)
+    _arena_views: dict[tuple[int, int], Matrix] = field(default_factory=dict)
+    _gradient_views: dict[tuple[int, int], Matrix] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for (shape, dtype, device), rows in zip(self.layout.arenas, self.layout.arena_rows, strict=True):
+            self.arenas.append(Matrix(torch.empty(rows, numel(shape), dtype=dtype, device=device)))
+
+    def open_gradients(self) -> None:
+        """Take the adjoint memories; the row that stands for "no reader" is zero."""
+        assert self.adjoint is not None
+        if self.gradients:
+            return
+        widest = [1] * len(self.adjoint.memories)
+        for shape, dtype, device in self.layout.arenas:
+            k = self.adjoint.memories.index((dtype, device))
+            widest[k] = max(widest[k], numel(shape))
+        for (dtype, device), size, wide in zip(self.adjoint.memories, self.adjoint.size, widest, strict=True):
+            memory = torch.empty(size, dtype=dtype, device=device)
+            memory[:wide] = 0
+            self.gradients.append(memory)
+
+    @cached_property
+    def sources(self) -> Sources:
+        return find_sources(self.layout)
+
+    @cached_property
+    def rows(self) -> Index:
+        """The layout's gathered rows."""
+        device = self.layout.arenas[0][2] if self.layout.arenas else torch.device("cpu")
+        return Index(self.layout.gather_row, device)
+
+    @cached_property
+    def identity(self) -> Index:
+        longest = max(
+            [*self.layout.arena_rows, self.layout.gather_row.size, int(self.layout.batch_rows.sum())], default=0
+        )
+        return Index(np.arange(longest + 1), torch.device("cpu"))
+
+    @cached_property
+    def readers(self) -> tuple[Index, Index]:
+        """Of the adjoint: all readers, and the only one of each place."""
+        assert self.adjoint is not None
+        device = self.layout.arenas[0][2]
+        return Index(self.adjoint.reader, device), Index(self.adjoint.first, device)
+
+    @cached_property
+    def first_row(self) -> np.ndarray:
+        """int64 [batches, most outputs]: the arena row of the first node's outputs of each batch."""
+        first = self.schedule.order[self.schedule.batch_start[:-1]]
+        most = max((len(t.outputs) for t in self.graph.types), default=0)
+        value = self.graph.value_start[first][:, None] + np.arange(most)
+        return self.layout.value_row[np.minimum(value, self.layout.value_row.size - 1)].astype(np.int64)
+
+    def arena(self, number: int, step: int) -> Matrix:
+        """An arena whose rows are taken apart into `step` rows each."""
+        key = (number, step)
+        if key not in self._arena_views:
+            matrix = self.arenas[number]
+            self._arena_views[key] = matrix.narrow(matrix.tensor.shape[1] // step) if step != 1 else matrix
+        return self._arena_views[key]
+
+    def gradient(self, memory: int, width: int) -> Matrix:
+        """An adjoint memory as rows of `width`."""
+        key = (memory, width)
+        if key not in self._gradient_views:
+            flat = self.gradients[memory]
+            self._gradient_views[key] = Matrix(flat[: flat.numel() // width * width].view(-1, width))
+        return self._gradient_views[key]
+
+    def memory_of(self, dtype: torch.dtype, device: torch.device) -> int:
+        assert self.adjoint is not None
+        return self.adjoint.memories.index((dtype, device))
+
+
+def numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def fetch_operand(memory: CallMemory, column: int, mode: Mode, spec: Spec, nodes: int, target: Matrix, row: int,
+                  at: int) -> None:  # fmt: skip
+    """Write the rows of one operand of one batch to `target`, from `row` on, in the columns from `at` on."""
+    sources = memory.sources
+    low, high = sources.low[column], sources.high[column]
+    source, width = sources.source[column], numel(spec.shape)
+    if mode in (Mode.SUM, Mode.MEAN):
+        mean, first = mode is Mode.MEAN, sources.node_first[column]
+        if source is not None:
+            given = memory.arena(*source)
+            take_sum(given, memory.rows, sources.node_start, first, nodes, target, row, at, mean)
+            return
+        mixed = Matrix(mixed_rows(memory, low, high, width))
+        starts = sources.node_start[first : first + nodes + 1] - low
+        take_sum(mixed, memory.identity, starts, 0, nodes, target, row, at, mean)
+        return
+    if low == high:
+        return
+    if source is None:
+        rows = mixed_rows(memory, low, high, width)
+        target.tensor[row : row + rows.shape[0], at : at + width] = rows
+        return
+    given = memory.arena(*source)
+    unit = given.tensor.shape[1]
+    if unit == width:
+        take(given, memory.rows, low, high - low, target, row, at)
+    else:  # the whole of a ragged value, row after row
+        rows = given.tensor.index_select(0, memory.rows.tensor[low:high]).view(-1, width)
+        target.tensor[row : row + rows.shape[0], at : at + width] = rows
+
+
+def mixed_rows(memory: CallMemory, low: int, high: int, width: int) -> torch.Tensor:
+    """[rows, width]: gathered rows that come from more than one class."""
+    layout = memory.layout
+    arena, step = layout.gather_arena[low:high].astype(np.int64), layout.gather_step[low:high].astype(np.int64)
+    code = arena << 32 | step
+    units = {int(c): memory.arena(int(c >> 32), int(c & 0xFFFFFFFF)) for c in np.unique(code)}
+    widths = np.array([units[c].tensor.shape[1] for c in code.tolist()], np.int64)
+    offset = np.cumsum(widths) - widths
+    first = next(iter(units.values())).tensor
+    out = torch.empty(int(widths.sum()), dtype=first.dtype, device=first.device)
+    for c, source in units.items():
+        here = np.flatnonzero(code == c)
+        unit = source.tensor.shape[1]
+        rows = source.tensor.index_select(0, memory.rows.tensor[low:high][torch.from_numpy(here).to(first.device)])
+        places = torch.from_numpy(offset[here] // max(unit, 1)).to(first.device)
+        if unit:
+            out[: out.numel() // unit * unit].view(-1, unit).index_copy_(0, places, rows)
+    return out.view(-1, width) if width else out.view(int(high - low), 0)
+
+
+def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, target: Matrix, row: int,
+                   at: int) -> None:  # fmt: skip
+    """Write the gradients of `rows` rows of an arena to `target`: for each of them the sum over its readers."""
+    adjoint = memory.adjoint
+    assert adjoint is not None
+    classes = adjoint.of_arena(arena)
+    shape, dtype, device = memory.layout.arenas[arena]
+    width = numel(shape)
+    if len(classes) == 1 and adjoint.classes[classes[0]][1] == 1:
+        _fetch_class(memory, classes[0], width, first_row, rows, target, row, at)
+        return
+    total = torch.zeros(rows, width, dtype=dtype, device=device)
+    for k in classes:
+        step = adjoint.classes[k][1]
+        part = Matrix(torch.empty(rows * step, width // step, dtype=dtype, device=device))
+        _fetch_class(memory, k, width // step, first_row * step, rows * step, part, 0, 0)
+        total += part.tensor.view(rows, width)
+    target.tensor[row : row + rows, at : at + width] = total
+
+
+def _fetch_class(memory: CallMemory, number: int, width: int, first: int, count: int, target: Matrix, row: int,
+                 at: int) -> None:  # fmt: skip
+    adjoint = memory.adjoint
+    assert adjoint is not None
+    _, dtype, device = memory.layout.arenas[adjoint.classes[number][0]]
+    given = memory.gradient(memory.memory_of(dtype, device), max(width, 1))
+    low = int(adjoint.class_start[number]) + first
+    readers, only = memory.readers
+    if adjoint.single(low, low + count):
+        take(given, only, low, count, target, row, at)
+    else:
+        take_sum(given, readers, adjoint.start, low, count, target, row, at)

@@ -1,0 +1,101 @@
+"""Outputs: which rows do the samples' results read, and how do they become tensors in memory of their own?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bale.batching.graph import WHOLE
+from bale.batching.memory.layout import Layout
+
+if TYPE_CHECKING:
+    from bale.batching.execute.memory import CallMemory
+    from bale.batching.execute.reference import Arenas
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Results of one shape, dtype and device: the rows they read, one result after another, as in Layout."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    requires_grad: bool
+    members: int
+    arena: np.ndarray
+    step: np.ndarray
+    row: np.ndarray
+
+    def rows_of(self, arenas: Arenas) -> list[torch.Tensor]:
+        """From the reference executor's arenas, under its autograd graph."""
+        gathered = arenas.gather(self.arena, self.step, self.row, self.shape)
+        # a row is a view of what unbind was given; its clone is nobody's
+        rows = [row.clone() for row in gathered.unbind(0)]
+        return rows if self.requires_grad else [row.detach() for row in rows]
+
+    def rows(self, memory: CallMemory) -> list[torch.Tensor]:
+        """From the planned executor's arenas."""
+        arena, step = int(self.arena[0]) if self.arena.size else 0, int(self.step[0]) if self.step.size else 1
+        if self.arena.size and (self.arena == arena).all() and (self.step == step).all():
+            source = memory.arena(arena, step).tensor
+            gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
+        else:
+            gathered = self._mixed(memory)
+        return list(torch.unbind_copy(gathered.view(self.members, *self.shape)))
+
+    def _mixed(self, memory: CallMemory) -> torch.Tensor:
+        pieces = []
+        for arena, step, row in zip(self.arena.tolist(), self.step.tolist(), self.row.tolist(), strict=True):
+            pieces.append(memory.arena(arena, step).tensor[row].reshape(-1))
+        if not pieces:
+            return torch.empty(self.members, *self.shape, dtype=self.dtype, device=self.device)
+        return torch.cat(pieces)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A result: the value, a row of it or WHOLE, and its shape in the per-sample program."""
+
+    value: int
+    index: int
+    spec: Any
+    length: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape if self.length is None else (self.length, *self.spec.shape)
+
+
+def group_results(layout: Layout, values: np.ndarray, wanted: Sequence[Wanted]) -> tuple[list[Group], list[list[int]]]:
+    """Groups of results that look alike, and which of `wanted` are in each. `values` are their ids in the graph that
+    runs."""
+    members: dict[Any, list[int]] = {}
+    for k, result in enumerate(wanted):
+        spec = result.spec
+        members.setdefault((result.shape, spec.dtype, spec.device, spec.requires_grad), []).append(k)
+    index = np.array([result.index for result in wanted], np.int64)
+    groups = []
+    for (shape, dtype, device, grad), mine in members.items():
+        arena, step, row = _entries(layout, values[mine], index[mine], len(shape))
+        groups.append(Group(shape, dtype, device, grad, len(mine), arena, step, row))
+    return groups, list(members.values())
+
+
+def _entries(layout: Layout, values: np.ndarray, index: np.ndarray, rank: int) -> tuple[np.ndarray, ...]:
+    """The arena, step and row of each row that `values` (or one row of each) are made of."""
+    arena = layout.value_arena[values].astype(np.int64)
+    steps = np.ones(len(layout.arenas), np.int64)
+    for k in np.unique(arena).tolist():
+        inner = layout.arenas[k][0]
+        steps[k] = int(np.prod(inner[: max(len(inner) - rank, 0)], dtype=np.int64))
+    step = steps[arena]
+    whole = index == WHOLE
+    count = np.where(whole, layout.value_rows[values] * step, 1)
+    first = layout.value_row[values] * step + np.where(whole, 0, index)
+    ends = np.cumsum(count)
+    row = np.arange(int(count.sum())) + np.repeat(first - ends + count, count)
+    return np.repeat(arena, count).astype(np.int32), np.repeat(step, count).astype(np.int32), row.astype(np.int64)

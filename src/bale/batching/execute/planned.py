@@ -1,0 +1,290 @@
+"""The planned executor: one autograd function for the whole mini-batch, over memory that was laid out beforehand.
+
+Forward, every batch of the schedule writes a slice of the arenas; backward runs the same schedule in reverse, gathers
+each value's gradient from the blocks of its readers, and sums the gradients of weights once per type.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bale.batching.cells.capture import CaptureError
+from bale.batching.cells.celltype import CellType
+from bale.batching.cells.planned import plan_cell
+from bale.batching.execute import reference
+from bale.batching.execute.frame import (
+    CapturedFrame,
+    DemotedError,
+    Frame,
+    Gradients,
+    PlainFrame,
+    Site,
+    captured_blocks,
+    plain_blocks,
+)
+from bale.batching.execute.launch import Program, Watch, blame
+from bale.batching.execute.memory import CallMemory, numel
+from bale.batching.execute.outputs import Group
+from bale.batching.graph import Graph, Mode
+from bale.batching.memory.adjoint import Adjoint, Block, Reads, make_adjoint
+from bale.batching.memory.layout import Layout
+from bale.batching.schedule.schedule import Schedule
+from bale.errors import BaleError
+
+CALLS_BEFORE_CAPTURE = 1  # the first call of a type is served by its rung
+_capturing = threading.Lock()
+
+
+def can_plan(program: Program) -> bool:
+    """Is this call one for the planned executor? State kept in trace order, function transforms and forward-mode
+    derivatives are the reference executor's."""
+    if any(cell.stateful for cell in program.cells):
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return torch.autograd.forward_ad._current_level < 0
+
+
+def run_planned(
+    program: Program,
+    schedule: Schedule,
+    layout: Layout,
+    groups: Sequence[Group],
+    check: str,
+    watch: Watch | None = None,
+) -> list[torch.Tensor]:
+    """The outputs, group by group, each a tensor in memory of its own."""
+    while True:
+        for cell in dict.fromkeys(program.cells):
+            _settle(cell)
+        call = PlannedCall(program, schedule, layout, groups, check, watch)
+        inputs = call.inputs if torch.is_grad_enabled() and call.wants_gradients else []
+        try:
+            if not inputs:
+                return call.run(gradients=False)
+            return list(_Planned.apply(call, *inputs))
+        except DemotedError:
+            continue  # the cell that differed has given up its code
+
+
+def _settle(cell: CellType) -> None:
+    """Capture the cell if it is time to."""
+    if cell.emitted is None and not cell.not_planned and cell.calls >= CALLS_BEFORE_CAPTURE:
+        with _capturing:
+            try:
+                if cell.rung_name == "gather" or cell.segments:
+                    cell.not_planned = "its work is done by its operands"
+                elif Mode.MAX in cell.node_type.slots:
+                    cell.give_up_capture("it takes a maximum over its operands")
+                else:
+                    cell.emitted, cell.batches_run = plan_cell(cell), 0
+            except CaptureError as error:
+                cell.give_up_capture(str(error))
+    cell.calls += 1
+
+
+@dataclass(eq=False)
+class PlannedCall:
+    """One call: what is planned, and, while its graph lives, the memory that it fills."""
+
+    program: Program
+    schedule: Schedule
+    layout: Layout
+    groups: Sequence[Group]
+    check: str
+    watch: Watch | None
+
+    def __post_init__(self) -> None:
+        self.graph: Graph = self.program.graph
+        # one decision per call: another thread may capture or give up a cell meanwhile
+        self.emitted = [
+            None if any(mode is Mode.MAX for mode in t.slots) else cell.emitted
+            for t, cell in zip(self.graph.types, self.program.cells, strict=True)
+        ]
+        self.wants_gradients = any(group.requires_grad for group in self.groups)
+
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """Everything that the outputs can be differentiated by: weights, and the samples' own tensors, stacked."""
+        found = {id(t): t for cell in self.program.cells for t in cell.trained if t.requires_grad}
+        found |= {id(t): t for t in self.program.columns.trained()}
+        return list(found.values())
+
+    def run(self, gradients: bool) -> list[torch.Tensor]:
+        """Forward; keeps the filled memory in `self.filled` where gradients are wanted."""
+        blocks = self._blocks() if gradients else []
+        adjoint = self._adjoint(blocks) if gradients else None
+        memory = CallMemory(self.graph, self.schedule, self.layout, adjoint)
+        filled = Filled(self, memory, blocks)
+        filled.forward()
+        self.filled = filled if gradients else None
+        return [row for group in self.groups for row in group.rows(memory)]
+
+    def _blocks(self) -> list[tuple[Block, ...]]:
+        return [
+            plain_blocks(cell, node_type) if emitted is None else captured_blocks(cell, emitted)
+            for cell, emitted, node_type in zip(self.program.cells, self.emitted, self.graph.types, strict=True)
+        ]
+
+    def _adjoint(self, blocks: Sequence[Sequence[Block]]) -> Adjoint:
+        groups, first = [], 0
+        wanted = [group for group in self.groups if group.requires_grad]
+        for group in wanted:
+            groups.append((first, group.row.size, numel(group.shape)))
+            first += group.row.size
+
+        def joined(name: str, dtype: Any) -> np.ndarray:
+            return np.concatenate([getattr(group, name) for group in wanted] or [np.zeros(0)]).astype(dtype)
+
+        reads = Reads(
+            joined("arena", np.int32), joined("step", np.int32), joined("row", np.int64), tuple(groups),
+            tuple((group.dtype, group.device) for group in wanted),
+        )  # fmt: skip
+        return make_adjoint(self.graph, self.schedule, self.layout, blocks, reads)
+
+    def reference_gradients(
+        self, inputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """By plain autograd, recomputed from the inputs: can be differentiated again where grad mode is on."""
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            arenas = reference.run(self.program, self.schedule, self.layout, "off")
+            outputs = [row for group in self.groups for row in group.rows_of(arenas)]
+        pairs = [(o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad]
+        asked = [t for t in inputs if t.requires_grad]
+        if not pairs or not asked:
+            return [None] * len(inputs)
+        found = iter(
+            torch.autograd.grad(
+                [o for o, _ in pairs], asked, [g for _, g in pairs], create_graph=again, allow_unused=True
+            )
+        )
+        return [next(found) if t.requires_grad else None for t in inputs]
+
+
+class Filled:
+    """The memory of one call after its forward run, and what runs backward over it."""
+
+    def __init__(self, call: PlannedCall, memory: CallMemory, blocks: Sequence[Sequence[Block]]):
+        self.memory, self.call = memory, call
+        self.frames: list[Frame | None] = [None] * len(call.graph.types)
+        self.turn: list[int] = []  # per batch its number among those of its type
+        sites = _sites(call.graph, call.schedule, call.layout, memory.adjoint)
+        with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
+            for site in sites:
+                cell, emitted = call.program.cells[site.kind], call.emitted[site.kind]
+                given = (cell, site, memory, call.program, call.check, call.watch)
+                self.frames[site.kind] = (
+                    PlainFrame(*given, blocks=blocks[site.kind] if blocks else ())
+                    if emitted is None
+                    else CapturedFrame(*given, emitted=emitted)
+                )
+        seen = [0] * len(call.graph.types)
+        self.kinds: list[int] = call.schedule.batch_type.tolist()
+        for kind in self.kinds:
+            self.turn.append(seen[kind])
+            seen[kind] += 1
+
+    def forward(self) -> None:
+        frames = self.frames
+        with torch.no_grad():
+            for kind, k in zip(self.kinds, self.turn, strict=True):
+                frame = frames[kind]
+                assert frame is not None
+                try:
+                    frame.forward(k)
+                except (BaleError, DemotedError):
+                    raise
+                except Exception as error:
+                    error.add_note(blame(self.call.program, frame.cell, frame.nodes(k)))
+                    raise
+
+    def backward(self, gradients: Sequence[torch.Tensor | None]) -> Gradients:
+        self.memory.open_gradients()
+        self._write_output_gradients(gradients)
+        frames = self.frames
+        for kind, k in zip(reversed(self.kinds), reversed(self.turn), strict=True):
+            frame = frames[kind]
+            assert frame is not None
+            frame.backward(k)
+        return [pair for frame in frames if frame is not None for pair in frame.weights()]
+
+    def _write_output_gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        memory, given = self.memory, iter(gradients)
+        assert memory.adjoint is not None
+        bases = iter(memory.adjoint.group_base.tolist())
+        for group in self.call.groups:
+            mine = [next(given) for _ in range(group.members)]
+            if not group.requires_grad:
+                continue
+            low, size = next(bases), numel(group.shape)
+            flat = memory.gradients[memory.memory_of(group.dtype, group.device)]
+            block = flat[low : low + size * group.members].view(group.members, *group.shape)
+            if all(g is not None for g in mine):
+                torch.stack(mine, out=block)  # type: ignore[arg-type]
+                continue
+            for row, gradient in zip(block.unbind(0), mine, strict=True):
+                row.zero_() if gradient is None else row.copy_(gradient)
+
+
+def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | None) -> list[Site]:
+    kinds = schedule.batch_type
+    slots = np.array([len(t.slots) for t in graph.types], np.int64)
+    column = np.concatenate([[0], np.cumsum(slots[kinds])])
+    counts = np.diff(schedule.batch_start)
+    sites = []
+    for kind in np.unique(kinds).tolist():
+        batches = np.flatnonzero(kinds == kind)
+        rows, mine = layout.batch_rows[batches], counts[batches]
+        nodes = np.concatenate([schedule.order[schedule.batch_start[b] : schedule.batch_start[b + 1]] for b in batches])
+        blocks = adjoint.block_start[batches].tolist() if adjoint is not None else [0] * batches.size
+        sites.append(
+            Site(
+                kind, batches.tolist(), rows.tolist(), (np.cumsum(rows) - rows).tolist(), mine.tolist(),
+                (np.cumsum(mine) - mine).tolist(), nodes, column[batches].tolist(), blocks,
+            )
+        )  # fmt: skip
+    return sites
+
+
+class _Planned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, call: PlannedCall, *inputs: torch.Tensor) -> Any:
+        outputs = call.run(gradients=True)
+        # The filled memory hangs on a saved tensor, so that it goes when autograd lets go of what was saved.
+        carrier = torch.empty(0)
+        carrier.__dict__["filled"], call.filled = call.filled, None
+        ctx.save_for_backward(*inputs, carrier)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        flags = [group.requires_grad for group in call.groups for _ in range(group.members)]
+        ctx.mark_non_differentiable(*(out for out, flag in zip(outputs, flags, strict=True) if not flag))
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        *inputs, carrier = ctx.saved_tensors
+        filled: Filled | None = carrier.__dict__.get("filled")
+        if torch.is_grad_enabled() or filled is None:
+            return None, *ctx.call.reference_gradients(inputs, gradients)
+        place = {id(tensor): k for k, tensor in enumerate(inputs)}
+        found: list[torch.Tensor | None] = [None] * len(inputs)
+        for tensor, gradient in filled.backward(gradients):
+            pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, inputs)
+            for owner, part in pairs:
+                k = place[id(owner)]
+                before = found[k]
+                found[k] = part if before is None else before + part
+        return None, *found
+
+
+def _through_stacking(column: torch.Tensor, gradient: torch.Tensor, inputs: Sequence[torch.Tensor]) -> Gradients:
+    """From the rows of constants in the order of the batches to the constants as they were stacked."""
+    found = torch.autograd.grad(column, inputs, gradient, allow_unused=True, retain_graph=True)
+    return [(tensor, part) for tensor, part in zip(inputs, found, strict=True) if part is not None]
