@@ -66,11 +66,8 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
 
 def slot_modes(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     """int8 [slots] each: the mode of every slot (an index into MODES), and the rank of the rows that it gathers."""
-    modes = [np.array([_CODE[m] for m in t.slots], np.int8) for t in graph.types]
-    ranks = [np.array([len(s.shape) for s in t.slot_specs], np.int8) for t in graph.types]
-    if not graph.slot_start[-1]:
-        return np.zeros(0, np.int8), np.zeros(0, np.int8)
-    return np.concatenate([modes[t] for t in graph.type]), np.concatenate([ranks[t] for t in graph.type])
+    modes = graph.by_type([[_CODE[m] for m in t.slots] for t in graph.types], np.int8)
+    return modes, graph.by_type([[len(s.shape) for s in t.slot_specs] for t in graph.types], np.int8)
 
 
 def _retype(

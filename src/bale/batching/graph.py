@@ -151,6 +151,15 @@ class Graph:
         """int32 [parts]: the node that each part waits for (one node may appear several times)."""
         return self.value_node[self.part_value]
 
+    def by_type(self, rows: Sequence[Sequence[object]], dtype: object) -> np.ndarray:
+        """The rows of a table with one row per type, one after another in the order of the nodes."""
+        count = np.array([len(row) for row in rows], np.int64)
+        begin = np.cumsum(count) - count
+        flat = np.array([entry for row in rows for entry in row], dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        mine = count[self.type]
+        ends = np.cumsum(mine)
+        return flat[np.arange(int(mine.sum())) + np.repeat(begin[self.type] - ends + mine, mine)]
+
     def operands(self, node: int) -> np.ndarray:
         """The nodes that `node` waits for, repeated as often as it reads them."""
         return self.operand_node[self.operand_start[node] : self.operand_start[node + 1]]

@@ -70,12 +70,9 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
     O(nodes + gathered rows).
     """
     arenas: dict[Storage, int] = {}
-    arena_of_type = [
-        np.array([arenas.setdefault(out.storage, len(arenas)) for out in t.outputs], np.int32) for t in graph.types
-    ]
-    value_arena = np.concatenate([arena_of_type[t] for t in graph.type]) if len(graph) else np.zeros(0, np.int32)
-    ragged = [np.array([out.ragged for out in t.outputs], bool) for t in graph.types]
-    is_ragged = np.concatenate([ragged[t] for t in graph.type]) if len(graph) else np.zeros(0, bool)
+    arena_of_type = [[arenas.setdefault(out.storage, len(arenas)) for out in t.outputs] for t in graph.types]
+    value_arena = graph.by_type(arena_of_type, np.int32)
+    is_ragged = graph.by_type([[out.ragged for out in t.outputs] for t in graph.types], bool)
     value_rows = np.where(is_ragged, graph.rows[graph.value_node], 1).astype(np.int32)
     value_row = _place_values(schedule.order, schedule.batch_start, graph.value_start, value_arena, value_rows,
                               len(arenas))  # fmt: skip
