@@ -228,10 +228,7 @@ def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
     function, arguments = result
     ref = _record(trace, function, _name(function), arguments, {})
     if function is basic_index:  # a view in the per-sample program
-        if type(args[0]) is Ref:
-            ref.share_memory_with(args[0])
-        else:
-            ref.views = [lambda: args[0]]
+        ref.share_memory_with(args[0])
     return ref
 
 
@@ -374,7 +371,7 @@ def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or tuple(wanted) not in ((0,), (-tensor.ndim,)):
         return ragged.PASS
     flipped = ragged.choose_rows(trace, tensor, range(tensor.length)[::-1])
-    flipped.views = None
+    flipped.memory = None
     return flipped
 
 

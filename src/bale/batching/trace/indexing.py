@@ -113,7 +113,7 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
             row = row * ref.shape[dim] + _position(entry, ref.shape[dim], dim)
         spec = ref.spec
         shape = tuple(ref.shape[len(entries) :])
-        return ref.take(row, Spec(shape, spec.dtype, spec.device, spec.requires_grad))
+        return ref.take(row, trace.home(Spec(shape, spec.dtype, spec.device, spec.requires_grad)))
     if ref.length is not None and isinstance(entries[0], slice) and len(entries) == 1:
         positions = range(*entries[0].indices(ref.length))
         if positions == range(ref.length) or not positions:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
-from bale.batching.graph import WHOLE, Mode, Spec
+from bale.batching.graph import Mode, Spec
 from bale.batching.trace.record import as_ref
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
@@ -29,12 +29,12 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, refs, [ref.part for ref in refs])
 
 
-def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[tuple[int, int]], length: int | None = None) -> Ref:
+def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[int], length: int | None = None) -> Ref:
     spec = refs[0].spec
     grad = any(ref.requires_grad for ref in refs)
     cell = _identity(trace, "stack", Mode.STACK, Spec(spec.shape, spec.dtype, spec.device, grad))
     length = length if length is not None else len(parts)
-    return Ref(trace, trace.add(cell, [parts], [], length), WHOLE, cell.node_type.outputs[0], length)
+    return trace.ref(trace.add(cell, [parts], [], length), cell.node_type.outputs[0], length)
 
 
 def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
@@ -71,7 +71,7 @@ def lift(trace: Trace, tensor: Any) -> Ref:
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = trace.registry.types[key] = constant_type(row)
-    ref = Ref(trace, trace.add(cell, [], [tensor], length), WHOLE, row, length)
+    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
     trace.lifted[id(tensor)] = (tensor, ref)
     return ref
 
@@ -126,7 +126,7 @@ def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
         if name == "mean" and not ref.dtype.is_floating_point and not ref.dtype.is_complex:
             raise RuntimeError(f"mean(): could not infer output dtype. Input dtype is {ref.dtype}; convert it first.")
         cell = _identity(trace, name, REDUCTIONS[name], spec)
-        return Ref(trace, trace.add(cell, [[ref.part]], []), WHOLE, cell.node_type.outputs[0])
+        return trace.ref(trace.add(cell, [[ref.part]], []), cell.node_type.outputs[0])
     key = ("kernel", name, spec, torch.is_grad_enabled())
     cell = trace.registry.types.get(key)
     if cell is None:
@@ -134,9 +134,9 @@ def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
     first = trace.add(cell, [[ref.part]], [], ref.length or 1)
     outputs = cell.node_type.outputs
     if len(outputs) == 2:
-        values = [Ref(trace, first + k, WHOLE, out) for k, out in enumerate(outputs)]
+        values = [trace.ref(first + k, out) for k, out in enumerate(outputs)]
         return getattr(torch.return_types, name)(values)
-    return Ref(trace, first, WHOLE, outputs[0], ref.length if outputs[0].ragged else None)
+    return trace.ref(first, outputs[0], ref.length if outputs[0].ragged else None)
 
 
 def _identity(trace: Trace, name: str, mode: Mode, spec: Spec) -> Any:
