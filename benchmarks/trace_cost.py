@@ -170,7 +170,7 @@ def measure(model: nn.Module, samples: list[Any], repeats: int, policy: str) -> 
 
 def trace(model: nn.Module, samples: list[Any], settings: Settings, registry: Any) -> None:
     recorded = trace_samples(model, samples, {}, settings, registry).trace
-    recorded.graph, recorded.constant_ids()  # noqa: B018
+    recorded.graph, recorded.constant_ids()
 
 
 def alternate(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

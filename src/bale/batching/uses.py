@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,11 @@ import torch
 
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Spec
+
+
+def is_exact(number: bool | int | float) -> bool:
+    """Is a number the same as every number of its type that it equals? 0.0 and -0.0 are not; nan equals none."""
+    return type(number) is not float or (number == number and number != 0)
 
 
 def version_of(constant: Any) -> int:
@@ -79,7 +83,8 @@ class ConstantTable:
         self.versions: list[int] = []
         self.kinds: list[ConstantKind | None] = []
         self._kind_of: dict[Spec, ConstantKind] = {}
-        self._numbers: dict[Hashable, int] = {}
+        self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
+        self._others: dict[Any, int] = {}
         self._by_memory: dict[int, list[int]] = {}
         self._looked_at = 0
 
@@ -105,12 +110,12 @@ class ConstantTable:
 
     def number(self, number: Any) -> int:
         """The entry of a Python number."""
-        # 0.0 and -0.0 are equal but not the same; nan is not equal to itself
-        exact = type(number) is not float or (number == number and number != 0)
-        key = type(number), number if exact and type(number) is not complex else repr(number)
-        known = self._numbers.get(key)
+        kind = type(number)
+        exact = kind in self.exact and is_exact(number)
+        known = (self.exact[kind] if exact else self._others).get(key := number if exact else (kind, repr(number)))
         if known is None:
-            known = self._numbers[key] = self._append(number, None)
+            known = self._append(number, None)
+            (self.exact[kind] if exact else self._others)[key] = known
         return known
 
     def _append(self, constant: Any, kind: ConstantKind | None) -> int:

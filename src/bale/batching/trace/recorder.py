@@ -17,47 +17,62 @@ from torch.utils import _pytree as pytree
 from bale.batching.cells.celltype import CellType
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
+from bale.batching.uses import is_exact
 
 MISSING = object()
-_PLAIN = (bool, type(None), str, int)  # arguments that may be compared by type and value
+_PLAIN = (bool, type(None), str, int, float, torch.dtype)  # arguments that may be compared by type and value
 
 
 @dataclass
 class Pattern:
     """Python for the question whether a call has the arguments that a recorder was made for."""
 
+    trace: Trace
     conditions: list[str] = field(default_factory=list)
+    of_constants: list[str] = field(default_factory=list)  # asked last, for they note what they have not seen before
     parts: list[str] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
     names: dict[str, Any] = field(default_factory=dict)  # what the Python refers to
 
-    def match(self, trace: Trace, argument: Any, code: str) -> bool:
+    def match(self, argument: Any, code: str, number_is_data: bool = False) -> bool:
         """Add the question whether the argument `code` is like `argument`; False where it cannot be asked."""
         kind = type(argument)
         if kind is Ref:
-            if argument.length is not None or argument.trace is not trace:
+            if argument.length is not None or argument.trace is not self.trace:
                 return False
             self.conditions.append(f"type({code}) is Ref and {code}.home is {self._name(argument.home)}")
             self.parts.append(f"{code}.part")
-        elif id(argument) in trace.shared:
+        elif id(argument) in self.trace.shared:
             self.conditions.append(f"{code} is {self._name(argument)}")
         elif kind is torch.Tensor:
-            constants = trace.constants.kind_of(argument)
-            entry = f"k{len(self.entries)}"
-            known, see = self._name(constants.indices.get), self._name(constants.see)
-            self.conditions.append(
-                f"(({entry} := {known}(id({code}))) is not None or ({entry} := {see}({code})) is not None)"
-            )
-            self.entries.append(entry)
-        elif kind is tuple:
-            self.conditions.append(f"type({code}) is tuple and len({code}) == {len(argument)}")
-            return all(self.match(trace, item, f"{code}[{k}]") for k, item in enumerate(argument))
-        elif kind in _PLAIN:
+            constants = self.trace.constants.kind_of(argument)
+            self._entry(self._name(constants.indices.get), self._name(constants.see), f"id({code})", code)
+        elif kind in (tuple, list):
+            self.conditions.append(f"type({code}) is {kind.__name__} and len({code}) == {len(argument)}")
+            return all(self.match(item, f"{code}[{k}]", number_is_data) for k, item in enumerate(argument))
+        elif number_is_data and kind in (bool, int, float):
+            self.conditions.append(f"type({code}) is {kind.__name__}")
+            numbers = self.trace.constants
+            self._entry(self._name(numbers.exact[kind].get), self._name(numbers.number), code, code)
+        elif kind in _PLAIN and (kind is not float or is_exact(argument)):
             same = "is" if kind in (bool, type(None)) else "=="
             self.conditions.append(f"type({code}) is {self._name(kind)} and {code} {same} {self._name(argument)}")
         else:
             return False
         return True
+
+    def match_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> bool:
+        self.conditions.append("not rest")
+        self.conditions.append(f"len(kwargs) == {len(kwargs)}" if kwargs else "not kwargs")
+        self.conditions += [f"{name!r} in kwargs" for name in kwargs]
+        return all(self.match(arg, f"a{k}", numbers_are_data) for k, arg in enumerate(args)) and all(
+            self.match(arg, f"kwargs[{name!r}]") for name, arg in kwargs.items()
+        )
+
+    def _entry(self, known: str, see: str, key: str, code: str) -> None:
+        entry = f"k{len(self.entries)}"
+        self.of_constants.append(f"(({entry} := {known}({key})) is not None or ({entry} := {see}({code})) is not None)")
+        self.entries.append(entry)
 
     def _name(self, thing: Any) -> str:
         for name, known in self.names.items():
@@ -69,23 +84,29 @@ class Pattern:
 
 
 def make_recorder(
-    trace: Trace, cell: CellType, args: tuple[Any, ...], otherwise: Callable[..., Any]
+    trace: Trace,
+    cell: CellType,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    otherwise: Callable[..., Any],
+    numbers_are_data: bool = False,
 ) -> Callable[..., Any] | None:
-    """A function that records calls like `cell(*args)`, and hands all others to `otherwise`; None where it cannot be.
+    """A function that records calls like `cell(*args, **kwargs)` and hands all others to `otherwise`, or None.
 
-    `cell` must be plain. The recorder is for this trace, and for the grad mode of now without autocast.
+    None where such calls need a second look. The recorder is for this trace, and for the grad mode of now without
+    autocast. `numbers_are_data`: Python numbers among `args` differ from call to call.
     """
-    if torch._C._is_any_autocast_enabled():
+    if not cell.plain or torch._C._is_any_autocast_enabled():
         return None
-    pattern = Pattern()
-    if not all(pattern.match(trace, arg, f"a{k}") for k, arg in enumerate(args)):
+    pattern = Pattern(trace)
+    if not pattern.match_call(args, kwargs, numbers_are_data):
         return None
     layout = trace.format(cell)
     homes = [trace.home(spec) for spec in cell.node_type.outputs]
     pattern.names |= {f"out{k}": home for k, home in enumerate(homes)}
     source = _source(
         len(args),
-        tuple(pattern.conditions),
+        (*pattern.conditions, *pattern.of_constants),
         (str(layout.type), *pattern.parts, *pattern.entries, *["0"] * layout.padding),
         len(homes),
         "leaf" if cell.out_spec.is_leaf() else "tuple" if cell.returns_tuple else "tree",
@@ -110,9 +131,7 @@ def _source(
     names: tuple[str, ...],
 ) -> str:  # fmt: skip
     arguments = [f"a{k}" for k in range(arity)]
-    condition = "\n            and ".join(
-        ["not rest and not kwargs", *conditions, ("" if grad else "not ") + "grad_enabled()", "not autocast()"]
-    )
+    condition = "\n            and ".join([("" if grad else "not ") + "grad_enabled()", "not autocast()", *conditions])
     made = "".join(
         f"""
             r{k} = Ref()

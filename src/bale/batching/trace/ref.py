@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bale.batching.graph import WHOLE, Spec
+from bale.batching.trace.names import CANONICAL
 from bale.batching.trace.pretend import asked_by_python
 from bale.batching.trace.stream import CODE, ROW
 
@@ -174,6 +176,20 @@ class Ref:
         self.__torch_function__(torch.Tensor.data.__set__, (), (self, value))  # type: ignore[attr-defined]
 
     def __getitem__(self, index: Any) -> Any:
+        home = self.home
+        if type(index) is int and home.rows is not None and -home.axis <= index < home.axis and home.may_take_rows():
+            part = self.part
+            if index < 0:
+                index += home.axis
+            if part >= ROW:  # itself a row
+                index += ((part >> 32) - 1) * home.axis
+                part &= CODE
+            row = Ref()
+            row.home, row.part = home.rows, part + (index + 1) * ROW
+            if self.memory is None:
+                self.memory = Memory()
+            row.memory = self.memory
+            return row
         return self.__torch_function__(torch.Tensor.__getitem__, (), (self, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -252,12 +268,6 @@ class Ref:
         self.part, self.home = other.part, other.home
         return self
 
-    def take(self, row: int, home: Home) -> Ref:
-        """Row `row` of the flattened leading axes: an operand offset, not a node."""
-        taken = Ref.of(home, (self.part & CODE) + (row + 1) * ROW)
-        taken.share_memory_with(self)
-        return taken
-
 
 def _sharers(ref: Ref) -> int:
     return sys.getrefcount(ref.memory)  # the Refs, and what Python itself holds while it calls
@@ -278,14 +288,22 @@ _OPERATORS = (
 )
 
 
-def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
-    def operate(self: Ref, *others: Any) -> Any:
-        return self.__torch_function__(function, (), (self, *others))
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = CANONICAL.get(function, function)
 
-    return operate
+    def method(self: Ref, *args: Any, **kwargs: Any) -> Any:
+        trace = self.home.trace
+        if trace.quick and (recorder := trace.functions.get(function)) is not None:
+            return recorder(self, *args, **kwargs)
+        return self.__torch_function__(function, (), (self, *args), kwargs)
+
+    return method
 
 
 for _name in _OPERATORS.split():
     _function = getattr(torch.Tensor, f"__{_name}__", None)
     if _function is not None:
-        setattr(Ref, f"__{_name}__", _operator(_function))
+        setattr(Ref, f"__{_name}__", _method(_function))
+for _name in dir(torch.Tensor):
+    if not _name.startswith("_") and _name not in vars(Ref) and inspect.isroutine(getattr(torch.Tensor, _name)):
+        setattr(Ref, _name, _method(getattr(torch.Tensor, _name)))

@@ -65,11 +65,11 @@ class ShadowInfo:
         """Let `recorder` answer the calls of the shadow, or else the long way."""
         object.__setattr__(self.shadow, "__call__", recorder or partial(_call, self.shadow))
 
-    def learn(self, cell: CellType, args: tuple[Any, ...]) -> None:
-        """Calls like `cell(*args)` need no second look from here on."""
+    def learn(self, cell: CellType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Calls like `cell(*args, **kwargs)` need no second look from here on."""
         if self.recorders == MAX_RECORDERS:
             return
-        recorder = make_recorder(self.trace, cell, args, self.recorder or partial(_call, self.shadow))
+        recorder = make_recorder(self.trace, cell, args, kwargs, self.recorder or partial(_call, self.shadow))
         if recorder is not None:
             if self.recorder is None:
                 self.trace.recorders.append(self)
@@ -315,8 +315,8 @@ def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     latest = info.trace.latest
     for promise in promises if latest is None or not latest.stateful else promises[1:]:
         info.trace.promise(*promise)
-    if not kwargs and info.holds_still and latest is not None and latest.plain:
-        info.learn(latest, args)
+    if info.holds_still and latest is not None:
+        info.learn(latest, args, kwargs)
     return outputs
 
 

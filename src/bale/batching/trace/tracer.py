@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -42,13 +43,25 @@ class Registry:
 
 
 class Home:
-    """What values of one Spec (and length, where ragged) have in common in one trace; recorders compare it by `is`."""
+    """What values of one Spec (and length, where ragged) have in common in one trace; recorders compare it by `is`.
 
-    __slots__ = ("length", "rows", "spec", "trace")
+    axis      the length of the first axis; 0 where there is none
+    rows      the home of rows of these values, once one was taken
+    gathers   stacks and reductions of these values, by name and grad mode, once one was recorded (see ragged.py)
+    """
+
+    __slots__ = ("_may_cut", "axis", "gathers", "length", "rows", "spec", "trace")
 
     def __init__(self, trace: Trace, spec: Spec, length: int | None):
         self.trace, self.spec, self.length = trace, spec, length
-        self.rows: Home | None = None  # the home of rows of these values, once one was taken
+        self.axis: int = length if length is not None else (spec.shape or (0,))[0]
+        self.rows: Home | None = None
+        self.gathers: dict[tuple[str, bool], Callable[..., Ref]] = {}
+        self._may_cut = trace.outer_grad and spec.requires_grad
+
+    def may_take_rows(self) -> bool:
+        """Is a row an operand offset here? Not where it would carry gradients though grad is off: a node cuts them."""
+        return self.trace.quick and not (self._may_cut and not torch.is_grad_enabled())
 
 
 class Trace:
@@ -62,6 +75,9 @@ class Trace:
         self.stream: list[int] = []  # see stream.py
         self.closed = False
         self.probing = 0
+        self.quick = False  # may calls that need no second look be recorded at once?
+        self.functions: dict[Any, Callable[..., Any]] = {}  # by torch function: records such calls, or dispatches them
+        self.learned: Counter[Any] = Counter()
         self.recorders: list[Any] = []  # shadows whose calls record without a second look
         self.inside: list[str] = []  # the modules that are being descended into
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
@@ -80,13 +96,15 @@ class Trace:
         if current_trace() is not None:
             raise TraceError("a trace is already running in this thread")
         _active.trace = self
+        self.quick = True
         return self
 
     def __exit__(self, *_: object) -> None:
         _active.trace = None
-        self.closed = True
+        self.closed, self.quick = True, False
         self.rest_recorders(for_good=True)
-        self._homes.clear()  # they refer to the trace
+        self._homes.clear()  # they refer to the trace, and so do these
+        self.functions.clear()
 
     @property
     def sample(self) -> int:
@@ -188,12 +206,14 @@ class Trace:
     def probe(self) -> Iterator[None]:
         """While a module is run on fake tensors, no call is recorded."""
         self.probing += 1
+        self.quick = False
         self.rest_recorders()
         try:
             yield
         finally:
             self.probing -= 1
             if not self.probing:
+                self.quick = not self.closed
                 for info in self.recorders:
                     info.answer_calls(info.recorder)
 
