@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
-from bale.batching.trace.tracer import TypeUse, version_of
+from bale.batching.uses import TypeUse, version_of
 from bale.errors import TraceError
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One constant of a type: the distinct ones, one after another, and which of them each node of the type has.
+
+    start    int64 [distinct + 1], of ragged constants: the rows of each
+    """
+
+    distinct: torch.Tensor
+    which: np.ndarray
+    start: np.ndarray | None = None
+
+    def select(self, which: np.ndarray) -> torch.Tensor:
+        """[rows, *shape]: the constants `which`, with all their rows where they are ragged."""
+        if self.start is not None:
+            which = _ranges(self.start[which], self.start[which + 1])
+        rows = self.distinct
+        if which.size == rows.shape[0] and np.array_equal(which, np.arange(which.size)):
+            return rows
+        if rows.shape[0] == 1:
+            return rows.expand(which.size, *rows.shape[1:])
+        return rows.index_select(0, torch.from_numpy(which).to(rows.device))
 
 
 class Columns:
@@ -19,9 +43,9 @@ class Columns:
     def __init__(self, uses: Sequence[TypeUse], node_of: np.ndarray, sample: np.ndarray):
         """`node_of` [nodes]: the node's number in the trace, by its number in the graph that runs."""
         self._node_of, self._sample = node_of, sample
-        self._ordinal = np.zeros(int(max((use.nodes[-1] for use in uses), default=-1)) + 1, np.int64)
-        self._rows: dict[CellType, np.ndarray] = {}
-        self._stacked: dict[CellType, list[torch.Tensor]] = {}
+        self._ordinal = np.zeros(sample.size, np.int64)  # [traced nodes]: the how-manieth of its type
+        self._length: dict[CellType, np.ndarray] = {}
+        self._columns: dict[CellType, list[Column]] = {}
         self._drawn: dict[CellType, list[torch.Tensor]] = {}
         for use in uses:
             self._ordinal[use.nodes] = np.arange(len(use.nodes))
@@ -30,31 +54,33 @@ class Columns:
         """Stack the constants and draw the random numbers of every type, in trace order. `rows` [traced nodes]."""
         for use in uses:
             counts = rows[use.nodes]
-            self._rows[use.cell] = (
-                np.concatenate([[0], np.cumsum(counts)]) if use.cell.ragged else np.zeros(0, np.int64)
-            )
-            self._stacked[use.cell] = [
-                self._column(use, k, kind, ragged, dtype, counts)
-                for k, (kind, ragged, dtype) in enumerate(_constants(use.cell))
+            self._length[use.cell] = counts
+            self._columns[use.cell] = [
+                self._column(use, entries, kind, ragged, dtype)
+                for entries, (kind, ragged, dtype) in zip(use.constants, _constants(use.cell), strict=True)
             ]
             if use.cell.seeded:
                 self._drawn[use.cell] = [torch.randint(2**62, (len(use.nodes),))]
             else:
                 self._drawn[use.cell] = [draw(int(counts.sum())) for draw in use.cell.draws]
 
-    def _column(self, use: TypeUse, k: int, kind: Kind, ragged: bool, dtype: torch.dtype | None,
-                counts: np.ndarray) -> torch.Tensor:  # fmt: skip
-        constants = use.constants[k]
+    def _column(self, use: TypeUse, entries: np.ndarray, kind: Kind, ragged: bool, dtype: torch.dtype | None) -> Column:
+        found, first, place = np.unique(entries, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # in order of first use: often just the order of the nodes
+        which = np.argsort(order)[place]
+        distinct = [use.table.entries[entry] for entry in found[order].tolist()]
         if kind is Kind.NUMBER:
-            device = use.cell.device
-            return torch.tensor(constants, dtype=dtype, device=device)
-        for node, constant, version in zip(use.nodes, constants, use.versions[k], strict=True):
-            if version_of(constant) != version:
+            return Column(torch.tensor(distinct, dtype=dtype, device=use.cell.device), which)
+        for constant, entry, node in zip(distinct, found[order], use.nodes[first[order]], strict=True):
+            if version_of(constant) != use.table.versions[entry]:
                 raise TraceError(
                     f"sample {self._sample[node]}: a tensor given to {use.cell.name} was modified in place after that; "
                     "bale runs the call later and would see the new numbers. Give it a clone()"
                 )
-        return torch.cat(constants) if ragged else _stack(constants)
+        if not ragged:
+            return Column(torch.stack(distinct), which)
+        lengths = [constant.shape[0] for constant in distinct]
+        return Column(torch.cat(distinct), which, np.concatenate([[0], np.cumsum(lengths)]))
 
     def trained(self) -> list[torch.Tensor]:
         """The stacked tensors of the samples that carry gradients."""
@@ -62,27 +88,22 @@ class Columns:
 
     def of(self, cell: CellType, nodes: np.ndarray) -> list[torch.Tensor]:
         """The constants of `nodes`, [rows, *shape] each."""
-        columns = self._stacked[cell]
-        return [
-            self._select(cell, column, nodes, ragged)
-            for column, (_, ragged, _) in zip(columns, _constants(cell), strict=True)
-        ]
+        ordinal = self._ordinal[self._node_of[nodes]]
+        found = []
+        for column in self._columns[cell]:
+            which = column.which[ordinal]
+            if cell.ragged and column.start is None:
+                which = np.repeat(which, self._length[cell][ordinal])  # one constant for all rows of its node
+            found.append(column.select(which))
+        return found
 
     def numbers(self, cell: CellType, nodes: np.ndarray) -> list[torch.Tensor]:
         """The random numbers of `nodes`, [rows, *shape] each; for a seeded cell one seed per node."""
-        return [self._select(cell, column, nodes, cell.ragged) for column in self._drawn[cell]]
-
-    def _select(self, cell: CellType, column: torch.Tensor, nodes: np.ndarray, ragged: bool) -> torch.Tensor:
         ordinal = self._ordinal[self._node_of[nodes]]
-        if ragged:
-            start = self._rows[cell]
-            ordinal = np.concatenate([np.arange(int(start[k]), int(start[k + 1])) for k in ordinal])
-        elif cell.ragged:
-            lengths = np.diff(self._rows[cell])[ordinal]
-            ordinal = np.repeat(ordinal, lengths)  # one constant for all rows of its node
-        if ordinal.size == column.shape[0] and np.array_equal(ordinal, np.arange(ordinal.size)):
-            return column
-        return column.index_select(0, torch.from_numpy(ordinal).to(column.device))
+        if cell.ragged and not cell.seeded:
+            start = np.concatenate([[0], np.cumsum(self._length[cell])])
+            ordinal = _ranges(start[ordinal], start[ordinal + 1])
+        return [Column(drawn, ordinal).select(ordinal) for drawn in self._drawn[cell]]
 
 
 def _constants(cell: CellType) -> list[tuple[Kind, bool, torch.dtype | None]]:
@@ -90,14 +111,8 @@ def _constants(cell: CellType) -> list[tuple[Kind, bool, torch.dtype | None]]:
     return [(kind, ragged, dtype) for kind, ragged, dtype in listed if kind is not Kind.VALUE]
 
 
-def _stack(constants: Sequence[torch.Tensor]) -> torch.Tensor:
-    """torch.stack that copies each tensor once, however often it occurs."""
-    place: dict[int, int] = {}
-    index = [place.setdefault(id(constant), len(place)) for constant in constants]
-    if len(place) == len(constants):
-        return torch.stack(list(constants))
-    distinct = {id(constant): constant for constant in constants}
-    if len(distinct) == 1:
-        return constants[0].expand(len(constants), *constants[0].shape)
-    stacked = torch.stack(list(distinct.values()))
-    return stacked.index_select(0, torch.tensor(index, device=stacked.device))
+def _ranges(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """low[0], .., high[0] - 1, low[1], .., high[1] - 1, and so on."""
+    counts = high - low
+    ends = np.cumsum(counts)
+    return np.arange(int(counts.sum())) + np.repeat(low - ends + counts, counts)

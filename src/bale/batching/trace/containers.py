@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -11,11 +11,19 @@ from torch import nn
 INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
 
 
+def attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What a module holds in attributes of its own. A shadow's children stand there too, but are no attributes."""
+    children = module._modules if "_bale_shadow" in vars(module) else {}
+    for name, value in vars(module).items():
+        if name not in INTERNAL and not (isinstance(value, nn.Module) and children.get(name) is value):
+            yield name, value
+
+
 def containers(shadows: Iterable[Any]) -> list[tuple[Any, Any]]:
     """Every list, dict and set that the shadows hold in attributes, and a copy of its content."""
     found: list[tuple[Any, Any]] = []
     seen: set[int] = set()
-    pending = [v for shadow in shadows for k, v in vars(shadow).items() if k not in INTERNAL and k != "_inner"]
+    pending = [v for shadow in shadows for k, v in attributes(shadow) if k != "_inner"]
     while pending:
         value = pending.pop()
         if type(value) in (list, dict, set) and id(value) not in seen:

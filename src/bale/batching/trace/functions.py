@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -11,45 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd.function import Function
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.trace import ragged
 from bale.batching.trace.indexing import basic_index, getitem
 from bale.batching.trace.location import user_line
+from bale.batching.trace.names import ARITHMETIC, CANONICAL, name_of
 from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, current_trace
 from bale.errors import TraceError, ValueReadError
 
 Tensor = torch.Tensor
 
-# One name for one function, so that `a + b`, `torch.add(a, b)` and `a.add(b)` share a type.
-_CANONICAL: dict[Any, Any] = {
-    Tensor.__add__: torch.add,
-    Tensor.__radd__: torch.add,
-    Tensor.__sub__: torch.sub,
-    Tensor.__mul__: torch.mul,
-    Tensor.__rmul__: torch.mul,
-    Tensor.__truediv__: torch.div,
-    Tensor.__matmul__: torch.matmul,
-    Tensor.__neg__: torch.neg,
-    Tensor.__eq__: torch.eq,
-    Tensor.__ne__: torch.ne,
-    Tensor.__lt__: torch.lt,
-    Tensor.__le__: torch.le,
-    Tensor.__gt__: torch.gt,
-    Tensor.__ge__: torch.ge,
-} | {
-    getattr(Tensor, name): getattr(torch, name)
-    for name in "add sub mul div matmul neg eq ne lt le gt ge tanh sigmoid relu exp log softmax sum mean".split()
-}
+MAX_RECORDERS = 8  # of one function: each asks its question before the next does
 
-_ARITHMETIC = frozenset(
-    "add sub subtract rsub mul multiply div divide true_divide pow eq ne lt le gt ge where lerp clamp __rsub__ "
-    "__rtruediv__ __rdiv__ __pow__ __rpow__ basic_index".split()
-)
 _READS = frozenset("item tolist numpy __array__ __bool__ __float__ __int__ __index__ __contains__ cpu_numpy".split())
 _REFUSED = {
     "backward": "call backward() on what the batched model returns",
@@ -66,10 +43,10 @@ _REFUSED = {
     "__setitem__": "build the value with torch.stack, torch.cat or torch.where instead",
     "share_memory_": "a lazy value has no memory yet",
 }
-_READS_ARGUMENTS = frozenset(
+READS_ARGUMENTS = frozenset(
     f for f in (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, np.asarray) if f is not None
 )
-_PROPERTIES = ("T", "mT", "H", "mH", "real", "imag")
+PROPERTIES = ("T", "mT", "H", "mH", "real", "imag")
 _FILLS = frozenset(
     "zero_ fill_ normal_ uniform_ exponential_ bernoulli_ random_ cauchy_ geometric_ log_normal_".split()
 )
@@ -100,7 +77,7 @@ def _at() -> str:
 
 def attribute(ref: Ref, name: str) -> Any:
     """`ref.name` for what Ref does not define itself: a property or a method of torch.Tensor."""
-    if name in _PROPERTIES:
+    if name in PROPERTIES:
         return dispatch(getattr(Tensor, name).__get__, (ref,), {})
     if name in ("grad", "grad_fn"):
         trace = current_trace()
@@ -116,94 +93,43 @@ def _method(function: Callable[..., Any], ref: Ref, *args: Any, **kwargs: Any) -
     return dispatch(function, (ref, *args), kwargs)
 
 
-class TraceMode(TorchFunctionMode):
-    """Sees every torch function of a traced forward, also those that only touch parameters."""
-
-    def __init__(self, trace: Trace):
-        super().__init__()
-        self.trace = trace
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if self.trace.probing:
-            if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
-                self.trace.iterated = True
-            return func(*args, **kwargs)
-        if Ref in types or any(type(a) is Ref for a in args):
-            return dispatch(func, args, kwargs)
-        if _is_getter(func) and not _is_recorded_getter(func):
-            return func(*args, **kwargs)
-        if func in _READS_ARGUMENTS and _has_ref(args):
-            return refuse_read(args[0], "torch.tensor() and its like")
-        name = _name(func)
-        if _is_in_place(func, name) and not _has_ref((args, kwargs)):
-            written = args[0] if args and isinstance(args[0], Tensor) else None
-            if written is not None:
-                self.trace.before_write(written)
-            return func(*args, **kwargs)  # on real tensors, at once
-        if name == "__setitem__" and isinstance(args[0], Tensor):
-            self.trace.before_write(args[0])
-            return func(*args, **kwargs)
-        if any(map(self._is_recorded, args)) and name not in _PLAIN:
-            return dispatch(func, args, kwargs)
-        return func(*args, **kwargs)
-
-    def _is_recorded(self, arg: Any) -> bool:
-        if isinstance(arg, Tensor):
-            return id(arg) in self.trace.shared or arg.requires_grad
-        return isinstance(arg, (list, tuple)) and any(map(self._is_recorded, arg))
-
-
-# Functions that answer at once on real tensors, parameters among them.
-_PLAIN = frozenset(
-    "size dim numel nelement stride is_contiguous is_floating_point is_complex is_signed element_size get_device "
-    "__len__ __hash__ __repr__ __format__ __bool__ __float__ __int__ __index__ item tolist numpy __array__ storage "
-    "untyped_storage data_ptr __reduce_ex__ __deepcopy__ register_hook requires_grad_ retain_grad backward "
-    "is_same_size is_inference type ndimension storage_offset has_names __contains__ __setstate__ "
-    "is_shared share_memory_ broadcast_shapes __dlpack__ is_distributed rename result_type _is_view".split()
-)
-
-
-def _name(func: Any) -> str:
-    return getattr(func, "__name__", "")
-
-
-def _is_getter(func: Any) -> bool:
-    return _name(func) in ("__get__", "__set__", "__delete__")
-
-
-def _is_recorded_getter(func: Any) -> bool:
-    return _name(func) == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in _PROPERTIES
-
-
-def _has_ref(tree: Any) -> bool:
-    return any(type(leaf) is Ref for leaf in pytree.tree_leaves(tree))
-
-
 def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Record `func(*args, **kwargs)`, some of whose arguments are lazy."""
     trace = current_trace()
     if trace is None:
-        if _name(func) in _READS:
-            return refuse_read(args[0], f".{_name(func)}()")
+        if name_of(func) in _READS:
+            return refuse_read(args[0], f".{name_of(func)}()")
         raise TraceError(f"{_at()}a lazy value of a finished call is used; it has no numbers any more. {_RETURN}")
     if trace.probing:
         raise RefusalError("it uses a lazy value that is not among its arguments")
-    func = _CANONICAL.get(func, func)
-    name = _name(func)
+    func = CANONICAL.get(func, func)
+    name = name_of(func)
     if name in _READS:
         return refuse_read(args[0], f".{name}()")
-    if func in _READS_ARGUMENTS:
+    if func in READS_ARGUMENTS:
         return refuse_read(args[0], f"torch.{name}()")
     if name in _REFUSED:
         raise trace.error(f"`{name}` cannot be done to a lazy value: {_REFUSED[name]}")
     if name == "__set__" or kwargs.get("out") is not None:
         raise trace.error("a lazy value cannot be written into a tensor that exists (`out=`, `.data`): give it a name")
-    if _is_in_place(func, name):
+    if is_in_place(func, name):
         return _in_place(trace, func, name, args, kwargs)
     if "inplace" in _parameters(func):
         return _inplace_flag(trace, func, name, args, kwargs)
     return _apply(trace, func, name, args, kwargs)
+
+
+def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
+    """What records stacks and reductions at once where it can, and else dispatches them."""
+    quick = {torch.stack: ragged.quick_stack} | {
+        getattr(torch, name): partial(ragged.quick_reduce, name) for name in ragged.REDUCTIONS
+    }
+    return {function: partial(_try_quick, trace, function, short) for function, short in quick.items()}
+
+
+def _try_quick(trace: Trace, function: Any, short: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    result = short(trace, *args, **kwargs)
+    return dispatch(function, args, kwargs) if result is ragged.PASS else result
 
 
 def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -226,12 +152,9 @@ def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
     if type(result) is Ref:
         return result
     function, arguments = result
-    ref = _record(trace, function, _name(function), arguments, {})
+    ref = _record(trace, function, name_of(function), arguments, {})
     if function is basic_index:  # a view in the per-sample program
-        if type(args[0]) is Ref:
-            ref.share_memory_with(args[0])
-        else:
-            ref.views = [lambda: args[0]]
+        ref.share_memory_with(args[0])
     return ref
 
 
@@ -239,12 +162,12 @@ def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: d
     if trace.outer_grad and not torch.is_grad_enabled():
         _refuse_custom_function(trace)
     args, kwargs = pytree.tree_map_only(np.ndarray, _copied, (args, kwargs))
-    options = _OPTIONS[name in _ARITHMETIC]
+    options = _OPTIONS[name in ARITHMETIC]
     if name == "__get__":
         name = func.__self__.__name__
         func = _getter(name)
     try:
-        return record(trace, func, name, func, args, kwargs, options)
+        result = record(trace, func, name, func, args, kwargs, options)
     except UnknownArgumentError as error:
         raise trace.error(f"{name} is called with {error}, which a recorded computation cannot hold") from error
     except ValueReadInCellError as error:
@@ -254,6 +177,25 @@ def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: d
         ) from error
     except RefusalError as error:
         raise trace.error(f"{name} cannot be recorded: {error}") from error
+    _learn(trace, func, args, kwargs, options.number_data)
+    return result
+
+
+def _learn(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> None:
+    """Calls like this one need no second look from here on; all that was asked of it follows from its Specs."""
+    cell = trace.latest
+    without_grad = trace.outer_grad and not torch.is_grad_enabled()  # where each call is asked where it comes from
+    if cell is None or without_grad or trace.learned[func] == MAX_RECORDERS:
+        return
+    otherwise = trace.functions.get(func) or partial(_dispatch, func)
+    recorder = make_recorder(trace, cell, args, kwargs, otherwise, numbers_are_data)
+    if recorder is not None:
+        trace.functions[func] = recorder
+        trace.learned[func] += 1
+
+
+def _dispatch(func: Any, *args: Any, **kwargs: Any) -> Any:
+    return dispatch(func, args, kwargs)
 
 
 _OPTIONS = {False: Options(), True: Options(number_data=True)}
@@ -283,7 +225,7 @@ def _refuse_custom_function(trace: Trace) -> None:
 # In place.
 
 
-def _is_in_place(func: Any, name: str) -> bool:
+def is_in_place(func: Any, name: str) -> bool:
     if name.startswith("__i") and name.endswith("__"):
         return name not in ("__invert__", "__index__", "__init__", "__int__", "__iter__")
     return name.endswith("_") and not name.endswith("__")
@@ -318,8 +260,8 @@ def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs:
         function = getattr(Tensor, plain, None) or getattr(torch, plain, None)
         if function is None:
             raise trace.error(f"`{name}` has no form that makes a new value; use one that does")
-        function = _CANONICAL.get(function, function)
-        result = _apply(trace, function, _name(function), args, kwargs)
+        function = CANONICAL.get(function, function)
+        result = _apply(trace, function, name_of(function), args, kwargs)
     return _rebind(target, result, name)
 
 
@@ -374,7 +316,7 @@ def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or tuple(wanted) not in ((0,), (-tensor.ndim,)):
         return ragged.PASS
     flipped = ragged.choose_rows(trace, tensor, range(tensor.length)[::-1])
-    flipped.views = None
+    flipped.memory = None
     return flipped
 
 
@@ -406,4 +348,4 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "numel": _numel,
 } | {name: _answer(name) for name in ("is_floating_point", "is_complex", "is_signed", "dim", "size", "get_device")}
 
-__all__ = ["TraceMode", "attribute", "basic_index", "dispatch", "refuse_read"]
+__all__ = ["attribute", "basic_index", "dispatch", "refuse_read"]

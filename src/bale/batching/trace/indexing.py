@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bale.batching.graph import WHOLE, Spec
+from bale.batching.graph import Spec
 from bale.batching.trace import ragged
 from bale.batching.trace.record import Index
 from bale.batching.trace.ref import Ref
@@ -108,18 +108,23 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     if trace.outer_grad and ref.requires_grad and not torch.is_grad_enabled():
         return None  # an offset would carry gradients: let a node cut them
     if all(_is_int(entry) for entry in entries):
-        row = 0 if ref.index == WHOLE else ref.index
         for dim, entry in enumerate(entries):
-            row = row * ref.shape[dim] + _position(entry, ref.shape[dim], dim)
-        spec = ref.spec
-        shape = tuple(ref.shape[len(entries) :])
-        return ref.take(row, Spec(shape, spec.dtype, spec.device, spec.requires_grad))
+            ref = _row(trace, ref, entry, dim)
+        return ref
     if ref.length is not None and isinstance(entries[0], slice) and len(entries) == 1:
         positions = range(*entries[0].indices(ref.length))
         if positions == range(ref.length) or not positions:
             return None
         return ragged.choose_rows(trace, ref, positions)
     return None
+
+
+def _row(trace: Trace, ref: Ref, index: Any, dim: int) -> Ref:
+    trace.owns(ref)
+    home, spec = ref.home, ref.spec
+    if home.rows is None:
+        home.rows = trace.home(Spec(tuple(ref.shape[1:]), spec.dtype, spec.device, spec.requires_grad))
+    return ref[_position(index, home.axis, dim)]
 
 
 def _plan(shape: torch.Size, entries: tuple[Any, ...]) -> tuple[IndexPlan, list[Any]]:

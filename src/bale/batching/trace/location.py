@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 _BALE = str(Path(__file__).resolve().parents[2])
-_TORCH = str(Path(torch.__file__).resolve().parent)
+_TORCH = torch.__file__.removesuffix("__init__.py"), str(Path(torch.__file__).resolve().parent)  # it may be a link
 _PYTHON = str(Path(copy.__file__).resolve().parent)
 
 
@@ -18,7 +18,7 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_BALE, _TORCH, "<")) and not _is_library(name):
+        if not name.startswith((_BALE, *_TORCH, "<")) and not _is_library(name):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

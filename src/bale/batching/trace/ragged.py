@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from bale.batching.cells.celltype import CellType
 from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
-from bale.batching.graph import WHOLE, Mode, Spec
+from bale.batching.graph import Mode, Spec
 from bale.batching.trace.record import as_ref
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Home, Trace
 
 PASS = object()  # not for us: record it as any other function
 
@@ -29,12 +30,60 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, refs, [ref.part for ref in refs])
 
 
-def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[tuple[int, int]], length: int | None = None) -> Ref:
+def quick_stack(trace: Trace, tensors: Any, *args: Any, **kwargs: Any) -> Any:
+    """`stack` of values of one home, along the first axis; PASS for anything else."""
+    if kwargs or type(tensors) not in (list, tuple) or not tensors:
+        return PASS
+    if args and (len(args) != 1 or type(args[0]) is not int or args[0]):
+        return PASS
+    home = tensors[0].home if type(tensors[0]) is Ref else None
+    if home is None or home.length is not None or home.trace is not trace:
+        return PASS
+    parts = [tensor.part for tensor in tensors if type(tensor) is Ref and tensor.home is home]
+    if len(parts) < len(tensors):
+        return PASS
+    return _gather(trace, home, "stack", Mode.STACK)(parts, len(parts))
+
+
+def quick_reduce(name: str, trace: Trace, ref: Any, *args: Any, **kwargs: Any) -> Any:
+    """`reduce` of a ragged value where the same was done to one of its home before; PASS for anything else."""
+    if kwargs or len(args) != 1 or type(args[0]) is not int or args[0]:
+        return PASS
+    if type(ref) is not Ref or not ref.home.length or ref.home.trace is not trace:
+        return PASS
+    known = ref.home.gathers.get((name, torch.is_grad_enabled()))
+    return PASS if known is None else known([ref.part])
+
+
+def _gather(trace: Trace, home: Home, name: str, mode: Mode) -> Callable[..., Ref]:
+    """What records a stack or a reduction of values of `home`, from their parts and how many rows they have."""
+    key = name, torch.is_grad_enabled()
+    known = home.gathers.get(key)
+    if known is None:
+        spec = home.spec
+        cell = _identity(trace, name, mode, Spec(spec.shape, spec.dtype, spec.device, spec.requires_grad))
+        known = home.gathers[key] = _gatherer(trace, cell)
+    return known
+
+
+def _gatherer(trace: Trace, cell: CellType) -> Callable[..., Ref]:
+    number, stream, spec = trace.format(cell).type, trace.stream, cell.node_type.outputs[0]
+    homes: dict[int, Home] = {} if spec.ragged else {1: trace.home(spec)}
+
+    def gather(parts: Sequence[int], length: int = 1) -> Ref:
+        home = homes.get(length) or homes.setdefault(length, trace.home(spec, length))
+        code = len(stream)
+        stream.extend((number, length, len(parts), *parts))
+        return Ref.of(home, code)
+
+    return gather
+
+
+def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[int], length: int | None = None) -> Ref:
     spec = refs[0].spec
     grad = any(ref.requires_grad for ref in refs)
-    cell = _identity(trace, "stack", Mode.STACK, Spec(spec.shape, spec.dtype, spec.device, grad))
-    length = length if length is not None else len(parts)
-    return Ref(trace, trace.add(cell, [parts], [], length), WHOLE, cell.node_type.outputs[0], length)
+    home = trace.home(Spec(spec.shape, spec.dtype, spec.device, grad))
+    return _gather(trace, home, "stack", Mode.STACK)(parts, length if length is not None else len(parts))
 
 
 def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
@@ -71,7 +120,7 @@ def lift(trace: Trace, tensor: Any) -> Ref:
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = trace.registry.types[key] = constant_type(row)
-    ref = Ref(trace, trace.add(cell, [], [tensor], length), WHOLE, row, length)
+    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
     trace.lifted[id(tensor)] = (tensor, ref)
     return ref
 
@@ -123,10 +172,10 @@ def reduce(trace: Trace, name: str, ref: Any, args: tuple[Any, ...], kwargs: dic
 def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
     spec = Spec(ref.spec.shape, ref.dtype, ref.device, ref.requires_grad)
     if name in REDUCTIONS:
+        trace.owns(ref)
         if name == "mean" and not ref.dtype.is_floating_point and not ref.dtype.is_complex:
             raise RuntimeError(f"mean(): could not infer output dtype. Input dtype is {ref.dtype}; convert it first.")
-        cell = _identity(trace, name, REDUCTIONS[name], spec)
-        return Ref(trace, trace.add(cell, [[ref.part]], []), WHOLE, cell.node_type.outputs[0])
+        return _gather(trace, ref.home, name, REDUCTIONS[name])([ref.part])
     key = ("kernel", name, spec, torch.is_grad_enabled())
     cell = trace.registry.types.get(key)
     if cell is None:
@@ -134,9 +183,9 @@ def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
     first = trace.add(cell, [[ref.part]], [], ref.length or 1)
     outputs = cell.node_type.outputs
     if len(outputs) == 2:
-        values = [Ref(trace, first + k, WHOLE, out) for k, out in enumerate(outputs)]
+        values = [trace.ref(first + k, out) for k, out in enumerate(outputs)]
         return getattr(torch.return_types, name)(values)
-    return Ref(trace, first, WHOLE, outputs[0], ref.length if outputs[0].ragged else None)
+    return trace.ref(first, outputs[0], ref.length if outputs[0].ragged else None)
 
 
 def _identity(trace: Trace, name: str, mode: Mode, spec: Spec) -> Any:

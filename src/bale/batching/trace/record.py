@@ -19,7 +19,7 @@ from bale.batching.cells.celltype import CellType, build
 from bale.batching.cells.probe import OutputLeaf, RefusalError
 from bale.batching.cells.rungs import ProofError
 from bale.batching.cells.segment import constant_type
-from bale.batching.graph import WHOLE, Spec
+from bale.batching.graph import Spec
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
 
@@ -177,60 +177,6 @@ def record(
     return record_columns(trace, head, name, function, columns, spec, options)
 
 
-def fast_key(trace: Trace, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """A key for a call whose arguments are lazy values and the sample's own tensors, or None for any other call.
-
-    The same call by the long way gives the same node; this one asks no tensor anything twice.
-    """
-    if torch._C._is_any_autocast_enabled():
-        return None
-    key: list[Any] = [torch.is_grad_enabled()]
-    for arg in args:
-        if type(arg) is Ref:
-            if arg.length is not None or arg.trace is not trace:
-                return None
-            key.append(arg.spec)
-        elif type(arg) is torch.Tensor:
-            spec = trace.constant_specs.get(id(arg))
-            if spec is None:
-                if id(arg) in trace.shared:
-                    return None
-                spec = _scalar_spec(arg)
-                trace.constant_specs[id(arg)] = spec
-                trace.kept_alive.append(arg)
-            if spec is False:
-                return None
-            key.append(spec)
-        else:
-            return None
-    return tuple(key)
-
-
-_scalar_specs: dict[tuple[Any, ...], Any] = {}
-
-
-def _scalar_spec(tensor: torch.Tensor) -> Any:
-    """A key for a 0-d constant (a word id); False for any other tensor."""
-    with torch._C.DisableTorchFunction():
-        if tensor.dim():
-            return False
-        key = tensor.dtype, tensor.device, tensor.requires_grad
-        return _scalar_specs.setdefault(key, ("constant", *key))
-
-
-def add_fast(trace: Trace, cell: CellType, args: tuple[Any, ...]) -> Any:
-    """`add_node` for a call that `fast_key` took and whose type is known."""
-    slots = [((arg.value, arg.index),) for arg in args if type(arg) is Ref]
-    constants = [arg for arg in args if type(arg) is not Ref]
-    first = trace.add(cell, slots, constants)
-    outputs = cell.node_type.outputs
-    if cell.out_spec.is_leaf():
-        return Ref(trace, first, WHOLE, outputs[0])
-    if cell.returns_tuple:
-        return tuple([Ref(trace, first + k, WHOLE, spec) for k, spec in enumerate(outputs)])
-    return pytree.tree_unflatten([Ref(trace, first + k, WHOLE, spec) for k, spec in enumerate(outputs)], cell.out_spec)
-
-
 def record_columns(
     trace: Trace,
     head: Hashable,
@@ -285,11 +231,10 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
     _agree_on_device(trace, name, columns, options)
     ragged = any(spec.ragged for spec in specs)
     watched = replace(call, function=options.probe_function or call.function)
-    trace.probing += 1
     try:
         if not ragged:
             _count_shapes(trace, key, options)
-        with _tried():
+        with trace.probe(), _tried():
             cell = build(
                 name,
                 call,
@@ -317,8 +262,6 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
         if not ragged:
             raise
         cell = FIXED
-    finally:
-        trace.probing -= 1
     trace.registry.types[key] = cell
     return cell
 
@@ -378,7 +321,7 @@ def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options
 
 def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
     """A node of type `cell` with the operands in `columns`; returns its outputs in the shape the user's call has."""
-    slots: list[list[tuple[int, int]]] = []
+    slots: list[list[int]] = []
     constants: list[Any] = []
     length = 1
     for column in columns:
@@ -390,33 +333,29 @@ def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
             length = column.length or 1
     if cell.stateful:
         previous = trace.last_of_module.get(id(cell.module))
-        slots.append([] if previous is None else [(previous, WHOLE)])
+        slots.append([] if previous is None else [previous])
     first = trace.add(cell, slots, constants, length)
     if cell.stateful:
         trace.last_of_module[id(cell.module)] = first
     operands = [column.leaf for column in columns if column.kind in PER_ROW]
-    flat, value = [], first
+    flat, code = [], first
     for leaf in cell.outputs:
         if leaf.tensor is None:
             flat.append(leaf.plain)
             continue
-        flat.append(_output(trace, value, leaf, operands, length))
-        value += 1
+        flat.append(_output(trace, code, leaf, operands, length))
+        code += 1
     return flat[0] if cell.out_spec is None or cell.out_spec.is_leaf() else pytree.tree_unflatten(flat, cell.out_spec)
 
 
-def _output(trace: Trace, value: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
+def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
     assert leaf.tensor is not None
     if leaf.same_as is not None:
         return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
     spec = leaf.tensor
-    ref = Ref(trace, value, WHOLE, spec, length if spec.ragged else None)
+    ref = trace.ref(code, spec, length if spec.ragged else None)
     if leaf.view_of is not None:
-        base = operands[leaf.view_of]
-        if type(base) is Ref:
-            ref.share_memory_with(base)
-        else:
-            ref.views = [lambda: base]  # type: ignore[list-item]  # the sample's own tensor stays alive
+        ref.share_memory_with(operands[leaf.view_of])
     return ref
 
 
@@ -430,4 +369,4 @@ def as_ref(trace: Trace, tensor: Any) -> Ref:
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = trace.registry.types[key] = constant_type(spec)
-    return Ref(trace, trace.add(cell, [], [tensor]), WHOLE, spec)
+    return trace.ref(trace.add(cell, [], [tensor]), spec)

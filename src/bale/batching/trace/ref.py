@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
-import weakref
+import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bale.batching.graph import Spec
+from bale.batching.graph import WHOLE, Spec
+from bale.batching.trace.names import CANONICAL
 from bale.batching.trace.pretend import asked_by_python
+from bale.batching.trace.stream import CODE, ROW
 
 if TYPE_CHECKING:
-    from bale.batching.trace.tracer import Trace
+    from bale.batching.trace.tracer import Home, Trace
+
+
+class Memory:
+    """Stands for the memory that Refs share in the per-sample program: each of them holds it, and nothing else does.
+
+    So the number of references to it is the number of Refs that share. `foreign` is the sample's own tensor whose
+    memory it is, if it is one's.
+    """
+
+    __slots__ = ("foreign",)
+
+    def __init__(self, foreign: torch.Tensor | None = None):
+        self.foreign = foreign
 
 
 class Ref:
     """Stands for a tensor inside a traced forward: answers what its shape tells, records what is done to it.
 
-    `value` is the id of a value in the trace, `index` WHOLE or a row of its flattened leading axes; `length` is the
-    first axis of a ragged value, whose `spec` leaves it out. `views` are weak references to all Refs that share its
-    memory in the per-sample program, itself among them; None while there is only itself.
+    `part` names its value in the trace, and the row of that value's flattened leading axes unless it is the whole
+    (see stream.py); `home` is what it has in common with all Refs of its shape; `memory` is None while no other Ref
+    shares it.
     """
 
-    __slots__ = ("__weakref__", "index", "length", "spec", "trace", "value", "views")
+    # No __init__: recorders make two of them per call, and its frame would cost more than all the rest.
+    __slots__ = ("__weakref__", "home", "memory", "part")
 
     __array_priority__ = 1000
     __array_ufunc__ = None  # numpy scalars hand arithmetic to us
     _is_param = False
 
-    def __init__(self, trace: Trace, value: int, index: int, spec: Spec, length: int | None = None):
-        self.trace, self.value, self.index, self.spec, self.length = trace, value, index, spec, length
-        self.views: list[weakref.ref[Ref]] | None = None
+    home: Home
+    memory: Memory | None
+    part: int
+
+    @staticmethod
+    def of(home: Home, part: int) -> Ref:
+        ref = Ref()
+        ref.home, ref.part, ref.memory = home, part, None
+        return ref
+
+    @property
+    def trace(self) -> Trace:
+        return self.home.trace
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype; of a ragged value without its first axis."""
+        return self.home.spec
+
+    @property
+    def length(self) -> int | None:
+        """The first axis of a ragged value."""
+        return self.home.length
+
+    @property
+    def value(self) -> int:
+        """The number of the value in the trace's graph."""
+        return self.home.trace.value_of(self.part & CODE)
+
+    @property
+    def index(self) -> int:
+        """WHOLE, or a row of the value's flattened leading axes."""
+        return (self.part >> 32) + WHOLE
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
@@ -129,6 +176,20 @@ class Ref:
         self.__torch_function__(torch.Tensor.data.__set__, (), (self, value))  # type: ignore[attr-defined]
 
     def __getitem__(self, index: Any) -> Any:
+        home = self.home
+        if type(index) is int and home.rows is not None and -home.axis <= index < home.axis and home.may_take_rows():
+            part = self.part
+            if index < 0:
+                index += home.axis
+            if part >= ROW:  # itself a row
+                index += ((part >> 32) - 1) * home.axis
+                part &= CODE
+            row = Ref()
+            row.home, row.part = home.rows, part + (index + 1) * ROW
+            if self.memory is None:
+                self.memory = Memory()
+            row.memory = self.memory
+            return row
         return self.__torch_function__(torch.Tensor.__getitem__, (), (self, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -190,33 +251,35 @@ class Ref:
 
     # Views, for in-place writes.
 
-    def share_memory_with(self, other: Ref) -> None:
+    def share_memory_with(self, other: Any) -> None:
         """Note that in the per-sample program this is a view of `other`."""
-        if other.views is None:
-            other.views = [weakref.ref(other)]
-        other.views.append(weakref.ref(self))
-        self.views = other.views
+        if type(other) is not Ref:
+            self.memory = Memory(other)
+            return
+        if other.memory is None:
+            other.memory = Memory()
+        self.memory = other.memory
 
     def has_other_views(self) -> bool:
-        if self.views is None:
-            return False
-        return any(view() is not None and view() is not self for view in self.views)
+        return self.memory is not None and (self.memory.foreign is not None or _sharers(self) > _ALONE)
 
     def become(self, other: Ref) -> Ref:
         """Take the value of `other`: what an in-place operation does, for all names that hold this Ref."""
-        self.value, self.index, self.spec, self.length = other.value, other.index, other.spec, other.length
+        self.part, self.home = other.part, other.home
         return self
 
-    def take(self, index: int, spec: Spec) -> Ref:
-        """Row `index` of the flattened leading axes: an operand offset, not a node."""
-        row = Ref(self.trace, self.value, index, spec)
-        row.share_memory_with(self)
-        return row
 
-    @property
-    def part(self) -> tuple[int, int]:
-        return self.value, self.index
+def _sharers(ref: Ref) -> int:
+    return sys.getrefcount(ref.memory)  # the Refs, and what Python itself holds while it calls
 
+
+def _count_of_one() -> int:
+    ref = Ref()
+    ref.memory = Memory()
+    return _sharers(ref)
+
+
+_ALONE = _count_of_one()
 
 _OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul "
@@ -225,14 +288,22 @@ _OPERATORS = (
 )
 
 
-def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
-    def operate(self: Ref, *others: Any) -> Any:
-        return self.__torch_function__(function, (), (self, *others))
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = CANONICAL.get(function, function)
 
-    return operate
+    def method(self: Ref, *args: Any, **kwargs: Any) -> Any:
+        trace = self.home.trace
+        if trace.quick and (recorder := trace.functions.get(function)) is not None:
+            return recorder(self, *args, **kwargs)
+        return self.__torch_function__(function, (), (self, *args), kwargs)
+
+    return method
 
 
 for _name in _OPERATORS.split():
     _function = getattr(torch.Tensor, f"__{_name}__", None)
     if _function is not None:
-        setattr(Ref, f"__{_name}__", _operator(_function))
+        setattr(Ref, f"__{_name}__", _method(_function))
+for _name in dir(torch.Tensor):
+    if not _name.startswith("_") and _name not in vars(Ref) and inspect.isroutine(getattr(torch.Tensor, _name)):
+        setattr(Ref, _name, _method(getattr(torch.Tensor, _name)))

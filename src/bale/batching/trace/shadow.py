@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.cells.purity import Reads, Same, can_change, freeze, reads_of
-from bale.batching.trace.containers import INTERNAL, containers, restore
-from bale.batching.trace.record import Options, UnknownArgumentError, add_fast, fast_key, record
+from bale.batching.trace.containers import INTERNAL, attributes, containers, restore
+from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace, version_of
+from bale.batching.trace.tracer import Trace
+from bale.batching.uses import version_of
 from bale.errors import CellError
 
 Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
 
+MAX_RECORDERS = 8  # of one module: each asks its question before the next does
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
@@ -45,7 +49,8 @@ class ShadowInfo:
         self.refusal: str | None = None
         self.options: Options | None = None
         self.reads = Reads(())
-        self.fast: dict[Any, Any] = {}  # types of calls that need no second look
+        self.recorder: Callable[..., Any] | None = None  # takes calls that need no second look
+        self.recorders = 0
         self.held: list[tuple[str, Any]] = []  # attributes whose content can change in place
         self.instance: nn.Module = real
         self.calls = 0
@@ -56,10 +61,32 @@ class ShadowInfo:
         """Nothing that it reads can change without a word to the shadow."""
         return not self.held and not self.reads.sources
 
+    def answer_calls(self, recorder: Callable[..., Any] | None) -> None:
+        """Let `recorder` answer the calls of the shadow, or else the long way."""
+        object.__setattr__(self.shadow, "__call__", recorder or partial(_call, self.shadow))
+
+    def learn(self, cell: CellType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Calls like `cell(*args, **kwargs)` need no second look from here on."""
+        if self.recorders == MAX_RECORDERS:
+            return
+        recorder = make_recorder(self.trace, cell, args, kwargs, self.recorder or partial(_call, self.shadow))
+        if recorder is not None:
+            if self.recorder is None:
+                self.trace.recorders.append(self)
+            self.recorder = recorder
+            self.recorders += 1
+            self.answer_calls(recorder)
+
+    def forget_recorder(self) -> None:
+        if self.recorder is not None:
+            self.recorder, self.recorders = None, 0
+            self.trace.recorders.remove(self)
+            self.answer_calls(None)
+
     def touch(self) -> None:
         """An attribute was written: calls from here on are of another cell."""
         self.changed, self.head = True, None
-        self.fast.clear()
+        self.forget_recorder()
         for parent in self.parents:
             parent.touch()
 
@@ -78,6 +105,49 @@ class Watched(dict):  # type: ignore[type-arg]
     def lend(self, content: Any) -> None:
         """Replace the content for a while, unnoticed."""
         super().update(content)
+
+
+class Children(dict):  # type: ignore[type-arg]
+    """The modules inside a shadow. Each stands in the shadow's `__dict__` too, where Python finds it at once."""
+
+    def __init__(self, info: ShadowInfo):
+        super().__init__()
+        self.info = info
+
+    def put(self, name: str, child: Any) -> None:
+        """The shadow of a child that the real module has under this name."""
+        super().__setitem__(name, child)
+        cls, state = type(self.info.real), self.info.shadow.__dict__
+        if child is not None and name not in state and not hasattr(cls, name) and _looks_up_as_torch(cls):
+            state[name] = child
+
+    def _drop(self, name: str) -> None:
+        self.info.shadow.__dict__.pop(name, None)
+        self.info.touch()
+
+    def __setitem__(self, name: str, child: Any) -> None:
+        super().__setitem__(name, child)
+        self._drop(name)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._drop(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self._drop(name)
+        return super().pop(name, *default)
+
+    def clear(self) -> None:
+        for name in list(self):
+            del self[name]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for name, child in dict(*args, **kwargs).items():
+            self[name] = child
+
+
+def _looks_up_as_torch(cls: type[nn.Module]) -> bool:
+    return cls.__getattr__ is nn.Module.__getattr__ and cls.__getattribute__ is object.__getattribute__
 
 
 class CellFilter:
@@ -125,6 +195,7 @@ def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dic
     opaque = _is_opaque(real)
     shadow = object.__new__(_opaque_class() if opaque else _shadow_class(type(real)))
     info.shadow = shadow
+    info.answer_calls(None)
     state = shadow.__dict__
     if opaque:
         nn.Module.__init__(shadow)
@@ -134,12 +205,12 @@ def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dic
     state["_bale_shadow"] = info
     state["_parameters"] = Watched(info, real._parameters)
     state["_buffers"] = Watched(info, real._buffers)
-    state["_modules"] = children = {}
+    state["_modules"] = children = Children(info)
     for name, child in real._modules.items():
         if child is None:
-            children[name] = None
+            children.put(name, None)
             continue
-        children[name] = _make(child, trace, cells, f"{path}.{name}" if path else name, made)
+        children.put(name, _make(child, trace, cells, f"{path}.{name}" if path else name, made))
         made[id(child)].parents.append(info)
     inner = state.get("_inner")
     if isinstance(inner, nn.Module):  # a batched model inside this one: its forward joins the trace
@@ -159,7 +230,7 @@ def _shadow_class(cls: type[nn.Module]) -> type:
         cls.__name__,
         (cls,),
         {
-            "__call__": _call,
+            "__slots__": ("__call__",),  # found in the instance, since each has a recorder of its own
             "__setattr__": _setattr,
             "__delattr__": _delattr,
             "__module__": cls.__module__,
@@ -172,7 +243,7 @@ def _shadow_class(cls: type[nn.Module]) -> type:
 
 @lru_cache(maxsize=1)
 def _opaque_class() -> type:
-    return type("Opaque", (nn.Module,), {"__call__": _call, "__getattr__": _opaque_getattr})
+    return type("Opaque", (nn.Module,), {"__slots__": ("__call__",), "__getattr__": _opaque_getattr})
 
 
 def _opaque_getattr(self: Any, name: str) -> Any:
@@ -204,11 +275,6 @@ def _delattr(self: Any, name: str) -> None:
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     info: ShadowInfo = self.__dict__["_bale_shadow"]
     trace = info.trace
-    if not trace.probing and not kwargs and info.fast:
-        key = fast_key(trace, args)
-        cell = info.fast.get(key)
-        if cell is not None:
-            return add_fast(trace, cell, args)
     if trace.probing:
         info.calls += 1
         if _is_opaque(info.real):
@@ -249,10 +315,8 @@ def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     latest = info.trace.latest
     for promise in promises if latest is None or not latest.stateful else promises[1:]:
         info.trace.promise(*promise)
-    if not kwargs and info.holds_still and latest is not None and latest.plain:
-        key = fast_key(info.trace, args)
-        if key is not None:
-            info.fast[key] = latest
+    if info.holds_still and latest is not None:
+        info.learn(latest, args, kwargs)
     return outputs
 
 
@@ -331,10 +395,7 @@ def _identify(info: ShadowInfo) -> None:
         max_shapes=None if _is_marked(info.real) else MAX_SHAPES,
     )  # fmt: skip
     info.held = [
-        (key, value)
-        for shadow in subtree(info)
-        for key, value in vars(_live(shadow)).items()
-        if key not in INTERNAL and can_change(value)
+        (key, value) for shadow in subtree(info) for key, value in attributes(_live(shadow)) if can_change(value)
     ]
 
 
@@ -393,7 +454,7 @@ def _function_attributes(info: ShadowInfo) -> Iterator[Any]:
         module = _live(shadow)
         if module is not info.shadow:
             yield type(shadow.__dict__["_bale_shadow"].real).forward
-        yield from (value for key, value in vars(module).items() if key not in INTERNAL and callable(value))
+        yield from (value for _, value in attributes(module) if callable(value))
 
 
 def fingerprint(info: ShadowInfo) -> Hashable:
@@ -403,7 +464,7 @@ def fingerprint(info: ShadowInfo) -> Hashable:
         module, real = _live(shadow), shadow.__dict__["_bale_shadow"].real
         parts.append(Same(real))
         parts += [_tensor_key(t) for t in (*module._parameters.values(), *module._buffers.values())]
-        parts += [(key, freeze(value)) for key, value in vars(module).items() if key not in INTERNAL]
+        parts += [(key, freeze(value)) for key, value in attributes(module)]
         parts += [(key, freeze(value)) for key, value in _class_constants(type(real))]
     return tuple(parts)
 
@@ -433,7 +494,8 @@ def _plain_copy(shadow: Any, made: dict[int, Any]) -> Any:
     if _is_opaque(info.real):
         return info.real
     copy = made[id(shadow)] = object.__new__(type(info.real))
-    copy.__dict__.update({key: value for key, value in shadow.__dict__.items() if key != "_bale_shadow"})
+    copy.__dict__.update({k: v for k, v in shadow.__dict__.items() if k in INTERNAL and k != "_bale_shadow"})
+    copy.__dict__.update(attributes(shadow))
     copy.__dict__["_parameters"] = dict(shadow._parameters)
     copy.__dict__["_buffers"] = dict(shadow._buffers)
     copy.__dict__["_modules"] = {

@@ -1,10 +1,11 @@
-"""Trace: what the forwards of one mini-batch recorded, in flat lists that become a Graph."""
+"""Trace: what the forwards of one mini-batch recorded, in a flat list that becomes a Graph."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from bale.batching.cells.call import ModeState
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError
-from bale.batching.graph import Graph
+from bale.batching.graph import Graph, Spec
 from bale.batching.trace.location import user_line
 from bale.batching.trace.ref import Ref
+from bale.batching.trace.stream import Decoded, Format, decode
+from bale.batching.uses import ConstantTable, TypeUse
 from bale.errors import TraceError
 
 _active = threading.local()
@@ -39,15 +42,26 @@ class Registry:
         return [made for made in self.types.values() if isinstance(made, CellType)]
 
 
-@dataclass(eq=False)
-class TypeUse:
-    """One type in one trace: its number, and the constants of its nodes, column by column."""
+class Home:
+    """What values of one Spec (and length, where ragged) have in common in one trace; recorders compare it by `is`.
 
-    index: int
-    cell: CellType
-    constants: tuple[list[Any], ...]
-    versions: tuple[list[int], ...]
-    nodes: list[int] = field(default_factory=list)
+    axis      the length of the first axis; 0 where there is none
+    rows      the home of rows of these values, once one was taken
+    gathers   stacks and reductions of these values, by name and grad mode, once one was recorded (see ragged.py)
+    """
+
+    __slots__ = ("_may_cut", "axis", "gathers", "length", "rows", "spec", "trace")
+
+    def __init__(self, trace: Trace, spec: Spec, length: int | None):
+        self.trace, self.spec, self.length = trace, spec, length
+        self.axis: int = length if length is not None else (spec.shape or (0,))[0]
+        self.rows: Home | None = None
+        self.gathers: dict[tuple[str, bool], Callable[..., Ref]] = {}
+        self._may_cut = trace.outer_grad and spec.requires_grad
+
+    def may_take_rows(self) -> bool:
+        """Is a row an operand offset here? Not where it would carry gradients though grad is off: a node cuts them."""
+        return self.trace.quick and not (self._may_cut and not torch.is_grad_enabled())
 
 
 class Trace:
@@ -56,95 +70,159 @@ class Trace:
     def __init__(self, registry: Registry, shared: Iterable[torch.Tensor]):
         self.registry = registry
         self.shared = {id(tensor): tensor for tensor in shared}
-        self.uses: dict[CellType, TypeUse] = {}
-        self.sample = -1
+        self.constants = ConstantTable(self.shared)
+        self.formats: dict[CellType, Format] = {}
+        self.stream: list[int] = []  # see stream.py
         self.closed = False
         self.probing = 0
+        self.quick = False  # may calls that need no second look be recorded at once?
+        self.functions: dict[Any, Callable[..., Any]] = {}  # by torch function: records such calls, or dispatches them
+        self.learned: Counter[Any] = Counter()
+        self.recorders: list[Any] = []  # shadows whose calls record without a second look
         self.inside: list[str] = []  # the modules that are being descended into
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
-        self.constant_specs: dict[int, Any] = {}
-        self.kept_alive: list[torch.Tensor] = []  # so that an id in `constant_specs` is not used again
         self.iterated = False  # a probed module went through an axis of a tensor in Python
         self.outer_grad = torch.is_grad_enabled()
-        self.last_of_module: dict[int, int] = {}  # stateful modules: the value of their latest node
-        self._type: list[int] = []
-        self._rows: list[int] = []
-        self._sample: list[int] = []
-        self._slots: list[int] = []  # parts of each slot
-        self._slot_start: list[int] = [0]
-        self._part_value: list[int] = []
-        self._part_index: list[int] = []
-        self._value_start: list[int] = [0]
+        self.last_of_module: dict[int, int] = {}  # stateful modules: the code of their latest node's value
+        self._homes: dict[tuple[Spec, int | None], Home] = {}
+        self._sample = -1
+        self._sample_start: list[int] = []  # where in the stream each sample begins
+        self._samples: list[int] = []
+        self._decoded: tuple[int, Decoded] | None = None
 
     def __enter__(self) -> Trace:
         if current_trace() is not None:
             raise TraceError("a trace is already running in this thread")
         _active.trace = self
+        self.quick = True
         return self
 
     def __exit__(self, *_: object) -> None:
         _active.trace = None
-        self.closed = True
+        self.closed, self.quick = True, False
+        self.rest_recorders(for_good=True)
+        self._homes.clear()  # they refer to the trace, and so do these
+        self.functions.clear()
 
     @property
-    def nodes(self) -> int:
-        return len(self._type)
+    def sample(self) -> int:
+        """The sample whose forward runs."""
+        return self._sample
 
-    def add(
-        self, cell: CellType, slots: Sequence[Sequence[tuple[int, int]]], constants: Sequence[Any], length: int = 1
-    ) -> int:
-        """Record a node; returns the id of its first value."""
-        use = self.uses.get(cell)
-        if use is None:
-            columns = len(constants)
-            use = TypeUse(len(self.uses), cell, tuple([] for _ in range(columns)), tuple([] for _ in range(columns)))
-            self.uses[cell] = use
-        use.nodes.append(len(self._type))
-        for column, versions, constant in zip(use.constants, use.versions, constants, strict=True):
-            column.append(constant)
-            versions.append(version_of(constant))
-        self._type.append(use.index)
-        self._rows.append(length if cell.ragged else 1)
-        self._sample.append(self.sample)
-        for parts in slots:
-            self._slots.append(len(parts))
-            for value, index in parts:
-                self._part_value.append(value)
-                self._part_index.append(index)
-        self._slot_start.append(len(self._slots))
-        first = self._value_start[-1]
-        self._value_start.append(first + len(cell.node_type.outputs))
-        return first
+    @sample.setter
+    def sample(self, sample: int) -> None:
+        self._sample = sample
+        self._samples.append(sample)
+        self._sample_start.append(len(self.stream))
+
+    def home(self, spec: Spec, length: int | None = None) -> Home:
+        key = spec, length
+        known = self._homes.get(key)
+        if known is None:
+            known = self._homes[key] = Home(self, spec, length)
+        return known
+
+    def ref(self, code: int, spec: Spec, length: int | None = None) -> Ref:
+        """A Ref to the value with this code, or, by its high bits, to a row of it."""
+        return Ref.of(self.home(spec, length), code)
+
+    def format(self, cell: CellType) -> Format:
+        """The number of a type in this trace, and how its records look."""
+        known = self.formats.get(cell)
+        if known is None:
+            known = self.formats[cell] = Format.of(cell, len(self.formats))
+        return known
+
+    def add(self, cell: CellType, slots: Sequence[Sequence[int]], constants: Sequence[Any], length: int = 1) -> int:
+        """Record a node whose slots read these parts (see stream.py); returns the code of its first value."""
+        code = len(self.stream)
+        entries = [self.constants.add(constant) for constant in constants]
+        self.stream += self.format(cell).record(slots, entries, length if cell.ragged else 1)
+        return code
+
+    @property
+    def decoded(self) -> Decoded:
+        """The stream as arrays, as far as it goes."""
+        if self._decoded is None or self._decoded[0] != len(self.stream):
+            self._decoded = len(self.stream), decode(self.stream, list(self.formats.values()))
+        return self._decoded[1]
 
     @property
     def graph(self) -> Graph:
         """What was recorded so far."""
+        arrays = self.decoded
+        sample = np.array([-1, *self._samples], np.int32)
         return Graph(
-            types=tuple(use.cell.node_type for use in self.uses.values()),
-            type=np.array(self._type, np.int32),
-            rows=np.array(self._rows, np.int32),
-            sample=np.array(self._sample, np.int32),
-            slot_start=np.array(self._slot_start, np.int32),
-            part_start=np.concatenate([[0], np.cumsum(self._slots)]).astype(np.int32),
-            part_value=np.array(self._part_value, np.int32),
-            part_index=np.array(self._part_index, np.int32),
-            value_start=np.array(self._value_start, np.int32),
+            types=tuple(cell.node_type for cell in self.formats),
+            type=arrays.type,
+            rows=arrays.rows,
+            sample=sample[np.searchsorted(self._sample_start, arrays.position, side="right")],
+            slot_start=arrays.slot_start,
+            part_start=arrays.part_start,
+            part_value=arrays.part_value,
+            part_index=arrays.part_index,
+            value_start=arrays.value_start,
         )
+
+    @property
+    def uses(self) -> dict[CellType, TypeUse]:
+        """The types of what was recorded so far, with their nodes and constants."""
+        arrays = self.decoded
+        uses = {}
+        order = np.argsort(arrays.type, kind="stable")
+        ends = np.cumsum(np.bincount(arrays.type, minlength=len(self.formats)))
+        for cell, form in self.formats.items():
+            nodes = order[ends[form.type - 1] if form.type else 0 : ends[form.type]]
+            columns = arrays.constant_start[nodes] + np.arange(form.constants)[:, None]
+            uses[cell] = TypeUse(form.type, cell, nodes, arrays.constant[columns], self.constants)
+        return uses
+
+    def constant_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [nodes + 1], int64 [..]: for every node the ids of its constants, in the order of its columns.
+
+        Where ids are equal the constants surely are: one tensor at one version, or equal whole numbers of one dtype
+        and device without grad. Constants that require grad are compared by identity alone.
+        """
+        return self.decoded.constant_start, self.constants.equal()[self.decoded.constant]
+
+    def value_of(self, code: int) -> int:
+        """The number in the graph of the value with this code."""
+        return int(self.decoded.value_at[code])
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """`tensor` is about to be written in place: calls recorded with its memory keep what it holds now."""
-        if not self.nodes:
+        if not self.constants.entries:
             return
+        self.constants.before_write(tensor)
         with torch._C.DisableTorchFunction():
             memory = tensor.untyped_storage()._cdata
-            for use in self.uses.values():
-                for column, versions in zip(use.constants, use.versions, strict=True):
-                    for k, constant in enumerate(column):
-                        if isinstance(constant, torch.Tensor) and constant.untyped_storage()._cdata == memory:
-                            column[k] = constant.clone()
-                            versions[k] = version_of(column[k])
+            for key, (lifted, _) in list(self.lifted.items()):
+                if lifted.untyped_storage()._cdata == memory:
+                    del self.lifted[key]
+
+    @contextmanager
+    def probe(self) -> Iterator[None]:
+        """While a module is run on fake tensors, no call is recorded."""
+        self.probing += 1
+        self.quick = False
+        self.rest_recorders()
+        try:
+            yield
+        finally:
+            self.probing -= 1
+            if not self.probing:
+                self.quick = not self.closed
+                for info in self.recorders:
+                    info.answer_calls(info.recorder)
+
+    def rest_recorders(self, for_good: bool = False) -> None:
+        """Let every call be looked at."""
+        for info in self.recorders:
+            info.answer_calls(None)
+        if for_good:
+            self.recorders.clear()
 
     def promise(self, owner: Any, now: Callable[[], Hashable], seen: Hashable, what: str) -> None:
         """What a recorded call reads must still be as it was `seen` when the call runs, at the end of the trace."""
@@ -183,10 +261,3 @@ class Trace:
 
     def state(self) -> ModeState:
         return ModeState.current()
-
-
-def version_of(constant: Any) -> int:
-    if not isinstance(constant, torch.Tensor):
-        return -1
-    with torch._C.DisableTorchFunction():
-        return -1 if constant.is_inference() else constant._version

@@ -1,0 +1,221 @@
+"""What does recording a call cost, beside the Python that makes it?
+
+    python -m benchmarks.trace_cost [--batch 64] [--repeats 21] [--json -]
+
+A line per workload: microseconds per recorded call of tracing (from the first forward to the arrays of the Graph and
+the ids of its constants; types are known), of the same Python where cells and torch functions return a thing that is
+there already, and the difference; and of one policy's schedule, per node. Real torch calls on the sample's own data
+(`torch.as_tensor(words)`) stay in both. Medians of alternated repeats in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import bale
+from bale.batching.engine import Settings, make_plan, trace_samples
+from bale.batching.schedule import make_schedule
+from bale.data import KINDS, random_functions
+from bale.models import BiLSTMTagger, ChildSumTreeLSTM
+from benchmarks.law import LEAVES, TreeLSTM, random_tree
+
+VOCABULARY, TAGS, WORDS = 2000, 9, 20
+
+
+class RowsTagger(nn.Module):
+    """A tagger that looks all words up at once and goes through the rows, both ways."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, hidden)
+        self.right, self.left = nn.LSTMCell(hidden, hidden), nn.LSTMCell(hidden, hidden)
+        self.head = nn.Linear(2 * hidden, TAGS)
+        self.start = nn.Parameter(torch.zeros(hidden))
+
+    def forward(self, words: Tensor) -> Tensor:
+        rows = self.embed(words)
+        right, left = (self.start, self.start), (self.start, self.start)
+        rights, lefts = [], []
+        for k in range(len(words)):
+            right = self.right(rows[k], right)
+            rights.append(right[0])
+        for row in reversed(list(rows)):
+            left = self.left(row, left)
+            lefts.append(left[0])
+        return self.head(torch.cat([torch.stack(rights), torch.stack(lefts[::-1])], 1))
+
+
+class Arithmetic(nn.Module):
+    """A recurrence written out in torch functions, a gate at a time."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.embed, self.mix = nn.Embedding(VOCABULARY, hidden), nn.Linear(hidden, hidden)
+
+    def forward(self, words: Sequence[Tensor]) -> Tensor:
+        h = self.embed(words[0])
+        for word in words[1:]:
+            gate = torch.sigmoid(self.mix(self.embed(word)))
+            h = gate * h.tanh() + (1 - gate) * h
+        return h
+
+
+class Nothing:
+    """Stands for every value: whatever is done to it gives it back."""
+
+    def __init__(self, length: int = 0):
+        self.length = length
+
+    def same(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    __add__ = __radd__ = __mul__ = __rsub__ = __getitem__ = sum = tanh = same
+
+    def __iter__(self) -> Any:
+        return iter([self] * self.length)
+
+
+NOTHING = Nothing(WORDS)
+DOES_NOTHING = types.SimpleNamespace(
+    as_tensor=torch.as_tensor, tensor=torch.tensor, stack=NOTHING.same, cat=NOTHING.same, sigmoid=NOTHING.same
+)
+
+
+class NoCell:
+    def __init__(self, result: Any):
+        self.result = result
+
+    def __call__(self, *_: Any) -> Any:
+        return self.result
+
+
+class Twin:
+    """A model's own Python over cells that do nothing, without torch's functions."""
+
+    def __init__(self, model: nn.Module):
+        for name, held in (*model.named_children(), *model.named_parameters(), *model.named_buffers()):
+            if "." not in name:
+                setattr(self, name, self._nothing(held))
+        for name, function in vars(type(model)).items():
+            if isinstance(function, types.FunctionType) and name != "__init__":
+                names = {**function.__globals__, "torch": DOES_NOTHING}
+                copy = types.FunctionType(function.__code__, names, name, function.__defaults__)
+                setattr(self, name, types.MethodType(copy, self))
+
+    @staticmethod
+    def _nothing(held: Any) -> Any:
+        if isinstance(held, nn.ModuleList):
+            return [Twin._nothing(each) for each in held]
+        if isinstance(held, Tensor):
+            return held
+        single = isinstance(held, (nn.Linear, nn.Embedding)) or type(held).__name__ == "Forget"
+        return NoCell(NOTHING if single else (NOTHING, NOTHING))
+
+
+def workloads(batch: int, hidden: int, seed: int) -> dict[str, tuple[nn.Module, list[Any]]]:
+    rng = np.random.default_rng(seed)
+    sentences = [torch.from_numpy(rng.integers(VOCABULARY, size=WORDS)) for _ in range(batch)]
+    return {
+        "tree-lstm": (
+            TreeLSTM(hidden),
+            [random_tree(rng, int(rng.integers(LEAVES // 2, LEAVES * 3 // 2 + 1))) for _ in range(batch)],
+        ),
+        "bilstm": (BiLSTMTagger(VOCABULARY, TAGS, hidden, hidden), sentences),
+        "bilstm-rows": (RowsTagger(hidden), sentences),
+        "child-sum": (
+            ChildSumTreeLSTM(len(KINDS), 5, hidden),
+            [tree for tree, _ in random_functions(batch, seed)],
+        ),
+        "arithmetic": (Arithmetic(hidden), [list(sentence.unbind()) for sentence in sentences]),
+    }
+
+
+def measure(model: nn.Module, samples: list[Any], repeats: int, policy: str) -> dict[str, Any]:
+    batched = bale.batch(model)
+    batched(samples)
+    settings, registry = batched.settings, batched.registry
+    traced = trace_samples(model, samples, {}, settings, registry)
+    graph = make_plan(traced, settings).folded.graph
+    nodes, twin = len(traced.trace.graph), Twin(model)
+    seconds = alternate(
+        {
+            "trace": partial(trace, model, samples, settings, registry),
+            "no_op": lambda: [twin.forward(sample) for sample in samples],  # pyright: ignore[reportAttributeAccessIssue]
+            "schedule": lambda: make_schedule(graph, policy),
+        },
+        repeats,
+    )
+    trace_us, no_op_us = 1e6 * seconds["trace"] / nodes, 1e6 * seconds["no_op"] / nodes
+    return {
+        "calls": nodes,
+        "trace_us": round(trace_us, 2),
+        "no_op_us": round(no_op_us, 2),
+        "difference_us": round(trace_us - no_op_us, 2),
+        "policy": policy,
+        "schedule_us_per_node": round(1e6 * seconds["schedule"] / len(graph), 3),
+    }
+
+
+def trace(model: nn.Module, samples: list[Any], settings: Settings, registry: Any) -> None:
+    recorded = trace_samples(model, samples, {}, settings, registry).trace
+    recorded.graph, recorded.constant_ids()
+
+
+def alternate(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """The median seconds of each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    lines = []
+    for name, (model, samples) in workloads(args.batch, args.hidden, args.seed).items():
+        lines.append(
+            {
+                "workload": name,
+                "batch": args.batch,
+                **measure(model, samples, args.repeats, args.policy),
+                "repeats": args.repeats,
+                "threads": args.threads,
+                "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "bale": bale.__version__},
+            }
+        )
+    text = "\n".join(map(json.dumps, lines)) + "\n"
+    if args.json == "-":
+        sys.stdout.write(text)
+    else:
+        with open(args.json, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("batch", 64), ("hidden", 64), ("threads", 1), ("repeats", 21), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--policy", default="height", help="the policy whose schedule is timed")
+    parser.add_argument("--json", default="-", help="a file, or - for standard output")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What did a trace use: which types, which nodes of each, and which constants do the nodes bring?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from bale.batching.cells.celltype import CellType
+from bale.batching.graph import Spec
+
+
+def is_exact(number: bool | int | float) -> bool:
+    """Is a number the same as every number of its type that it equals? 0.0 and -0.0 are not; nan equals none."""
+    return type(number) is not float or (number == number and number != 0)
+
+
+def version_of(constant: Any) -> int:
+    """How often a tensor was written in place; -1 where nobody counts."""
+    if not isinstance(constant, torch.Tensor):
+        return -1
+    with torch._C.DisableTorchFunction():
+        return -1 if constant.is_inference() else constant._version
+
+
+@dataclass(frozen=True, eq=False)
+class TypeUse:
+    """One type in one trace. `constants` are int64 [columns, nodes]: entries of `table`, one column per constant."""
+
+    index: int
+    cell: CellType
+    nodes: np.ndarray
+    constants: np.ndarray
+    table: ConstantTable
+
+
+@dataclass(eq=False)
+class ConstantKind:
+    """The constants of one Spec in a trace: `indices` maps the id of a tensor to its entry."""
+
+    table: ConstantTable
+    spec: Spec
+    indices: dict[int, int] = field(default_factory=dict)
+
+    def see(self, tensor: Any) -> int | None:
+        """The entry of a plain tensor that was not seen before, or None where it is not of this kind."""
+        if type(tensor) is not torch.Tensor or id(tensor) in self.table.shared:
+            return None
+        spec = self.spec
+        with torch._C.DisableTorchFunction():
+            if (
+                tensor.dtype is not spec.dtype
+                or tensor.requires_grad is not spec.requires_grad
+                or (tensor.shape != spec.shape if spec.shape else tensor.dim() != 0)
+                or tensor.device != spec.device
+            ):
+                return None
+            try:
+                version = tensor._version
+            except RuntimeError:  # an inference tensor
+                version = -1
+        table = self.table
+        index = self.indices[id(tensor)] = len(table.entries)
+        table.entries.append(tensor)
+        table.versions.append(version)
+        table.kinds.append(self)
+        return index
+
+
+class ConstantTable:
+    """Every constant of a trace once: tensors by identity, Python numbers by type and value.
+
+    entries    the constants; they stay alive, so that no id is used again
+    versions   of each entry when it was first seen
+    shared     ids of the tensors that are the same for all samples, and so no constants
+    """
+
+    def __init__(self, shared: dict[int, torch.Tensor]):
+        self.shared = shared
+        self.entries: list[Any] = []
+        self.versions: list[int] = []
+        self.kinds: list[ConstantKind | None] = []
+        self._kind_of: dict[Spec, ConstantKind] = {}
+        self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
+        self._others: dict[Any, int] = {}
+        self._by_memory: dict[int, list[int]] = {}
+        self._looked_at = 0
+
+    def kind(self, spec: Spec) -> ConstantKind:
+        known = self._kind_of.get(spec)
+        if known is None:
+            known = self._kind_of[spec] = ConstantKind(self, spec)
+        return known
+
+    def kind_of(self, tensor: torch.Tensor) -> ConstantKind:
+        with torch._C.DisableTorchFunction():
+            return self.kind(Spec.of(tensor))
+
+    def add(self, constant: Any) -> int:
+        """The entry of `constant`, a tensor or a Python number."""
+        if not isinstance(constant, torch.Tensor):
+            return self.number(constant)
+        kind = self.kind_of(constant)
+        known = kind.indices.get(id(constant))
+        if known is None:
+            known = kind.indices[id(constant)] = self._append(constant, kind)
+        return known
+
+    def number(self, number: Any) -> int:
+        """The entry of a Python number."""
+        kind = type(number)
+        exact = kind in self.exact and is_exact(number)
+        known = (self.exact[kind] if exact else self._others).get(key := number if exact else (kind, repr(number)))
+        if known is None:
+            known = self._append(number, None)
+            (self.exact[kind] if exact else self._others)[key] = known
+        return known
+
+    def _append(self, constant: Any, kind: ConstantKind | None) -> int:
+        self.entries.append(constant)
+        self.versions.append(version_of(constant))
+        self.kinds.append(kind)
+        return len(self.entries) - 1
+
+    def before_write(self, tensor: torch.Tensor) -> None:
+        """`tensor` is about to be written in place: entries in its memory keep what it holds now, and lose their id."""
+        with torch._C.DisableTorchFunction():
+            for index in range(self._looked_at, len(self.entries)):
+                constant = self.entries[index]
+                if isinstance(constant, torch.Tensor):
+                    self._by_memory.setdefault(constant.untyped_storage()._cdata, []).append(index)
+            self._looked_at = len(self.entries)
+            for index in self._by_memory.pop(tensor.untyped_storage()._cdata, ()):
+                constant, kind = self.entries[index], self.kinds[index]
+                assert kind is not None
+                kind.indices.pop(id(constant), None)
+                self.entries[index] = constant.clone()
+                self.versions[index] = version_of(self.entries[index])
+
+    def equal(self) -> np.ndarray:
+        """int64 [entries]: the first entry that is surely equal in value, often the entry itself.
+
+        Compared by value are whole numbers and truth values in tensors of no axes that require no grad; all other
+        tensors by identity. Python numbers have one entry per type and value anyway.
+        """
+        first = np.arange(len(self.entries))
+        for kind in self._kind_of.values():
+            spec = kind.spec
+            if spec.shape or spec.requires_grad or spec.dtype.is_floating_point or spec.dtype.is_complex:
+                continue
+            members = np.array([k for k, other in enumerate(self.kinds) if other is kind], np.int64)
+            if members.size > 1 and spec.device.type != "meta":
+                with torch._C.DisableTorchFunction():
+                    values = torch.stack([self.entries[k].detach() for k in members]).cpu().numpy()
+                _, representative, inverse = np.unique(values, return_index=True, return_inverse=True)
+                first[members] = members[representative[inverse]]
+        return first
