@@ -1,4 +1,4 @@
-"""Modules of many kinds to be cells, and small per-sample models over trees and chains that call them."""
+"""Which cells does the law have to hold for? A list, and small models over trees and chains."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ def random_tree(rng: random.Random, leaves: int, chain: bool) -> Nested:
     return nodes[0]
 
 
-def samples(seed: int, count: int) -> list[Sample]:
-    """`count` samples of unlike structure; every second vector has a gradient of its own."""
-    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+def samples(seed: int, count: int, numbers: int = 0) -> list[Sample]:
+    """`count` samples of unlike structure, by `seed`, with vectors by `numbers`, every second with a gradient."""
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(1000 * numbers + seed)
     made = []
     for k in range(count):
         leaves = rng.randint(1, 5) if count > 1 else 3
