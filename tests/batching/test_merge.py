@@ -18,7 +18,7 @@ import bale
 from bale.batching.cells.celltype import CellType
 from bale.batching.fold import fold
 from bale.batching.graph import WHOLE, Graph, Mode, NodeType, Spec
-from bale.batching.merge import merge, mergeable_types
+from bale.batching.merge import _same, merge, mergeable_types
 from bale.data import Sample, ptb_samples, ptb_vocabulary, python_functions, read_ptb
 from bale.data.tree import Tree, children_of
 from bale.data.tree import fold as fold_tree
@@ -42,14 +42,14 @@ def repetitive(draw: st.DrawFn) -> tuple[Graph, Constants]:
     outputs = [1]
     for _ in range(draw(st.integers(0, 14))):
         kind = draw(st.integers(0, len(KINDS) - 1))
-        value = st.integers(max(0, sum(outputs) - 6), sum(outputs) - 1)
-        part = st.tuples(value, st.sampled_from([WHOLE, 0]))
+        value = st.integers(max(0, sum(outputs) - 4), sum(outputs) - 1)
+        part = st.tuples(value, st.sampled_from([WHOLE, WHOLE, 0]))
         some = st.lists(part, max_size=2)
         slots.append([draw(some if mode in (Mode.SUM, Mode.STACK) else part.map(lambda p: [p]))
                       for mode in KINDS[kind].slots])  # fmt: skip
         types.append(kind)
-        rows.append(draw(st.integers(1, 2)))
-        constants.append(tuple(draw(st.lists(st.integers(0, 1), max_size=2))))
+        rows.append(draw(st.sampled_from([1, 1, 1, 2])))
+        constants.append(draw(st.sampled_from([(), (), (), (0,), (1, 0)])))
         outputs.append(len(KINDS[kind].outputs))
     parts = [part for node in slots for slot in node for part in slot]
     graph = Graph(
@@ -146,6 +146,29 @@ def test_fold_runs_after_merge(graph: Graph, words: list[int], data: st.DataObje
     before = run_symbolically(graph, names)
     after = run_symbolically(folded.graph, [names[node] for node in merged.kept[folded.kept]])
     assert [after[v] for v in folded.value(merged.graph, merged.value(graph, pinned))] == [before[v] for v in pinned]
+
+
+@given(drawn=repetitive())
+def test_the_comparison_alone_decides(drawn: tuple[Graph, Constants]) -> None:
+    """Two nodes with one hash are too rare to be met, so what tells them apart is tested by itself."""
+    graph, constants = drawn
+    everything = np.ones(len(KINDS), bool)
+    found = by_brute_force(graph, constants, everything)
+    node = graph.value_node
+    value = graph.value_start[np.array(found)[node]] + np.arange(node.size) - graph.value_start[node]
+    start, ids = csr(constants)
+    for a in range(len(graph)):
+        for b in range(a):
+            same = _same(a, b, graph.type, graph.rows, graph.slot_start, graph.part_start, graph.part_value,
+                         graph.part_index, start, ids, value.astype(np.int32))  # fmt: skip
+            assert same == (found[a] == found[b])
+
+
+def test_what_reads_equal_things_is_equal() -> None:
+    graph = Graph.of([0, 0, 1, 1, 2, 2], [[], [], [0, 1], [1, 0], [2], [3]])
+    merged = merge(graph, np.ones(3, bool), np.zeros(7, np.int64), np.zeros(0, np.int64))
+    assert list(merged.representative) == [0, 0, 2, 2, 4, 4]
+    assert merged.graph == Graph.of([0, 1, 2], [[], [0, 0], [1]])
 
 
 def test_the_boundary_of_two_slots_counts() -> None:
