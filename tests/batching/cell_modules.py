@@ -189,6 +189,18 @@ class StraightThrough(torch.autograd.Function):
         return grad * (x.abs() < 1.5)
 
 
+class ClippedGradient(torch.autograd.Function):
+    """Its gradient for two readers is not the sum of that for each: what is computed twice may not run once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad.clamp(-0.3, 0.3)
+
+
 class Symmetric(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return weight.triu() + weight.triu(1).mT
@@ -197,6 +209,12 @@ class Symmetric(nn.Module):
 def symmetric() -> nn.Module:
     layer = linear()
     parametrize.register_parametrization(layer, "weight", Symmetric())
+    return layer
+
+
+def watched() -> nn.Module:
+    layer = linear()
+    layer.register_full_backward_hook(lambda module, into, out: tuple(g.clamp(-0.3, 0.3) for g in into))
     return layer
 
 
@@ -235,6 +253,13 @@ def partly_without_gradient(m: Any, a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         share = torch.softmax(m.share(a), -1)
     return share * m.linear(b) + a
+
+
+def clipped_by_a_hook(m: Any, a: Tensor, b: Tensor) -> Tensor:
+    h = m.linear(a)
+    if h.requires_grad:
+        h.register_hook(lambda grad: grad.clamp(-0.3, 0.3))
+    return h * b
 
 
 def tensor_network(m: Any, a: Tensor, b: Tensor) -> Tensor:

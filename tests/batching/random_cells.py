@@ -13,6 +13,7 @@ from tests.batching.cell_modules import (
     WIDTH,
     Attending,
     Bound,
+    ClippedGradient,
     Constants,
     Highway,
     MatrixVector,
@@ -26,6 +27,7 @@ from tests.batching.cell_modules import (
     TwoNames,
     Unregistered,
     autocast_left,
+    clipped_by_a_hook,
     dot_attention,
     fills_a_new_tensor,
     frozen,
@@ -41,6 +43,7 @@ from tests.batching.cell_modules import (
     tensor_network,
     two_layers,
     used_norm,
+    watched,
 )
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
@@ -131,13 +134,21 @@ def random_tree(rng: random.Random, leaves: int, chain: bool) -> Nested:
 
 
 def samples(seed: int, count: int, numbers: int = 0) -> list[Sample]:
-    """`count` samples of unlike structure, by `seed`, with vectors by `numbers`, every second with a gradient."""
+    """`count` samples of unlike structure, by `seed`, with vectors by `numbers`, every second with a gradient.
+
+    Where `numbers` is odd there are three vectors in all, so that samples share them and repeat what others compute.
+    """
     rng, generator = random.Random(seed), torch.Generator().manual_seed(1000 * numbers + seed)
+
+    def draw(length: int) -> list[Tensor]:
+        drawn = torch.randn(length, WIDTH, generator=generator, dtype=torch.float64).to(torch.get_default_dtype())
+        return [vector.clone().requires_grad_(j % 2 == 0) for j, vector in enumerate(drawn)]
+
+    shared = draw(3)
     made = []
     for k in range(count):
         leaves = rng.randint(1, 5) if count > 1 else 3
-        drawn = torch.randn(leaves, WIDTH, generator=generator, dtype=torch.float64).to(torch.get_default_dtype())
-        vectors = [vector.clone().requires_grad_(j % 2 == 0) for j, vector in enumerate(drawn)]
+        vectors = [shared[(j + k) % 3] for j in range(leaves)] if numbers % 2 else draw(leaves)
         words = [torch.tensor(rng.randrange(WORDS)) for _ in range(leaves)]
         made.append((random_tree(rng, leaves, chain=k % 2 == 0), vectors, words))
     return made
@@ -326,6 +337,9 @@ CASES: dict[str, Case] = {
     "one argument twice": Case(of(lambda m, a, b: m.linear(a) * b, linear=linear), lambda cell, a, b: cell(a, a) + b),
     "recomputed": Case(of(recomputed, linear=linear)),
     "custom gradient": Case(of(lambda m, x: StraightThrough.apply(m.linear(x)), linear=linear), on_left),
+    "clipped by a custom gradient": Case(of(lambda m, a, b: ClippedGradient.apply(m.linear(a)) + b, linear=linear)),
+    "clipped by a hook": Case(of(clipped_by_a_hook, linear=linear)),
+    "clipped by a backward hook": Case(watched, on_left),
     "autocast left": Case(of(autocast_left, linear=linear), on_left),
     "average pooling": Case(of(lambda m, x: m.linear(F.avg_pool1d(x[None], 2)[0]), linear=lambda: linear(2)), on_left),
 }

@@ -16,9 +16,11 @@ from torch import nn
 
 import bale
 from bale.batching.cells.celltype import CellType
+from bale.batching.engine import trace_samples
 from bale.batching.fold import fold
 from bale.batching.graph import WHOLE, Graph, Mode, NodeType, Spec
 from bale.batching.merge import _same, merge, mergeable_types
+from bale.batching.trace.tracer import Registry, TypeUse
 from bale.data import Sample, ptb_samples, ptb_vocabulary, python_functions, read_ptb
 from bale.data.tree import Tree, children_of
 from bale.data.tree import fold as fold_tree
@@ -252,21 +254,6 @@ def test_functions_of_the_standard_library() -> None:
 # Which types may merge.
 
 
-class Words(nn.Module):
-    """One of each: a cell, a random cell, a stateful one, one with a hook, a stack and a softmax over it."""
-
-    def __init__(self, hook: bool = False) -> None:
-        super().__init__()
-        self.embed, self.linear, self.drop, self.norm = nn.Embedding(5, 2), nn.Linear(2, 2), nn.Dropout(), Norm()
-        self.watched = nn.Linear(2, 2)
-        if hook:
-            self.watched.register_full_backward_hook(lambda module, into, out: None)
-
-    def forward(self, words: list[torch.Tensor]) -> torch.Tensor:
-        rows = torch.stack([self.watched(self.linear(self.embed(word))) for word in words])
-        return self.drop(torch.softmax(rows, 0).sum(0)) + self.norm(rows[0])
-
-
 class Norm(nn.Module):
     """Counts its calls in a buffer."""
 
@@ -281,16 +268,97 @@ class Norm(nn.Module):
         return x / self.calls
 
 
-def types_of(model: nn.Module) -> dict[str, CellType]:
-    batched = bale.batch(model)
-    batched([[torch.tensor(1), torch.tensor(2)]])
-    return {cell.name.split()[0]: cell for cell in batched.registry.cell_types()}
+class Clip(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad.clamp(-0.1, 0.1)
 
 
-@pytest.mark.parametrize("hook", [False, True])
-def test_mergeable_types(hook: bool) -> None:
-    cells = list(types_of(Words(hook)).values())
-    merges = dict(zip((cell.name for cell in cells), mergeable_types(cells), strict=True))
-    stays = {name for name, found in merges.items() if not found}
-    assert stays == {"drop (Dropout)", "norm (Norm)"} | ({"watched (Linear)"} if hook else set())
-    assert {"stack", "softmax", "sum"} <= merges.keys()
+class Clipping(nn.Module):
+    """Its gradient for two readers is not the sum of that for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return Clip.apply(self.linear(x))
+
+
+class Hooking(Clipping):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.linear(x)
+        if h.requires_grad:
+            h.register_hook(lambda grad: grad.clamp(-0.1, 0.1))
+        return h * 2
+
+
+def watched() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.register_full_backward_hook(lambda module, into, out: None)
+    return module
+
+
+class Words(nn.Module):
+    """Embeds words, scales them by a number, stacks them, and ends in `last`."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.embed, self.linear, self.last = nn.Embedding(5, 2), nn.Linear(2, 2), last
+
+    def forward(self, words: list[torch.Tensor]) -> torch.Tensor:
+        rows = torch.stack([self.linear(self.embed(word)) * (k + 1) for k, word in enumerate(words)])
+        return self.last(torch.softmax(rows, 0).sum(0))
+
+
+def uses_of(model: nn.Module, *, grad: bool = True) -> dict[CellType, TypeUse]:
+    settings, registry = bale.batch(model).settings, Registry()
+    given = [[torch.tensor(1), torch.tensor(4)], [torch.tensor(2)]]
+    with torch.set_grad_enabled(grad):
+        return trace_samples(model, given, {}, settings, registry).trace.uses
+
+
+@pytest.mark.parametrize(
+    ("last", "merges"),
+    [
+        (lambda: nn.Linear(2, 2), True),
+        (lambda: nn.Dropout(0.0).eval(), True),
+        (nn.Dropout, False),
+        (Norm, False),
+        (watched, False),
+        (Clipping, False),
+        (Hooking, False),
+    ],
+    ids=["linear", "dropout in eval", "dropout", "stateful", "backward hook", "custom gradient", "tensor hook"],
+)
+def test_which_types_merge(last: Callable[[], nn.Module], merges: bool) -> None:
+    uses = uses_of(Words(last()))
+    for _ in range(2):
+        found = dict(zip((cell.name.split()[0] for cell in uses), mergeable_types(uses), strict=True))
+        assert found.pop("last") == merges
+        assert {"embed", "linear", "stack", "softmax"} <= found.keys()
+        assert all(found.values())
+
+
+@pytest.mark.parametrize("last", [Clipping, Hooking])
+def test_without_gradients_a_backward_does_not_matter(last: Callable[[], nn.Module]) -> None:
+    assert mergeable_types(uses_of(Words(last()), grad=False)).all()
+
+
+def test_ragged_constants_and_operands_merge() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(rows)).sum(0)
+
+    model = Rows()
+    given = [torch.randn(n, 2, requires_grad=n == 3) for n in (3, 2)]
+    uses = trace_samples(model, given, {}, bale.batch(model).settings, Registry()).trace.uses
+    assert any(cell.ragged for cell in uses) and mergeable_types(uses).all()
