@@ -181,6 +181,7 @@ def batch(
     policy: str | Policy = "height",
     executor: str = "planned",
     check: str = "new",
+    merge: bool = True,
 ) -> Batched:
     """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
 
@@ -195,6 +196,8 @@ def batch(
               under plain autograd, which also serves second derivatives and cells that keep state
     check     compare rows of batches with the per-sample module: "new" (each type's 1st, 2nd, 4th, 8th, ... batch),
               "always" or "off"
+    merge     run equal computations of the mini-batch once; cells that draw random numbers, keep state or have a
+              backward of their own are never merged
 
     Raises BaleError for arguments that are not among these.
 
@@ -220,7 +223,7 @@ def batch(
             raise BaleError(f"{name}={value!r} is unknown; known are {', '.join(known)}")
     if isinstance(policy, str) and policy not in POLICIES:
         raise BaleError(f"policy={policy!r} is unknown; known are {', '.join(POLICIES)}, and a function")
-    return Batched(model, Settings(policy, executor, check, star, stacked, CellFilter(cells)))
+    return Batched(model, Settings(policy, executor, check, merge, star, stacked, CellFilter(cells)))
 
 
 def cell(target: T) -> T:

@@ -20,6 +20,7 @@ from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
 from bale.batching.graph import Graph
 from bale.batching.memory.layout import Layout, make_layout
+from bale.batching.merge import Merged, merge, mergeable_types
 from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
 from bale.batching.trace.containers import containers, restore
@@ -38,6 +39,7 @@ class Settings:
     policy: str | Policy
     executor: str
     check: str
+    merge: bool
     star: bool
     stacked: bool
     cells: CellFilter
@@ -56,10 +58,20 @@ class Traced:
 class Plan:
     """Everything that is decided before a number is computed."""
 
-    graph: Graph
-    folded: Folded
+    graph: Graph  # as it was traced
+    merged: Merged
+    folded: Folded  # of the merged graph: what runs
     schedule: Schedule
     layout: Layout
+
+    @property
+    def traced_node(self) -> np.ndarray:
+        """int [nodes]: the traced node of every node that runs."""
+        return self.merged.kept[self.folded.kept]
+
+    def value(self, traced: np.ndarray) -> np.ndarray:
+        """The ids of traced values in the graph that runs."""
+        return self.folded.value(self.merged.graph, self.merged.value(self.graph, traced))
 
 
 def trace_samples(
@@ -96,15 +108,18 @@ def make_plan(traced: Traced, settings: Settings, clock: Callable[[str], None] =
     for ref in refs:
         if ref.trace is not trace:
             raise TraceError("a forward returned a lazy value of an earlier call; return what this call computed")
-    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in trace.uses], bool)
-    pinned = np.array([ref.value for ref in refs], np.int64)
-    folded = fold(graph, gathers, pinned)
+    cells = list(trace.uses)
+    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
+    mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
+    merged = merge(graph, mergeable, *trace.constant_ids())
+    pinned = merged.value(graph, np.array([ref.value for ref in refs], np.int64))
+    folded = fold(merged.graph, gathers, pinned)
     clock("trace")
     schedule = make_schedule(folded.graph, settings.policy)
     clock("schedule")
     layout = make_layout(folded.graph, schedule)
     clock("memory")
-    return Plan(graph, folded, schedule, layout)
+    return Plan(graph, merged, folded, schedule, layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +187,10 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
     uses = list(traced.trace.uses.values())
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-        columns = Columns(uses, plan.folded.kept, plan.graph.sample)
+        columns = Columns(uses, plan.traced_node, plan.graph.sample)
         columns.stack(uses, plan.graph.rows)
         program = Program(plan.folded.graph, tuple(uses[t].cell for t in plan.folded.type_of), columns)
-        values = plan.folded.value(plan.graph, np.array([ref.value for ref in refs], np.int64))
+        values = plan.value(np.array([ref.value for ref in refs], np.int64))
         wanted = [Wanted(ref.value, ref.index, ref.spec, ref.length) for ref in refs]
         groups, members = group_results(plan.layout, values, wanted)
         executor = settings.executor if can_plan(program) else "reference"

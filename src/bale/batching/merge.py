@@ -5,22 +5,14 @@ Gradients stay those of the per-sample loop: what reaches a merged value is the 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numba import njit
-from torch.autograd.function import BackwardCFunction
-from torch.overrides import TorchFunctionMode
 
-from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Graph
-from bale.batching.trace.tracer import TypeUse
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,84 +59,16 @@ def merge(graph: Graph, mergeable: np.ndarray, constant_start: np.ndarray, const
     return Merged(merged, kept, representative)
 
 
-def mergeable_types(uses: Mapping[CellType, TypeUse]) -> np.ndarray:
-    """bool [types]: the types whose nodes are functions of their operands and constants, and add up gradients."""
-    return np.array([_is_function(cell) and _adds_gradients(cell, use) for cell, use in uses.items()], bool)
+def mergeable_types(cells: Iterable[CellType]) -> np.ndarray:
+    """bool [types]: the types whose nodes are functions of their operands and constants, and add up gradients.
 
-
-def _is_function(cell: CellType) -> bool:
-    return not (cell.draws or cell.seeded or cell.stateful)
-
-
-_known: WeakKeyDictionary[CellType, bool] = WeakKeyDictionary()
-
-
-def _adds_gradients(cell: CellType, use: TypeUse) -> bool:
-    """Is the gradient for the sum of two readers' gradients the sum of the gradients for each?
-
-    So it is for torch's own functions. Of hooks and of custom backwards (one that clips, say) nobody knows.
+    The gradient for the sum of two readers' gradients is the sum of the gradients for each: so it is for torch's own
+    functions. Of hooks and of custom backwards (one that clips, say) nobody knows.
     """
-    if cell not in _known:
-        _known[cell] = cell.row is None or not (_hooked(cell.module) or _has_own_backward(cell, use))
-    return _known[cell]
-
-
-def _hooked(module: torch.nn.Module | None) -> bool:
-    return module is not None and any(m._backward_hooks or m._backward_pre_hooks for m in module.modules())
-
-
-def _has_own_backward(cell: CellType, use: TypeUse) -> bool:
-    """Run one row, and look for hooks and nodes made in Python in what autograd recorded; yes where that fails."""
-    assert cell.call is not None and cell.row is not None
-    if not any(spec.requires_grad for spec in cell.node_type.outputs):
-        return False
-    watch = _HookWatch()
-    # what is only tried is none of the user's business: no warning, nothing saved by hooks of the user's own
-    unseen = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
-    try:
-        with warnings.catch_warnings(action="ignore"), unseen, cell.call.state(), watch:
-            outputs = cell.row(*_one_row(cell, use))
-    except Exception:
-        return True
-    return watch.registered or any(isinstance(node, BackwardCFunction) for node in _nodes(outputs))
-
-
-class _HookWatch(TorchFunctionMode):
-    """Notes whether a hook is registered on a tensor."""
-
-    registered = False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.registered |= func is torch.Tensor.register_hook
-        return func(*args, **(kwargs or {}))
-
-
-def _one_row(cell: CellType, use: TypeUse) -> Iterator[torch.Tensor]:
-    """Operands of zeros and the constants of the type's first node."""
-    slots, constants = iter(cell.node_type.slot_specs), iter(use.constants)
-    for kind, ragged, dtype in zip(cell.kinds, cell.ragged_columns, cell.number_dtypes, strict=True):
-        if kind is Kind.VALUE:
-            spec = next(slots)
-            yield torch.zeros(spec.shape, dtype=spec.dtype, device=spec.device, requires_grad=spec.requires_grad)
-            continue
-        constant = next(constants)[0]
-        if kind is Kind.NUMBER:
-            yield torch.tensor(constant, dtype=dtype, device=cell.device)
-        else:
-            row = constant.detach()[0] if ragged else constant.detach()
-            yield row.clone().requires_grad_(constant.requires_grad)
-
-
-def _nodes(outputs: Iterable[torch.Tensor]) -> Iterator[Any]:
-    """The nodes of autograd's graph below `outputs`."""
-    seen: set[Any] = set()
-    pending = [out.grad_fn for out in outputs]
-    while pending:
-        node = pending.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            pending += [below for below, _ in node.next_functions]
-            yield node
+    return np.array(
+        [not (c.draws or c.seeded or c.stateful or c.own_backward) for c in cells],
+        bool,
+    )
 
 
 @njit(cache=True)

@@ -327,8 +327,7 @@ def _split_mask(graph: fx.Graph, node: fx.Node) -> None:
         return
     for k, wanted in ((0, (True, False, False)), (1, (False, True, True))):
         with graph.inserting_before(getitems[0]):
-            half = graph.call_function(
-                node.target, (*rest, [m and w for m, w in zip(mask, wanted, strict=True)]), dict(node.kwargs)
-            )
+            both = [m and w for m, w in zip(mask, wanted, strict=True)]
+            half = graph.create_node("call_function", node.target, (*rest, both), dict(node.kwargs))
         for getitem in parts[k]:
             getitem.replace_input_with(node, half)

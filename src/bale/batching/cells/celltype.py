@@ -13,6 +13,7 @@ import torch
 
 from bale.batching.cells.call import PER_ROW, Call, Kind
 from bale.batching.cells.draws import Draw, Replay
+from bale.batching.cells.hooks import own_backward
 from bale.batching.cells.probe import OutputLeaf, RefusalError, probe
 from bale.batching.cells.rungs import Leading, Operands, ProofError, Rows, Vmap, make_row, mismatch, prove
 from bale.batching.graph import Mode, NodeType, Spec
@@ -132,6 +133,19 @@ class CellType:
                     if difference:
                         return difference
         return ""
+
+    @cached_property
+    def own_backward(self) -> str:
+        """A backward in Python that captured code would not run and that merged nodes would run once, or nothing."""
+        if self.row is None or self.call is None or self.operands is None:
+            return ""
+        if not any(spec.requires_grad for spec in self.node_type.outputs):
+            return ""
+        columns = self.operands.columns(1, positive=True)
+        for column, spec in zip(columns, self.operands.specs, strict=True):
+            column.requires_grad_(spec.requires_grad and spec.dtype.is_floating_point)
+        numbers = [number[0] for number in self.operands.numbers(1)]
+        return own_backward(self.module, self.row, self.call.state, [column[0] for column in columns], numbers)
 
     @property
     def shown_rung(self) -> str:

@@ -1,8 +1,8 @@
 """Emit: the parts of a captured cell become straight-line Python over memory that is made once a call.
 
-The source defines `open_forward(frame)`, which runs the prologue, takes all views of a type's memory at once and returns
-`forward(k)` for batch k of the type; and `open_backward(frame)`, which returns `backward(k)` and `weights()`, the
-gradients of what is trained.
+The source defines `open_forward(frame)`, which runs the prologue, takes all views of a type's memory at once and
+returns `forward(k)` for batch k of the type; and `open_backward(frame)`, which returns `backward(k)`, and `weights()`
+for the gradients of what is trained.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ class _Emitter:
             return f"{self._argument(node.args[0])}[{node.args[1]}]"
         if node.target is aten.embedding_dense_backward.default and node.args[3] == -1 and not node.args[4]:
             gradient, index, rows = node.args[:3]  # adding rows beats making a dense gradient several times over
-            given = self._argument(gradient)
-            flat = f"{given}.reshape({self._argument(index)}.numel(), -1)"
-            return f"{given}.new_zeros({rows}, {given}.shape[-1]).index_add_(0, {self._argument(index)}.reshape(-1), {flat})"
+            given, flat_index = self._argument(gradient), f"{self._argument(index)}.reshape(-1)"
+            zeros, flat = f"{given}.new_zeros({rows}, {given}.shape[-1])", f"{given}.flatten(0, -2)"
+            return f"{zeros}.index_add_(0, {flat_index}, {flat})"
         name = f"f_{str(node.target).replace('.', '_').replace(':', '_')}"
         self.scope[name] = node.target
         arguments = [self._argument(arg) for arg in node.args]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from bale.batching.cells.split import Pieces
 aten = torch.ops.aten
 SPLITS = (aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_with_sizes.default)
 PRODUCTS = (aten.mm.default, aten.addmm.default)
+_LAST = (1, -1)  # the last axis of a value with two
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Places:
     group      pointwise node -> the number of its kernel, by part
     of         node -> where it is written, the first being where it is read
     buffers    the width of each buffer
-    columns    per column: "rows" (gathered into a tensor of its own), "index" (read through the index), a Place, or None
+    columns    per column: "rows" (gathered into a tensor of its own), "index" (read where it lies), a Place, or None
     gradients  the same per output gradient
     blocks     which columns' gradients lie side by side, row by row
     """
@@ -110,17 +112,16 @@ def _kind(node: fx.Node, places: Places) -> str:
 
 def _slice(node: fx.Node, places: Places) -> bool:
     """Is it a part of a value that has a place? (A split itself has none; its getitems do.)"""
+    base: Any = node.args[0]
+    given = dict(enumerate(node.args))
     if node.target in SPLITS:
-        dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
-        base = node.args[0]
-        return dim in (1, -1) and width(base) is not None and places.kind.get(base) != "call"  # type: ignore[arg-type]
-    base = node.args[0]
+        along: Any = given.get(2, node.kwargs.get("dim", 0))
+        return along in _LAST and width(base) is not None and places.kind.get(base) != "call"
     if node.target is operator.getitem:
         return isinstance(base, fx.Node) and base.target in SPLITS and places.kind.get(base) == "slice"
-    if width(base) is None or width(node) is None or places.kind.get(base) == "call":  # type: ignore[arg-type]
+    if width(base) is None or width(node) is None or places.kind.get(base) == "call":
         return False
-    dim, step = (node.args[1] if len(node.args) > 1 else 0), (node.args[4] if len(node.args) > 4 else 1)
-    return dim in (1, -1) and step == 1
+    return given.get(1, 0) in _LAST and bool(given.get(4, 1) == 1)
 
 
 def slice_of(node: fx.Node) -> tuple[fx.Node, int]:
@@ -238,8 +239,7 @@ def _place_cats(places: Places) -> None:
 
 
 def _place_rest(places: Places) -> None:
-    """Buffers for what is read after its kernel has run and lies nowhere yet; over what nobody reads again if it can."""
-    pieces = places.pieces
+    """Buffers for what is read after its kernel has run and lies nowhere yet; over what nobody reads again, if any."""
     full = _needed_whole(places)
     claimed: set[Place] = set()
     for part in ("forward", "backward"):
@@ -261,7 +261,6 @@ def _place_rest(places: Places) -> None:
             elif kind == "pointwise" and any(places.group.get(user) != places.group[node] for user in node.users):
                 over = _place_to_reuse(node, places, full, claimed)
                 places.of[node] = [over or places.buffer(width(node) or 0)]
-    del pieces
 
 
 def _read_by_kernels(node: fx.Node, places: Places) -> bool:
@@ -315,7 +314,7 @@ def _only_sliced(base: fx.Node, places: Places) -> bool:
             start = slice_of(piece)[1]
             spans.append((start, start + (width(piece) or 0)))
     spans.sort()
-    return all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    return all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def place_of(node: fx.Node, places: Places) -> Place | None:

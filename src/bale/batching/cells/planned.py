@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from bale.batching.cells.call import Kind
 from bale.batching.cells.capture import CaptureError, Subject, capture
@@ -25,7 +25,8 @@ def plan_cell(cell: CellType) -> Emitted:
         raise CaptureError("it is no call of the user's own")
     if cell.stateful or cell.seeded or cell.rung_name == "rows":
         raise CaptureError("its rows run one by one")
-    _refuse_hooks(cell)
+    if cell.own_backward:
+        raise CaptureError(cell.own_backward)
     grads = tuple(spec.requires_grad and spec.dtype.is_floating_point for spec in cell.node_type.outputs)
     subject = Subject(cell.rung, cell.call.state, cell.operands, cell.trained if any(grads) else (), grads)
     captured = capture(subject)
@@ -40,12 +41,6 @@ def plan_cell(cell: CellType) -> Emitted:
     return emitted
 
 
-def _refuse_hooks(cell: CellType) -> None:
-    for module in cell.module.modules() if isinstance(cell.module, nn.Module) else ():
-        if module._backward_hooks or module._backward_pre_hooks:
-            raise CaptureError("it has backward hooks")
-
-
 class _Uneven:
     """The code as a rung: the given rows in batches of uneven sizes, so that a sum over one batch alone is noticed."""
 
@@ -57,7 +52,7 @@ class _Uneven:
 
     def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         # prove() replays its draws around us; the code takes them as operands
-        mode = torch.utils._python_dispatch._get_current_dispatch_mode()
+        mode = _get_current_dispatch_mode()
         numbers = list(getattr(mode, "numbers", ()))
         assert self.cell.operands is not None
         outputs = _Proof.apply(self, len(columns), *columns, *numbers, *self.emitted.captured.trained)

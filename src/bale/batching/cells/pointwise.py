@@ -73,7 +73,7 @@ def relu(x):
 
 @dataclass(frozen=True)
 class Load:
-    """`array[row + stride * r + shift, column * w + rest + h]`; `indexed`: the row is index[row + r]; a vector has no rows."""
+    """`array[row + stride * r + shift, column * w + rest + h]`, or row index[row + r] of it; a vector has no rows."""
 
     array: int
     row: int
@@ -124,7 +124,7 @@ def compiled(text: str) -> Callable[..., None]:
     """The kernel of a text, compiled at its first call."""
     scope: dict[str, Any] = {"numba": numba, "tanh": tanh, "sigmoid": sigmoid, "relu": relu}
     exec(compile(text, "<bale kernel>", "exec"), scope)
-    return numba.njit(scope["kernel"], **OPTIONS)
+    return numba.njit(scope["kernel"], **OPTIONS)  # pyright: ignore[reportReturnType]
 
 
 def formula(target: Any, operands: list[str]) -> str:

@@ -84,7 +84,7 @@ class Columns:
 
     def trained(self) -> list[torch.Tensor]:
         """The stacked tensors of the samples that carry gradients."""
-        return [column for columns in self._stacked.values() for column in columns if column.requires_grad]
+        return [c.distinct for columns in self._columns.values() for c in columns if c.distinct.requires_grad]
 
     def of(self, cell: CellType, nodes: np.ndarray) -> list[torch.Tensor]:
         """The constants of `nodes`, [rows, *shape] each."""

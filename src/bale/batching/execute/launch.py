@@ -1,4 +1,4 @@
-"""Launch: one batch of a cell by its rung, compared with its rows where that is asked for. Every executor's fallback."""
+"""Launch: one batch of a cell by its rung, compared with its rows where that is asked for."""
 
 from __future__ import annotations
 

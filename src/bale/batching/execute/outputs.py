@@ -45,7 +45,8 @@ class Group:
             gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
         else:
             gathered = self._mixed(memory)
-        return list(torch.unbind_copy(gathered.view(self.members, *self.shape)))
+        rows: Any = torch.unbind_copy(gathered.view(self.members, *self.shape))
+        return list(rows)
 
     def _mixed(self, memory: CallMemory) -> torch.Tensor:
         pieces = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from bale.batching.cells.capture import CaptureError
 from bale.batching.cells.celltype import CellType
@@ -46,7 +47,7 @@ def can_plan(program: Program) -> bool:
     derivatives are the reference executor's."""
     if any(cell.stateful for cell in program.cells):
         return False
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _functorch.peek_interpreter_stack() is not None:
         return False
     return torch.autograd.forward_ad._current_level < 0
 
@@ -259,7 +260,7 @@ class _Planned(torch.autograd.Function):
         outputs = call.run(gradients=True)
         # The filled memory hangs on a saved tensor, so that it goes when autograd lets go of what was saved.
         carrier = torch.empty(0)
-        carrier.__dict__["filled"], call.filled = call.filled, None
+        carrier.filled, call.filled = call.filled, None  # type: ignore[attr-defined]
         ctx.save_for_backward(*inputs, carrier)
         ctx.call = call
         ctx.set_materialize_grads(False)
@@ -270,7 +271,7 @@ class _Planned(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         *inputs, carrier = ctx.saved_tensors
-        filled: Filled | None = carrier.__dict__.get("filled")
+        filled: Filled | None = getattr(carrier, "filled", None)
         if torch.is_grad_enabled() or filled is None:
             return None, *ctx.call.reference_gradients(inputs, gradients)
         place = {id(tensor): k for k, tensor in enumerate(inputs)}

@@ -1,0 +1,64 @@
+"""Hooks: does a cell have a backward of its own, in Python, that a graph of tensor operations would not show?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
+
+from bale.batching.cells.draws import Replay
+
+
+def own_backward(
+    module: nn.Module | None,
+    row: Callable[..., Sequence[torch.Tensor]],
+    state: Any,
+    operands: Sequence[torch.Tensor],
+    numbers: Sequence[torch.Tensor],
+) -> str:
+    """Run one row of a cell and look for hooks, and for nodes made in Python, in what autograd recorded.
+
+    Returns what was found, or nothing. A row that fails may have anything.
+    """
+    if module is not None and any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
+        return "it has backward hooks"
+    watch = _HookWatch()
+    # what is only tried is none of the user's business: no warning, nothing saved by hooks of the user's own
+    unseen = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+    try:
+        with warnings.catch_warnings(action="ignore"), unseen, state(), watch, Replay(numbers):
+            outputs = row(*operands)
+    except Exception as error:
+        return f"a row of it fails on random numbers ({type(error).__name__})"
+    if watch.registered:
+        return "it registers hooks on tensors"
+    if any(isinstance(node, BackwardCFunction) for node in _nodes(outputs)):
+        return "it has an autograd function of its own"
+    return ""
+
+
+class _HookWatch(TorchFunctionMode):
+    """Notes whether a hook is registered on a tensor."""
+
+    registered = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.registered |= func is torch.Tensor.register_hook
+        return func(*args, **(kwargs or {}))
+
+
+def _nodes(outputs: Iterable[torch.Tensor]) -> Iterator[Any]:
+    """The nodes of autograd's graph below `outputs`."""
+    seen: set[Any] = set()
+    pending = [out.grad_fn for out in outputs]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            pending += [below for below, _ in node.next_functions]
+            yield node
