@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,21 @@ from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
 from bale.batching.cells.draws import Replay
+
+REENTRANT = "it checkpoints with use_reentrant=True, which torch allows inside a plain backward() only"
+
+
+@contextlib.contextmanager
+def without_hooks(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """What is differentiated here is a part of a gradient, or a trial: hooks of weights are for the whole."""
+    held = [(hooks, dict(hooks)) for t in tensors if (hooks := t._backward_hooks)]
+    try:
+        for hooks, _ in held:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, content in held:
+            hooks.update(content)
 
 
 def own_backward(
@@ -37,9 +53,10 @@ def own_backward(
         return f"a row of it fails on random numbers ({type(error).__name__})"
     if watch.registered:
         return "it registers hooks on tensors"
-    if any(isinstance(node, BackwardCFunction) for node in _nodes(outputs)):
-        return "it has an autograd function of its own"
-    return ""
+    own = [node.name() for node in _nodes(outputs) if isinstance(node, BackwardCFunction)]
+    if "CheckpointFunctionBackward" in own:
+        return REENTRANT
+    return "it has an autograd function of its own" if own else ""
 
 
 class _HookWatch(TorchFunctionMode):

@@ -25,6 +25,8 @@ def plan_cell(cell: CellType) -> Emitted:
         raise CaptureError("it is no call of the user's own")
     if cell.stateful or cell.seeded or cell.rung_name == "rows":
         raise CaptureError("its rows run one by one")
+    if not cell.node_type.outputs:
+        raise CaptureError("it returns no tensor")
     if cell.own_backward:
         raise CaptureError(cell.own_backward)
     grads = tuple(spec.requires_grad and spec.dtype.is_floating_point for spec in cell.node_type.outputs)

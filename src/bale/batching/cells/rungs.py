@@ -15,6 +15,7 @@ import torch
 
 from bale.batching.cells.call import Call, Kind
 from bale.batching.cells.draws import Draw, Replay
+from bale.batching.cells.hooks import without_hooks
 from bale.batching.graph import Spec
 
 Rung = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]  # columns [rows, *shape] -> outputs [rows, *shape]
@@ -117,7 +118,7 @@ def prove(rung: Rung, row: Callable[..., list[torch.Tensor]], call: Call, operan
             with call.state(), torch.no_grad():
                 _compare(_run(rung, columns, numbers), _run_rows(row, columns, numbers))
     if call.state.grad and not torch.is_inference_mode_enabled():
-        with call.state():
+        with call.state(), without_hooks(operands.parameters):
             _compare_gradients(rung, row, operands)
 
 

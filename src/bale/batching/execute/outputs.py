@@ -39,8 +39,10 @@ class Group:
 
     def rows(self, memory: CallMemory) -> list[torch.Tensor]:
         """From the planned executor's arenas."""
-        arena, step = int(self.arena[0]) if self.arena.size else 0, int(self.step[0]) if self.step.size else 1
-        if self.arena.size and (self.arena == arena).all() and (self.step == step).all():
+        if not self.arena.size or 0 in self.shape:
+            return [torch.empty(self.shape, dtype=self.dtype, device=self.device) for _ in range(self.members)]
+        arena, step = int(self.arena[0]), int(self.step[0])
+        if (self.arena == arena).all() and (self.step == step).all():
             source = memory.arena(arena, step).tensor
             gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
         else:
@@ -52,8 +54,6 @@ class Group:
         pieces = []
         for arena, step, row in zip(self.arena.tolist(), self.step.tolist(), self.row.tolist(), strict=True):
             pieces.append(memory.arena(arena, step).tensor[row].reshape(-1))
-        if not pieces:
-            return torch.empty(self.members, *self.shape, dtype=self.dtype, device=self.device)
         return torch.cat(pieces)
 
 

@@ -17,6 +17,7 @@ from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from bale.batching.cells.capture import CaptureError
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.hooks import REENTRANT, without_hooks
 from bale.batching.cells.planned import plan_cell
 from bale.batching.execute import reference
 from bale.batching.execute.frame import (
@@ -45,7 +46,7 @@ _capturing = threading.Lock()
 def can_plan(program: Program) -> bool:
     """Is this call one for the planned executor? State kept in trace order, function transforms and forward-mode
     derivatives are the reference executor's."""
-    if any(cell.stateful for cell in program.cells):
+    if any(cell.stateful or cell.own_backward == REENTRANT for cell in program.cells):
         return False
     if _functorch.peek_interpreter_stack() is not None:
         return False
@@ -84,7 +85,8 @@ def _settle(cell: CellType) -> None:
                 elif Mode.MAX in cell.node_type.slots:
                     cell.give_up_capture("it takes a maximum over its operands")
                 else:
-                    cell.emitted, cell.batches_run = plan_cell(cell), 0
+                    with without_hooks(cell.trained), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+                        cell.emitted, cell.batches_run = plan_cell(cell), 0
             except CaptureError as error:
                 cell.give_up_capture(str(error))
     cell.calls += 1
@@ -194,7 +196,9 @@ class Filled:
 
     def forward(self) -> None:
         frames = self.frames
-        with torch.no_grad():
+        # hooks of the user's own (checkpointing, say) are for what the whole call saves
+        unseen = torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+        with torch.no_grad(), unseen:
             for kind, k in zip(self.kinds, self.turn, strict=True):
                 frame = frames[kind]
                 assert frame is not None
@@ -210,11 +214,16 @@ class Filled:
         self.memory.open_gradients()
         self._write_output_gradients(gradients)
         frames = self.frames
+        trained = {id(t): t for cell in self.call.program.cells for t in cell.trained}
+        with without_hooks(trained.values()):
+            self._run_backward(frames)
+        return [pair for frame in frames if frame is not None for pair in frame.weights()]
+
+    def _run_backward(self, frames: Sequence[Frame | None]) -> None:
         for kind, k in zip(reversed(self.kinds), reversed(self.turn), strict=True):
             frame = frames[kind]
             assert frame is not None
             frame.backward(k)
-        return [pair for frame in frames if frame is not None for pair in frame.weights()]
 
     def _write_output_gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
         memory, given = self.memory, iter(gradients)
@@ -232,6 +241,10 @@ class Filled:
                 continue
             for row, gradient in zip(block.unbind(0), mine, strict=True):
                 row.zero_() if gradient is None else row.copy_(gradient)
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | None) -> list[Site]:
@@ -262,7 +275,7 @@ class _Planned(torch.autograd.Function):
         carrier = torch.empty(0)
         carrier.filled, call.filled = call.filled, None  # type: ignore[attr-defined]
         ctx.save_for_backward(*inputs, carrier)
-        ctx.call = call
+        ctx.call, ctx.inputs = call, inputs
         ctx.set_materialize_grads(False)
         flags = [group.requires_grad for group in call.groups for _ in range(group.members)]
         ctx.mark_non_differentiable(*(out for out, flag in zip(outputs, flags, strict=True) if not flag))
@@ -270,7 +283,8 @@ class _Planned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        *inputs, carrier = ctx.saved_tensors
+        carrier = ctx.saved_tensors[-1]  # asking also checks that no weight was changed in place meanwhile
+        inputs = ctx.inputs  # hooks on saved tensors (checkpointing) may have given copies back
         filled: Filled | None = getattr(carrier, "filled", None)
         if torch.is_grad_enabled() or filled is None:
             return None, *ctx.call.reference_gradients(inputs, gradients)

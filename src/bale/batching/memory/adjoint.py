@@ -98,26 +98,26 @@ def make_adjoint(
             width = int(np.prod(spec.shape, dtype=np.int64))
             memory = memories[spec.dtype, spec.device]
             first = column + block.slots[0]
-            if how is Mode.MAX:
+            if how in (Mode.MAX, Mode.STACK):
                 rows = int(layout.gather_start[first + 1] - layout.gather_start[first])
             else:
                 rows = nodes if how in (Mode.SUM, Mode.MEAN) else int(layout.batch_rows[batch])
-            at = -(-sizes[memory] // max(width, 1)) * width  # a whole number of rows from the beginning
+            at = _whole_rows(sizes[memory], width)
             sizes[memory] = at + rows * width * len(block.slots)
             block_base.append(at)
             for k, slot in enumerate(block.slots):
                 c = column + slot
-                base[c], stride[c], shift[c], wide[c] = at, width * len(block.slots), k * width, width
+                base[c], stride[c], shift[c], wide[c] = at, width * len(block.slots), k * width, max(width, 1)
                 mode[c] = MODES.index(node_type.slots[slot])
         block_start.append(len(block_base))
         column += len(node_type.slots)
     group_base = []
     for (_, _, width), memory in zip(reads.groups, reads.memory, strict=True):
         k = memories[memory]
-        at = -(-sizes[k] // max(width, 1)) * width
+        at = _whole_rows(sizes[k], width)
         group_base.append(at)
         first, entries, _ = reads.groups[len(group_base) - 1]
-        units = numel[reads.arena[first : first + entries]] // reads.step[first : first + entries]
+        units = numel[reads.arena[first : first + entries]] // np.maximum(reads.step[first : first + entries], 1)
         sizes[k] = at + int(units.sum())
     classes, class_start, start, reader = _readers(
         layout, numel, base, stride, shift, wide, mode, reads, np.array(group_base, np.int64)
@@ -131,6 +131,12 @@ def make_adjoint(
     )  # fmt: skip
 
 
+def _whole_rows(size: int, width: int) -> int:
+    """The first place from `size` on that is a whole number of rows from the beginning."""
+    width = max(width, 1)
+    return -(-size // width) * width
+
+
 def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.ndarray, shift: np.ndarray,
              wide: np.ndarray, mode: np.ndarray, reads: Reads, group_base: np.ndarray):  # fmt: skip
     arena = np.concatenate([layout.gather_arena, reads.arena]).astype(np.int64)
@@ -142,7 +148,7 @@ def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.nda
     classes = tuple((int(k >> 32), int(k & 0xFFFFFFFF)) for k in kinds)
     rows = np.array([layout.arena_rows[a] * s for a, s in classes], np.int64)
     class_start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-    unit = np.array([max(numel[a] // s, 1) for a, s in classes], np.int64)
+    unit = np.array([max(numel[a] // max(s, 1), 1) for a, s in classes], np.int64)
     groups = np.array(reads.groups, np.int64).reshape(-1, 3)
     start, reader = _count_readers(
         layout.gather_start, layout.length_start, layout.length, base, stride, shift, wide, _SUMMED[mode],
