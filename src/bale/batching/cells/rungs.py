@@ -207,7 +207,9 @@ class Operands:
         draws: Sequence[Draw],
         parameters: Sequence[torch.Tensor],
     ):
-        self.specs, self.kinds, self.samples, self.draws, self.parameters = specs, kinds, samples, draws, parameters
+        self.specs, self.kinds, self.draws, self.parameters = specs, kinds, draws, parameters
+        # of ids a copy, for their range; no sample of the user's own is kept alive
+        self.samples = [None if s is None or s.is_floating_point() else s.detach().clone() for s in samples]
         self.alike = [False] * len(specs)  # operands of which all rows are the same one
 
     def columns(self, rows: int, positive: bool) -> list[torch.Tensor]:

@@ -191,9 +191,9 @@ class PlainFrame(Frame):
                 first = int(layout.gather_row[low])
                 rows = given[first].view(spec.shape).expand(high - low, *spec.shape)
             elif first >= 0:
-                rows = given[first : first + high - low].view(-1, *spec.shape)
+                rows = given[first : first + high - low].view(high - low, *spec.shape)
             else:
-                rows = given.index_select(0, memory.rows.tensor[low:high]).view(-1, *spec.shape)
+                rows = given.index_select(0, memory.rows.tensor[low:high]).view(high - low, *spec.shape)
         elif mode in (Mode.SUM, Mode.MEAN):
             target = Matrix(torch.empty(nodes, width, dtype=spec.dtype, device=spec.device))
             fetch_operand(memory, column, mode, spec, nodes, target, 0, 0)

@@ -176,6 +176,7 @@ class Filled:
 
     def __init__(self, call: PlannedCall, memory: CallMemory, blocks: Sequence[Sequence[Block]]):
         self.memory, self.call = memory, call
+        self.inputs: Sequence[torch.Tensor] = ()
         self.frames: list[Frame | None] = [None] * len(call.graph.types)
         self.turn: list[int] = []  # per batch its number among those of its type
         sites = _sites(call.graph, call.schedule, call.layout, memory.adjoint)
@@ -273,6 +274,8 @@ class _Planned(torch.autograd.Function):
         outputs = call.run(gradients=True)
         # The filled memory hangs on a saved tensor, so that it goes when autograd lets go of what was saved.
         carrier = torch.empty(0)
+        assert call.filled is not None
+        call.filled.inputs = inputs
         carrier.filled, call.filled = call.filled, None  # type: ignore[attr-defined]
         ctx.save_for_backward(*inputs, carrier)
         ctx.call, ctx.inputs = call, inputs
@@ -288,10 +291,11 @@ class _Planned(torch.autograd.Function):
         filled: Filled | None = getattr(carrier, "filled", None)
         if torch.is_grad_enabled() or filled is None:
             return None, *ctx.call.reference_gradients(inputs, gradients)
-        place = {id(tensor): k for k, tensor in enumerate(inputs)}
+        own = filled.inputs  # of the same call run again where it is checkpointed: equal, one by one
+        place = {id(tensor): k for k, tensor in enumerate(own)}
         found: list[torch.Tensor | None] = [None] * len(inputs)
         for tensor, gradient in filled.backward(gradients):
-            pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, inputs)
+            pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, own)
             for owner, part in pairs:
                 k = place[id(owner)]
                 before = found[k]
