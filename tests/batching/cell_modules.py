@@ -227,9 +227,9 @@ def frozen(module: nn.Module, *names: str) -> nn.Module:
 
 def used_norm() -> nn.Module:
     """A BatchNorm with statistics of its own."""
-    norm = nn.BatchNorm1d(2)
+    norm = nn.BatchNorm1d(2)  # over six numbers each: the gradient of two normalised numbers is mostly rounding
     norm.running_mean, norm.running_var = torch.randn(2), torch.rand(2) + 0.5
-    return Of(lambda m, x: m.norm(x.view(1, 2, 2)).flatten(), norm=norm)
+    return Of(lambda m, x: m.norm(torch.outer(x, m.w).view(1, 2, 6)).view(4, 3).mean(1), norm=norm, w=matrix(3))
 
 
 # Functions of cells, `m` the module.

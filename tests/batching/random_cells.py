@@ -177,8 +177,17 @@ CASES: dict[str, Case] = {
     "layer norm": Case(lambda: nn.LayerNorm(WIDTH), on_left),
     "layer norm without weights": Case(lambda: nn.LayerNorm(WIDTH, elementwise_affine=False), on_left),
     "rms norm": Case(lambda: nn.RMSNorm(WIDTH), on_left),
-    "group norm": Case(of(lambda m, x: m.norm(x[None])[0], norm=lambda: nn.GroupNorm(2, WIDTH)), on_left),
-    "instance norm": Case(of(lambda m, x: m.n(x.view(1, 2, 2)).flatten(), n=lambda: nn.InstanceNorm1d(2)), on_left),
+    "group norm": Case(
+        of(
+            lambda m, x: m.norm(torch.outer(x, m.w)[None])[0].mean(1),
+            norm=lambda: nn.GroupNorm(2, WIDTH),
+            w=lambda: matrix(3),
+        ),
+        on_left,
+    ),
+    "instance norm": Case(
+        of(lambda m, x: m.norm(x.view(1, 1, 4)).flatten(), norm=lambda: nn.InstanceNorm1d(1)), on_left
+    ),
     "batch norm in eval": Case(used_norm, on_left, training=False),
     "batch norm in training": Case(used_norm, on_left),
     "residual and norm": Case(
@@ -272,7 +281,7 @@ CASES: dict[str, Case] = {
     ),
     "an output that is no float": Case(
         of(lambda m, a, b: (m.linear(a) + b, a > b, a.argmax()), linear=linear),
-        lambda cell, a, b: (lambda h, larger, top: torch.where(larger, h, b) + 0.1 * top)(*cell(a, b)),
+        lambda cell, a, b: (lambda h, larger, top: torch.where(larger, h, b) + top)(*cell(a, b)),
     ),
     "embedding": Case(linear, on_left, lambda: nn.Embedding(WORDS, WIDTH), on_word),
     "embedding with padding": Case(linear, on_left, lambda: nn.Embedding(WORDS, WIDTH, padding_idx=0), on_word),

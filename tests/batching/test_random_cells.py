@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.batching.cell_modules import Noisy, linear
+from tests.batching.cell_modules import Noisy, Of, linear
 from tests.batching.random_cells import CASES, NOISE, Case, Net, samples
 from tests.batching.view.same import assert_close, assert_close_gradient, weighted_sum
 from torch import nn
@@ -139,6 +139,26 @@ def test_several_cells_in_one_model(seed: int, executor: str) -> None:
     rng = random.Random(seed)
     plain = [case for case in CASES.values() if case.vector and case.training]
     assert_law(rng.sample(plain, 4), executor, rng.choice(list(bale.POLICIES)))
+
+
+DEFAULT_DTYPE = {
+    "a number times a whole number": lambda m, x: m.cell(x).argmax() * 0.1,
+    "what a cell returns": lambda m, x: m.line(m.cell(x)).dtype,
+}
+
+
+@pytest.mark.xfail(strict=True, reason="types and number dtypes are remembered without the default dtype of the time")
+@pytest.mark.parametrize("name", DEFAULT_DTYPE)
+def test_another_default_dtype(name: str, executor: str) -> None:
+    model = Of(DEFAULT_DTYPE[name], cell=nn.Embedding(5, 3), line=Of(lambda m, x: x.argmax() + torch.linspace(0, 1, 3)))
+    batched, word = bale.batch(model, executor=executor), torch.tensor(2)
+    for dtype in (torch.float32, torch.float64):
+        with default_dtype(dtype):
+            (got,), want = batched([word]), model(word)
+            if isinstance(want, torch.Tensor):
+                assert_close(got, want)
+            else:
+                assert got == want
 
 
 # Random cells, given equal draws.
