@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class ShadowInfo:
         self.written: set[str] = set()
         self.changed = False  # it, or a module inside it, differs from the real one
         self.is_root = False
+        self.opaque = _is_opaque(real)
         self.head: Hashable = None
         self.refusal: str | None = None
         self.options: Options | None = None
@@ -56,6 +57,11 @@ class ShadowInfo:
         self.calls = 0
         self.title = f"{path} ({type(real).__name__})" if path else type(real).__name__
 
+    @cached_property
+    def marked(self) -> bool:
+        """Did the user say that it is a cell?"""
+        return getattr(self.real, "_bale_cell", False) is True
+
     @property
     def holds_still(self) -> bool:
         """Nothing that it reads can change without a word to the shadow."""
@@ -65,11 +71,14 @@ class ShadowInfo:
         """Let `recorder` answer the calls of the shadow, or else the long way."""
         object.__setattr__(self.shadow, "__call__", recorder or partial(_call, self.shadow))
 
-    def learn(self, cell: CellType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Calls like `cell(*args, **kwargs)` need no second look from here on."""
+    def learn(
+        self, cell: CellType, args: tuple[Any, ...], kwargs: dict[str, Any], still: Callable[[], bool] | None
+    ) -> None:
+        """Calls like `cell(*args, **kwargs)` need no second look from here on, or while `still` says so."""
         if self.recorders == MAX_RECORDERS:
             return
-        recorder = make_recorder(self.trace, cell, args, kwargs, self.recorder or partial(_call, self.shadow))
+        otherwise = self.recorder or partial(_call, self.shadow)
+        recorder = make_recorder(self.trace, cell, args, kwargs, otherwise, still=still)
         if recorder is not None:
             if self.recorder is None:
                 self.trace.recorders.append(self)
@@ -192,7 +201,7 @@ def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dic
     if id(real) in made:
         return made[id(real)].shadow
     info = made[id(real)] = ShadowInfo(real, trace, cells, path)
-    opaque = _is_opaque(real)
+    opaque = info.opaque
     shadow = object.__new__(_opaque_class() if opaque else _shadow_class(type(real)))
     info.shadow = shadow
     info.answer_calls(None)
@@ -277,7 +286,7 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     trace = info.trace
     if trace.probing:
         info.calls += 1
-        if _is_opaque(info.real):
+        if info.opaque:
             return info.real(*args, **kwargs)
         return nn.Module.__call__(self, *args, **kwargs)
     return call_module(info, args, kwargs)
@@ -287,14 +296,17 @@ def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Record the call as a cell's, or run the module's Python on what it was given."""
     if info.is_root:
         return _descend(info, args, kwargs, None)
+    if info.head is not None and info.refusal is not None and not info.marked:
+        return _descend(info, args, kwargs, info.refusal)  # whatever it is called with
     leaves = pytree.tree_leaves((args, kwargs))
     if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
         return _descend(info, args, kwargs, "it is called with things that are no tensors")
-    marked = _is_marked(info.real)
+    marked = info.marked
     if not marked and _has_list(args, kwargs):
         return _descend(info, args, kwargs, "it takes a list, whose length would be part of the type")
     if info.head is None:
-        _identify(info)
+        with torch._C.DisableTorchFunction():
+            _identify(info)
     if info.refusal is None:
         try:
             return _record(info, args, kwargs)
@@ -310,14 +322,24 @@ def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _record(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     assert info.options is not None
-    head, promises = _head(info)
+    with torch._C.DisableTorchFunction():
+        head, promises = _head(info)
     outputs = record(info.trace, head, info.title, info.instance, args, kwargs, info.options)
     latest = info.trace.latest
     for promise in promises if latest is None or not latest.stateful else promises[1:]:
         info.trace.promise(*promise)
-    if info.holds_still and latest is not None:
-        info.learn(latest, args, kwargs)
+    if latest is not None:
+        seen = tuple(seen for _, _, seen, _ in promises[1:])
+        info.learn(latest, args, kwargs, None if info.holds_still else lambda: _is_still(info, seen))
     return outputs
+
+
+def _is_still(info: ShadowInfo, seen: tuple[Hashable, ...]) -> bool:
+    """Does the module hold in lists and the like, and read from outside, what it did when it was `seen`?"""
+    try:
+        return (tuple(freeze(value) for _, value in info.held), info.reads.now()) == seen
+    except RefusalError:  # it holds a lazy value by now
+        return False
 
 
 def _head(info: ShadowInfo) -> tuple[Hashable, list[Promise]]:
@@ -337,7 +359,7 @@ def _head(info: ShadowInfo) -> tuple[Hashable, list[Promise]]:
 def _descend(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any], reason: str | None) -> Any:
     if reason is not None:
         info.trace.registry.descended.setdefault(info.title, reason)
-    if _is_opaque(info.real):
+    if info.opaque:
         raise info.trace.error(f"{info.title} is compiled or scripted and cannot be recorded: {reason}")
     if info.is_root:
         return nn.Module.__call__(info.shadow, *args, **kwargs)
@@ -353,10 +375,6 @@ def _has_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         isinstance(arg, list) and any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(arg))
         for arg in (*args, *kwargs.values())
     )
-
-
-def _is_marked(module: nn.Module) -> bool:
-    return getattr(module, "_bale_cell", False) is True
 
 
 def subtree(info: ShadowInfo) -> Iterator[Any]:
@@ -392,7 +410,7 @@ def _identify(info: ShadowInfo) -> None:
     info.options = Options(
         align=False, constants_may_be_ragged=True, only_rows=only_rows, module=info.instance,
         probe_function=ProbeRun(info), lend_state=lambda: _lent_buffers(info),
-        max_shapes=None if _is_marked(info.real) else MAX_SHAPES,
+        max_shapes=None if info.marked else MAX_SHAPES,
     )  # fmt: skip
     info.held = [
         (key, value) for shadow in subtree(info) for key, value in attributes(_live(shadow)) if can_change(value)
@@ -428,7 +446,7 @@ def _state(info: ShadowInfo) -> Iterator[torch.Tensor]:
 
 def _only_rows(info: ShadowInfo) -> str:
     """Why the module must be run through its own `__call__`, row by row; raises RefusalError where it is no cell."""
-    if not info.cells.allows(info.real, info.path) and not _is_marked(info.real):
+    if not info.cells.allows(info.real, info.path) and not info.marked:
         raise RefusalError("bale.batch(..., cells=...) leaves it out")
     for shadow in subtree(info):
         real = _live(shadow)
@@ -445,8 +463,8 @@ def _only_rows(info: ShadowInfo) -> str:
 
 def _live(shadow: Any) -> nn.Module:
     """The real module where it is opaque (its shadow is empty), else the shadow."""
-    real = shadow.__dict__["_bale_shadow"].real
-    return real if _is_opaque(real) else shadow
+    info: ShadowInfo = shadow.__dict__["_bale_shadow"]
+    return info.real if info.opaque else shadow
 
 
 def _function_attributes(info: ShadowInfo) -> Iterator[Any]:
@@ -491,7 +509,7 @@ def _plain_copy(shadow: Any, made: dict[int, Any]) -> Any:
     if id(shadow) in made:
         return made[id(shadow)]
     info: ShadowInfo = shadow.__dict__["_bale_shadow"]
-    if _is_opaque(info.real):
+    if info.opaque:
         return info.real
     copy = made[id(shadow)] = object.__new__(type(info.real))
     copy.__dict__.update({k: v for k, v in shadow.__dict__.items() if k in INTERNAL and k != "_bale_shadow"})
@@ -512,9 +530,9 @@ class ProbeRun:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         info, trace = self.info, self.info.trace
-        if _is_opaque(info.real):
+        if info.opaque:
             return info.real(*args, **kwargs)
-        shadows = [shadow for shadow in subtree(info) if not _is_opaque(shadow.__dict__["_bale_shadow"].real)]
+        shadows = [shadow for shadow in subtree(info) if not shadow.__dict__["_bale_shadow"].opaque]
         trace.iterated = False
         for shadow in shadows:
             shadow.__dict__["_bale_shadow"].calls = 0
@@ -525,7 +543,7 @@ class ProbeRun:
             changed = restore(before)
         if changed:
             raise RefusalError("it changes a list, dict or set that it holds")
-        if not _is_marked(info.real):
+        if not info.marked:
             self._refuse_structure(shadows)
         return outputs
 
