@@ -10,7 +10,7 @@ from torch import nn
 import bale
 from bale.batching.engine import trace_samples
 from bale.batching.graph import WHOLE
-from bale.batching.trace import functions, ragged, shadow
+from bale.batching.trace import functions, info, ragged
 from bale.batching.trace.stream import ROW, Format, decode
 from bale.batching.trace.tracer import Trace
 from bale.data import random_functions
@@ -63,7 +63,7 @@ def test_the_quick_way_and_the_long_way_write_the_same(workload, monkeypatch):
     torch.manual_seed(0)
     model, samples = WORKLOADS[workload]()
     quick = traced(model, samples)
-    for module in (shadow, functions):
+    for module in (info, functions):
         monkeypatch.setattr(module, "make_recorder", lambda *args, **kwargs: None)
     for name in ("quick_stack", "quick_reduce"):
         monkeypatch.setattr(ragged, name, lambda *args, **kwargs: ragged.PASS)
