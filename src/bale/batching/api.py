@@ -16,7 +16,7 @@ from bale.batching.execute.launch import CHECKS
 from bale.batching.schedule import POLICIES, Policy
 from bale.batching.stats import Stats
 from bale.batching.trace.cell import FunctionCell
-from bale.batching.trace.shadow import CellFilter
+from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.tracer import Registry, current_trace
 from bale.errors import BaleError
 

@@ -23,10 +23,11 @@ from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.merge import Merged, merge, mergeable_types
 from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
+from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.containers import containers, restore
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.shadow import CellFilter, make_shadow
+from bale.batching.trace.shadow import make_shadow
 from bale.batching.trace.tracer import Registry, Trace
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
 from bale.errors import TraceError

@@ -44,17 +44,20 @@ class ConstantKind:
     spec: Spec
     indices: dict[int, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.on_cpu = self.spec.device.type == "cpu"
+
     def see(self, tensor: Any) -> int | None:
         """The entry of a plain tensor that was not seen before, or None where it is not of this kind."""
         if type(tensor) is not torch.Tensor or id(tensor) in self.table.shared:
             return None
         spec = self.spec
-        with torch._C.DisableTorchFunction():
+        with self.table.as_it_is:
             if (
                 tensor.dtype is not spec.dtype
                 or tensor.requires_grad is not spec.requires_grad
                 or (tensor.shape != spec.shape if spec.shape else tensor.dim() != 0)
-                or tensor.device != spec.device
+                or (not tensor.is_cpu if self.on_cpu else tensor.device != spec.device)
             ):
                 return None
             try:
@@ -65,7 +68,6 @@ class ConstantKind:
         index = self.indices[id(tensor)] = len(table.entries)
         table.entries.append(tensor)
         table.versions.append(version)
-        table.kinds.append(self)
         return index
 
 
@@ -81,7 +83,7 @@ class ConstantTable:
         self.shared = shared
         self.entries: list[Any] = []
         self.versions: list[int] = []
-        self.kinds: list[ConstantKind | None] = []
+        self.as_it_is = torch._C.DisableTorchFunction()  # entered again and again, never within itself
         self._kind_of: dict[Spec, ConstantKind] = {}
         self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
         self._others: dict[Any, int] = {}
@@ -105,7 +107,7 @@ class ConstantTable:
         kind = self.kind_of(constant)
         known = kind.indices.get(id(constant))
         if known is None:
-            known = kind.indices[id(constant)] = self._append(constant, kind)
+            known = kind.indices[id(constant)] = self._append(constant)
         return known
 
     def number(self, number: Any) -> int:
@@ -114,14 +116,13 @@ class ConstantTable:
         exact = kind in self.exact and is_exact(number)
         known = (self.exact[kind] if exact else self._others).get(key := number if exact else (kind, repr(number)))
         if known is None:
-            known = self._append(number, None)
+            known = self._append(number)
             (self.exact[kind] if exact else self._others)[key] = known
         return known
 
-    def _append(self, constant: Any, kind: ConstantKind | None) -> int:
+    def _append(self, constant: Any) -> int:
         self.entries.append(constant)
         self.versions.append(version_of(constant))
-        self.kinds.append(kind)
         return len(self.entries) - 1
 
     def before_write(self, tensor: torch.Tensor) -> None:
@@ -133,9 +134,9 @@ class ConstantTable:
                     self._by_memory.setdefault(constant.untyped_storage()._cdata, []).append(index)
             self._looked_at = len(self.entries)
             for index in self._by_memory.pop(tensor.untyped_storage()._cdata, ()):
-                constant, kind = self.entries[index], self.kinds[index]
-                assert kind is not None
-                kind.indices.pop(id(constant), None)
+                constant = self.entries[index]
+                for kind in self._kind_of.values():
+                    kind.indices.pop(id(constant), None)
                 self.entries[index] = constant.clone()
                 self.versions[index] = version_of(self.entries[index])
 
@@ -150,10 +151,10 @@ class ConstantTable:
             spec = kind.spec
             if spec.shape or spec.requires_grad or spec.dtype.is_floating_point or spec.dtype.is_complex:
                 continue
-            members = np.array([k for k, other in enumerate(self.kinds) if other is kind], np.int64)
+            members = np.array(list(kind.indices.values()), np.int64)
             if members.size > 1 and spec.device.type != "meta":
-                with torch._C.DisableTorchFunction():
-                    values = torch.stack([self.entries[k].detach() for k in members]).cpu().numpy()
+                members_in_turn = [self.entries[k] for k in members.tolist()]
+                values = [t.item() for t in members_in_turn] if kind.on_cpu else torch.stack(members_in_turn).tolist()
                 _, representative, inverse = np.unique(values, return_index=True, return_inverse=True)
                 first[members] = members[representative[inverse]]
         return first

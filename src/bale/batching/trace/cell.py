@@ -10,8 +10,9 @@ from torch import nn
 
 from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Reads, Same, freeze, reads_of
+from bale.batching.trace.identity import identify
+from bale.batching.trace.info import ShadowInfo
 from bale.batching.trace.record import Options, UnknownArgumentError, record
-from bale.batching.trace.shadow import ShadowInfo, identify
 from bale.batching.trace.tracer import Trace, current_trace
 
 

@@ -25,7 +25,7 @@ from bale.errors import TraceError, ValueReadError
 
 Tensor = torch.Tensor
 
-MAX_RECORDERS = 8  # of one function: each asks its question before the next does
+MAX_RECORDERS = 16  # of one function: each asks its question before the next does
 
 _READS = frozenset("item tolist numpy __array__ __bool__ __float__ __int__ __index__ __contains__ cpu_numpy".split())
 _REFUSED = {

@@ -40,6 +40,8 @@ class TraceMode(TorchFunctionMode):
             recorder = self.trace.functions.get(CANONICAL.get(func, func))
             return dispatch(func, args, kwargs) if recorder is None else recorder(*args, **kwargs)
         if _is_getter(func) and not _is_recorded_getter(func):
+            if name_of(func) == "__set__" and isinstance(args[0], Tensor):  # `x.data = y`
+                self.trace.before_write(args[0])
             return func(*args, **kwargs)
         if func in READS_ARGUMENTS and _has_ref(args):
             return refuse_read(args[0], "torch.tensor() and its like")

@@ -12,7 +12,7 @@ from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constan
 from bale.batching.graph import Mode, Spec
 from bale.batching.trace.record import as_ref
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Home, Trace
+from bale.batching.trace.tracer import Home, Lengths, Trace
 
 PASS = object()  # not for us: record it as any other function
 
@@ -68,11 +68,10 @@ def _gather(trace: Trace, home: Home, name: str, mode: Mode) -> Callable[..., Re
 
 def _gatherer(trace: Trace, cell: CellType) -> Callable[..., Ref]:
     number, stream, spec = trace.format(cell).type, trace.stream, cell.node_type.outputs[0]
-    homes: dict[int, Home] = {} if spec.ragged else {1: trace.home(spec)}
+    homes = Lengths(trace, spec) if spec.ragged else {1: trace.home(spec)}
 
     def gather(parts: Sequence[int], length: int = 1) -> Ref:
-        home = homes.get(length) or homes.setdefault(length, trace.home(spec, length))
-        code = len(stream)
+        home, code = homes[length], len(stream)
         stream.extend((number, length, len(parts), *parts))
         return Ref.of(home, code)
 

@@ -16,10 +16,11 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.cells.celltype import CellType
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Home, Lengths, Trace
 from bale.batching.uses import is_exact
 
 MISSING = object()
+MAX_LEAVES = 16  # of the arguments: compiling the question must not cost more than it saves
 _PLAIN = (bool, type(None), str, int, float, torch.dtype)  # arguments that may be compared by type and value
 
 
@@ -28,6 +29,7 @@ class Pattern:
     """Python for the question whether a call has the arguments that a recorder was made for."""
 
     trace: Trace
+    ragged: bool  # is a node several rows, as many as its ragged arguments have?
     conditions: list[str] = field(default_factory=list)
     of_constants: list[str] = field(default_factory=list)  # asked last, for they note what they have not seen before
     parts: list[str] = field(default_factory=list)
@@ -38,14 +40,16 @@ class Pattern:
         """Add the question whether the argument `code` is like `argument`; False where it cannot be asked."""
         kind = type(argument)
         if kind is Ref:
-            if argument.length is not None or argument.trace is not self.trace:
+            if argument.trace is not self.trace:
                 return False
-            self.conditions.append(f"type({code}) is Ref and {code}.home is {self._name(argument.home)}")
+            self._match_home(argument.home, code)
             self.parts.append(f"{code}.part")
         elif id(argument) in self.trace.shared:
             self.conditions.append(f"{code} is {self._name(argument)}")
         elif kind is torch.Tensor:
             constants = self.trace.constants.kind_of(argument)
+            if self.ragged and constants.spec.shape:
+                return False  # whether it is ragged depends on how long the others are
             self._entry(self._name(constants.indices.get), self._name(constants.see), f"id({code})", code)
         elif kind in (tuple, list):
             self.conditions.append(f"type({code}) is {kind.__name__} and len({code}) == {len(argument)}")
@@ -61,10 +65,20 @@ class Pattern:
             return False
         return True
 
+    def _match_home(self, home: Home, code: str) -> None:
+        if not (self.ragged and home.length):
+            self.conditions.append(f"type({code}) is Ref and {code}.home is {self._name(home)}")
+            return
+        known = any("length :=" in condition for condition in self.conditions)
+        same = f"length == {code}.home.length" if known else f"(length := {code}.home.length)"
+        self.conditions.append(f"type({code}) is Ref and {code}.home.spec is {self._name(home.spec)} and {same}")
+
     def match_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> bool:
         self.conditions.append("not rest")
         self.conditions.append(f"len(kwargs) == {len(kwargs)}" if kwargs else "not kwargs")
         self.conditions += [f"{name!r} in kwargs" for name in kwargs]
+        if len(pytree.tree_leaves((args, kwargs))) > MAX_LEAVES:
+            return False
         return all(self.match(arg, f"a{k}", numbers_are_data) for k, arg in enumerate(args)) and all(
             self.match(arg, f"kwargs[{name!r}]") for name, arg in kwargs.items()
         )
@@ -90,61 +104,77 @@ def make_recorder(
     kwargs: dict[str, Any],
     otherwise: Callable[..., Any],
     numbers_are_data: bool = False,
+    still: Callable[[], bool] | None = None,
 ) -> Callable[..., Any] | None:
     """A function that records calls like `cell(*args, **kwargs)` and hands all others to `otherwise`, or None.
 
     None where such calls need a second look. The recorder is for this trace, and for the grad mode of now without
-    autocast. `numbers_are_data`: Python numbers among `args` differ from call to call.
+    autocast. `numbers_are_data`: Python numbers among `args` differ from call to call. `still` must hold where a call
+    is recorded, if it is given.
     """
-    if not cell.plain or torch._C._is_any_autocast_enabled():
+    if not _is_straight(cell) or torch._C._is_any_autocast_enabled():
         return None
-    pattern = Pattern(trace)
+    pattern = Pattern(trace, cell.ragged)
     if not pattern.match_call(args, kwargs, numbers_are_data):
         return None
-    layout = trace.format(cell)
-    homes = [trace.home(spec) for spec in cell.node_type.outputs]
-    pattern.names |= {f"out{k}": home for k, home in enumerate(homes)}
-    source = _source(
-        len(args),
-        (*pattern.conditions, *pattern.of_constants),
-        (str(layout.type), *pattern.parts, *pattern.entries, *["0"] * layout.padding),
-        len(homes),
-        "leaf" if cell.out_spec.is_leaf() else "tuple" if cell.returns_tuple else "tree",
-        torch.is_grad_enabled(),
-        tuple(pattern.names),
-    )
-    return _factory(source)(
+    if cell.ragged and not any("length :=" in condition for condition in pattern.conditions):
+        return None
+    if still is not None:
+        pattern.of_constants.append("still()")
+        pattern.names["still"] = still
+    layout, outputs = trace.format(cell), cell.node_type.outputs
+    record = [str(layout.type), *pattern.parts, *pattern.entries]
+    if not layout.fixed:
+        record[1:] = ["length", *(number for part in pattern.parts for number in ("1", part)), *pattern.entries]
+    record += ["0"] * (len(outputs) - len(record))
+    pattern.names |= {
+        f"out{k}": Lengths(trace, spec) if spec.ragged else trace.home(spec) for k, spec in enumerate(outputs)
+    }
+    shape = "leaf" if cell.out_spec.is_leaf() else "tuple" if cell.returns_tuple else "tree"
+    environment = {
         **pattern.names,
-        otherwise=otherwise,
-        stream=trace.stream,
-        extend=trace.stream.extend,
-        unflatten=lambda flat: pytree.tree_unflatten(flat, cell.out_spec),
-        Ref=Ref,
-        missing=MISSING,
-        grad_enabled=torch.is_grad_enabled,
-        autocast=torch._C._is_any_autocast_enabled,
+        "otherwise": otherwise,
+        "stream": trace.stream,
+        "extend": trace.stream.extend,
+        "unflatten": lambda flat: pytree.tree_unflatten(flat, cell.out_spec),
+        "Ref": Ref,
+        "missing": MISSING,
+        "grad_enabled": torch.is_grad_enabled,
+        "autocast": torch._C._is_any_autocast_enabled,
+    }
+    grad = "grad_enabled()" if torch.is_grad_enabled() else "not grad_enabled()"
+    conditions = [grad, "not autocast()", *pattern.conditions, *pattern.of_constants]
+    source = _source(tuple(environment), len(args), conditions, record, [spec.ragged for spec in outputs], shape)
+    return _factory(source)(**environment)
+
+
+def _is_straight(cell: CellType) -> bool:
+    """Every output is a new tensor, and no call depends on another."""
+    outputs = cell.outputs
+    return (
+        not cell.stateful
+        and bool(outputs)
+        and all(leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in outputs)
     )
 
 
 def _source(
-    arity: int, conditions: tuple[str, ...], record: tuple[str, ...], outputs: int, shape: str, grad: bool,
-    names: tuple[str, ...],
-) -> str:  # fmt: skip
+    names: tuple[str, ...], arity: int, conditions: list[str], record: list[str], ragged: list[bool], shape: str
+) -> str:
     arguments = [f"a{k}" for k in range(arity)]
-    condition = "\n            and ".join([("" if grad else "not ") + "grad_enabled()", "not autocast()", *conditions])
+    condition = "\n            and ".join(conditions)
     made = "".join(
         f"""
             r{k} = Ref()
-            r{k}.home = out{k}
+            r{k}.home = out{k}{"[length]" * is_ragged}
             r{k}.part = {f"code + {k}" if k else "code"}
             r{k}.memory = None"""
-        for k in range(outputs)
+        for k, is_ragged in enumerate(ragged)
     )
-    listed = ", ".join(f"r{k}" for k in range(outputs))
+    listed = ", ".join(f"r{k}" for k in range(len(ragged)))
     result = {"leaf": "r0", "tuple": f"({listed},)", "tree": f"unflatten([{listed}])"}[shape]
-    environment = (*names, "otherwise", "stream", "extend", "unflatten", "Ref", "missing", "grad_enabled", "autocast")
     return f"""
-def make({", ".join(environment)}):
+def make({", ".join(names)}):
     def record({", ".join([f"{a}=missing" for a in arguments] + ["/"] * bool(arguments) + ["*rest", "**kwargs"])}):
         if (
             {condition}

@@ -41,11 +41,6 @@ class Format:
         fixed = not cell.ragged and all(mode is Mode.ROW for mode in node.slots)
         return cls(type, len(node.slots), constants, len(node.outputs), fixed)
 
-    @property
-    def padding(self) -> int:
-        """Of a record of a fixed type."""
-        return max(self.outputs - 1 - self.slots - self.constants, 0)
-
     def record(self, slots: Sequence[Sequence[int]], constants: Sequence[int], length: int) -> list[int]:
         """A node, from the parts of its slots and the entries of its constants."""
         if self.fixed:

@@ -64,6 +64,18 @@ class Home:
         return self.trace.quick and not (self._may_cut and not torch.is_grad_enabled())
 
 
+class Lengths(dict[int, Home]):
+    """The homes of ragged values of one Spec, by length."""
+
+    def __init__(self, trace: Trace, spec: Spec):
+        super().__init__()
+        self.trace, self.spec = trace, spec
+
+    def __missing__(self, length: int) -> Home:
+        self[length] = home = self.trace.home(self.spec, length)
+        return home
+
+
 class Trace:
     """Records while it is entered. `registry` remembers types between calls; `shared` tensors are the same for all."""
 
@@ -86,6 +98,7 @@ class Trace:
         self.iterated = False  # a probed module went through an axis of a tensor in Python
         self.outer_grad = torch.is_grad_enabled()
         self.last_of_module: dict[int, int] = {}  # stateful modules: the code of their latest node's value
+        self._specs: dict[Spec, Spec] = {}
         self._homes: dict[tuple[Spec, int | None], Home] = {}
         self._sample = -1
         self._sample_start: list[int] = []  # where in the stream each sample begins
@@ -121,7 +134,8 @@ class Trace:
         key = spec, length
         known = self._homes.get(key)
         if known is None:
-            known = self._homes[key] = Home(self, spec, length)
+            one = self._specs.setdefault(spec, spec)  # so that equal Specs of homes are one object
+            known = self._homes[key] = Home(self, one, length)
         return known
 
     def ref(self, code: int, spec: Spec, length: int | None = None) -> Ref:

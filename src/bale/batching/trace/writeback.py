@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from bale.batching.trace.containers import containers, items, refill
+from bale.batching.trace.identity import subtree
+from bale.batching.trace.info import ShadowInfo
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.shadow import ShadowInfo, subtree
 
 
 def write_back(shadow: Any, settle: Any) -> None:
