@@ -57,7 +57,7 @@ def table_of(lines: Sequence[Line]) -> Table:
     for heading in columns.values():
         table.add_column(heading, justify="right")
     for line in lines:
-        name = f"{line['impl']} (autobatch {line['autobatch']})" if "autobatch" in line else line["impl"]
+        name = f"{line['impl']} ({line['autobatch']})" if "autobatch" in line else line["impl"]
         table.add_row(name, *("-" if line[column] is None else f"{line[column]:,}" for column in columns))
     return table
 

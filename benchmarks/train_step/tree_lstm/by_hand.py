@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,14 +31,21 @@ class Plan:
 def plan(trees: list[Tree]) -> Plan:
     level, words, leaves, orders = trees, [], [], []
     while level:
-        inner = [node for node in level if type(node) is tuple]
-        found = [node for node in level if type(node) is int]
-        next_inner, next_leaf = iter(range(len(inner))), iter(range(len(inner), len(level)))
-        orders.append(torch.tensor([next(next_leaf if type(node) is int else next_inner) for node in level]))
-        words += found
-        leaves.append(len(found))
-        level = [child for pair in inner for child in pair]
-    return Plan(torch.tensor(words), leaves, orders)
+        inner: list[Tree] = []
+        order: list[int] = []  # an inner node's place among the inner nodes, ~ of a leaf's place among the leaves
+        found = len(words)
+        for node in level:
+            if type(node) is tuple:
+                order.append(len(inner))
+                inner.append(node)
+            else:
+                order.append(~(len(words) - found))
+                words.append(node)
+        rows = np.array(order)
+        orders.append(torch.from_numpy(np.where(rows < 0, len(inner) + ~rows, rows)))
+        leaves.append(len(words) - found)
+        level = list(chain.from_iterable(inner))
+    return Plan(torch.from_numpy(np.array(words)), leaves, orders)
 
 
 def logits(model: TreeLSTM, plan: Plan) -> Tensor:
@@ -57,6 +66,6 @@ def inner(model: TreeLSTM, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     width = h.shape[1]
     gates = model.inner.gates(h.view(-1, 2 * width))
     i, o, f, u = gates.split([width, width, 2 * width, width], -1)
-    kept = (f.sigmoid() * c.view(-1, 2 * width)).view(-1, 2, width).sum(1)
-    c = torch.addcmul(kept, i.sigmoid(), u.tanh())
+    kept_left, kept_right = (f.sigmoid() * c.view(-1, 2 * width)).split(width, -1)
+    c = i.sigmoid() * u.tanh() + (kept_left + kept_right)
     return o.sigmoid() * c.tanh(), c
