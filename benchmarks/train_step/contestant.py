@@ -21,11 +21,11 @@ class Step:
 
 
 class Contestant(Protocol):
-    """One way to take the step. `impl` is its name in the report, `notes` are further fields of its line."""
+    """One way to take the step. Of contestants with one `impl` and another `variant` the report has the fastest."""
 
     impl: str
+    variant: str | None
     versions: dict[str, str]
-    notes: dict[str, object]
 
     def step(self) -> Step:
         """Forget all gradients, then take and time one step from samples to gradients."""

@@ -15,11 +15,11 @@ MODES = {"dynet": [{"autobatch": 1}, {"autobatch": 2}], "dgl": [{}], "torchfold"
 PEERS = tuple(MODES)
 CONTESTANTS = ("bale", "bale-nomerge", "by-hand", "floor", *PEERS)
 
-_LOCAL: dict[str, Callable[[Workload], Contestant | None]] = {
+_LOCAL: dict[str, Callable[[Workload], Sequence[Contestant]]] = {
     "bale": local.with_merging,
     "bale-nomerge": local.without_merging,
     "by-hand": local.by_hand,
-    "floor": lambda workload: local.Floor(workload.products),
+    "floor": lambda workload: [local.Floor(workload.products)],
 }
 
 
@@ -34,11 +34,10 @@ def enter(
             if name in MODES:
                 contestants += _peers(workload, name, folder, threads, say)
                 continue
-            contestant = _LOCAL[name](workload)
-            if contestant is None:
+            found = _LOCAL[name](workload)
+            if not found:
                 say(f"{name} stays away: this bale does not merge equal computations")
-            else:
-                contestants.append(contestant)
+            contestants += found
     except BaseException:
         leave(contestants)
         raise
@@ -63,8 +62,7 @@ def _peers(
     contestants: list[PeerContestant] = []
     try:
         for mode in MODES[peer]:
-            impl = ":".join([peer, *map(str, mode.values())])
-            contestants.append(PeerContestant(impl, workload.name, peer, folder, threads, mode))
+            contestants.append(PeerContestant(peer, workload.name, folder, threads, mode))  # noqa: PERF401  (see except)
     except BaseException:
         leave(contestants)
         raise

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import bale
 from benchmarks.train_step.contestant import Step, StopWatch
-from benchmarks.train_step.workload import Product, Workload
+from benchmarks.train_step.workload import Product, Way, Workload
 
 VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
 
@@ -21,10 +21,9 @@ class LocalContestant:
     """A contestant whose loss is computed from the workload's own model."""
 
     versions = VERSIONS
-    notes: dict[str, object] = {}  # noqa: RUF012
 
-    def __init__(self, impl: str, workload: Workload, loss: Callable[[StopWatch], Tensor]):
-        self.impl, self.model, self.loss = impl, workload.model, loss
+    def __init__(self, impl: str, workload: Workload, loss: Callable[[StopWatch], Tensor], variant: str | None = None):
+        self.impl, self.model, self.loss, self.variant = impl, workload.model, loss, variant
 
     def step(self) -> Step:
         self.model.zero_grad()
@@ -55,15 +54,18 @@ def per_sample(workload: Workload) -> LocalContestant:
     return LocalContestant("per-sample", workload, loss)
 
 
-def by_hand(workload: Workload) -> LocalContestant:
-    """The mini-batch as a skilled person batches it."""
+def by_hand(workload: Workload) -> list[LocalContestant]:
+    """The mini-batch as a skilled person batches it, in each way that could be the fastest."""
+    return [_by_hand(workload, name, way) for name, way in workload.by_hand.items()]
 
+
+def _by_hand(workload: Workload, name: str, way: Way) -> LocalContestant:
     def loss(watch: StopWatch) -> Tensor:
-        plan = workload.plan(workload.samples)
+        plan = way.plan(workload.samples)
         watch.lap("build")
-        return workload.loss(workload.by_hand(workload.model, plan))
+        return workload.loss(way.logits(plan))
 
-    return LocalContestant("by-hand", workload, loss)
+    return LocalContestant("by-hand", workload, loss, variant=name)
 
 
 class BaleContestant(LocalContestant):
@@ -83,15 +85,15 @@ class BaleContestant(LocalContestant):
         return Step(step.loss, step.seconds, step.stages | {"build": build, "forward": step.stages["forward"] - build})
 
 
-def with_merging(workload: Workload) -> LocalContestant:
-    return BaleContestant("bale", workload)
+def with_merging(workload: Workload) -> list[LocalContestant]:
+    return [BaleContestant("bale", workload)]
 
 
-def without_merging(workload: Workload) -> LocalContestant | None:
-    """None where this bale does not merge equal computations: then the other contestant is this one."""
+def without_merging(workload: Workload) -> list[LocalContestant]:
+    """Nobody where this bale does not merge equal computations: then the other contestant is this one."""
     if "merge" not in inspect.signature(bale.batch).parameters:
-        return None
-    return BaleContestant("bale-nomerge", workload, merge=False)
+        return []
+    return [BaleContestant("bale-nomerge", workload, merge=False)]
 
 
 class Floor:
@@ -102,7 +104,7 @@ class Floor:
 
     impl = "floor"
     versions = VERSIONS
-    notes: dict[str, object] = {}  # noqa: RUF012
+    variant = None
 
     def __init__(self, products: list[Product]):
         self.products = [operands for product in products for operands in _three(*product)]

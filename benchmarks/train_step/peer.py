@@ -46,10 +46,10 @@ class PeerContestant:
     gradient PATH  -> {}, when the gradient is in the file
     """
 
-    def __init__(self, impl: str, workload: str, peer: str, folder: Path, threads: int, options: dict[str, Any]):
-        self.impl, self.folder = impl, folder
-        self.notes: dict[str, object] = dict(options)
-        self.said = folder / f"{impl}.log"
+    def __init__(self, peer: str, workload: str, folder: Path, threads: int, options: dict[str, Any]):
+        self.impl, self.folder = peer, folder
+        self.variant = " ".join(f"{option} {value}" for option, value in options.items()) or None
+        self.said = folder / f"{peer} {self.variant}.log"
         command = [str(python_of(peer)), "-m", "benchmarks.train_step.worker", module_of(workload, peer), str(folder)]
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         with self.said.open("w") as log:
@@ -72,7 +72,7 @@ class PeerContestant:
         return Step(**self._ask("step"))
 
     def gradient(self) -> np.ndarray:
-        path = self.folder / f"{self.impl}.npy"
+        path = self.folder / f"{self.impl} gradient.npy"
         self._ask(f"gradient {path}")
         return np.load(path)
 

@@ -26,7 +26,11 @@ def compare(contestants: Sequence[Contestant], reference: Contestant) -> None:
     for contestant in contestants:
         loss, gradient = contestant.step().loss, contestant.gradient()
         if loss is not None and gradient is not None:  # the floor computes nothing that could be compared
-            _compare(contestant.impl, loss, gradient, wanted, right)
+            _compare(name_of(contestant), loss, gradient, wanted, right)
+
+
+def name_of(contestant: Contestant) -> str:
+    return contestant.impl if contestant.variant is None else f"{contestant.impl} ({contestant.variant})"
 
 
 def _compare(impl: str, loss: float, gradient: np.ndarray, wanted: float, right: np.ndarray) -> None:
@@ -41,20 +45,23 @@ def _compare(impl: str, loss: float, gradient: np.ndarray, wanted: float, right:
 
 def race(
     contestants: Sequence[Contestant], pairs: int, seconds: float, progress: Callable[[int], None] = lambda done: None
-) -> dict[str, list[Step]]:
-    """Let everybody take a step in each of `pairs` rounds, in another order each; stop early after `seconds`."""
-    steps: dict[str, list[Step]] = {contestant.impl: [] for contestant in contestants}
+) -> list[list[Step]]:
+    """Let everybody take a step in each of `pairs` rounds, in another order each; stop early after `seconds`.
+
+    Return the steps of each contestant.
+    """
+    steps: list[list[Step]] = [[] for _ in contestants]
     for contestant in contestants:
         for _ in range(WARM_UP):
             contestant.step()
     gc.collect()
     gc.freeze()  # what was made before the race is not searched again during somebody's step
-    order, end = list(contestants), time.perf_counter() + seconds
+    order, end = list(zip(contestants, steps, strict=True)), time.perf_counter() + seconds
     shuffle = random.Random(0).shuffle
     for done in range(1, pairs + 1):
         shuffle(order)
-        for contestant in order:
-            steps[contestant.impl].append(contestant.step())
+        for contestant, taken in order:
+            taken.append(contestant.step())
         progress(done)
         if time.perf_counter() > end:
             break

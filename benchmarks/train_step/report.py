@@ -18,32 +18,33 @@ Line = dict[str, Any]
 
 
 def lines_of(
-    workload: Workload, contestants: Sequence[Contestant], steps: dict[str, list[Step]], threads: int
+    workload: Workload, contestants: Sequence[Contestant], steps: Sequence[list[Step]], threads: int
 ) -> list[Line]:
-    """Medians, in the order of the contestants; of one peer's modes only the faster one."""
+    """Medians, in the order of the contestants; of one contestant's variants only the fastest."""
     batch, machine = len(workload.samples), processor()
     conditions = {"workload": workload.name, "batch": batch, "hidden": workload.hidden}
-    floor = _step_ms(steps["floor"]) if "floor" in steps else None
+    floors = [
+        _step_ms(taken) for contestant, taken in zip(contestants, steps, strict=True) if contestant.impl == "floor"
+    ]
     lines: dict[str, Line] = {}
-    for contestant in contestants:
-        taken = steps[contestant.impl]
+    for contestant, taken in zip(contestants, steps, strict=True):
         step_ms = _step_ms(taken)
-        impl = contestant.impl.split(":")[0]
         line = {
             **conditions,
-            "impl": impl,
+            "impl": contestant.impl,
+            "variant": contestant.variant,
             "step_ms": round(step_ms, 3),
             **{f"{stage}_ms": _stage_ms(taken, stage) for stage in STAGES},
             "trees_per_s": round(1e3 * batch / step_ms, 1),
-            "floor_ratio": None if floor is None else round(step_ms / floor, 3),
+            "floor_ratio": round(step_ms / floors[0], 3) if floors else None,
             "threads": threads,
             "runs": len(taken),
-            **contestant.notes,
             "versions": contestant.versions,
             "processor": machine,
         }
-        if impl not in lines or line["step_ms"] < lines[impl]["step_ms"]:
-            lines[impl] = line
+        other = lines.get(contestant.impl)
+        if other is None or line["step_ms"] < other["step_ms"]:
+            lines[contestant.impl] = line
     return list(lines.values())
 
 
@@ -53,17 +54,17 @@ def table_of(lines: Sequence[Line]) -> Table:
     table = Table(title=title, caption="medians, ms per training step, and samples per second")
     columns = {"step_ms": "step", **{f"{stage}_ms": stage for stage in STAGES}}
     columns |= {"trees_per_s": "per s", "floor_ratio": "/ floor", "runs": "runs"}
-    table.add_column("impl")
+    table.add_column("impl", no_wrap=True)
     for heading in columns.values():
         table.add_column(heading, justify="right")
     for line in lines:
-        name = f"{line['impl']} ({line['autobatch']})" if "autobatch" in line else line["impl"]
+        name = f"{line['impl']} ({line['variant']})" if line["variant"] else line["impl"]
         table.add_row(name, *("-" if line[column] is None else f"{line[column]:,}" for column in columns))
     return table
 
 
 def show(lines: Sequence[Line], *, on_stderr: bool) -> None:
-    Console(stderr=on_stderr).print(table_of(lines))
+    Console(stderr=on_stderr, width=100).print(table_of(lines))
 
 
 def processor() -> str:

@@ -15,12 +15,23 @@ Product = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way to batch a mini-batch by hand.
+
+    plan    samples -> anything, before a number is computed
+    logits  what was planned -> logits [rows, classes], in the order of `Workload.join`
+    """
+
+    plan: Callable[[list[Any]], Any]
+    logits: Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
 class Workload:
     """A mini-batch of a training step. The loss is the cross-entropy, summed over all rows of logits.
 
     join      the outputs of all samples -> logits [rows, classes]
-    plan      how the mini-batch is batched by hand: samples -> anything, before a number is computed
-    by_hand   (model, plan) -> logits [rows, classes], in the order of `join`
+    by_hand   ways by name; the fastest is reported
     products  those of the forward pass, each with all its rows
     arrays    the samples, for workers that share no memory with this process
     """
@@ -31,8 +42,7 @@ class Workload:
     samples: list[Any]
     labels: Tensor
     join: Callable[[list[Tensor]], Tensor]
-    plan: Callable[[list[Any]], Any]
-    by_hand: Callable[[Any, Any], Tensor]
+    by_hand: dict[str, Way]
     products: list[Product]
     arrays: dict[str, np.ndarray]
 
