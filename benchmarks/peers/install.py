@@ -39,7 +39,7 @@ RECIPES = {
         ("dgl==1.1.3", "scipy==1.17.1", "requests==2.34.2", "tqdm==4.70.1", "psutil==7.2.2"),
         "import dgl; dgl.batch([dgl.graph(([0], [1]))] * 2)",
     ),
-    # Works with a shim only (benchmarks/train_step/shims.py): it names a class that torch has removed.
+    # Works with a shim only (benchmarks/train_step/torchfold_model.py): it names a class that torch has removed.
     "torchfold": Recipe(("torchfold==0.1.0",), "import torchfold; torchfold.Fold()"),
 }
 
