@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ class BaleContestant(LocalContestant):
         assert self.batched.last is not None
         seconds = self.batched.last.seconds
         build = sum(seconds[stage] for stage in ("trace", "schedule", "memory"))
-        return Step(step.loss, step.seconds, step.stages | {"build": build, "forward": step.stages["forward"] - build})
+        forward = step.stages["forward"] - build
+        return replace(step, stages={**step.stages, "build": build, "forward": forward})
 
 
 def with_merging(workload: Workload) -> list[LocalContestant]:

@@ -35,6 +35,7 @@ def lines_of(
             "variant": contestant.variant,
             "step_ms": round(step_ms, 3),
             **{f"{stage}_ms": _stage_ms(taken, stage) for stage in STAGES},
+            "cpu_ms": round(1e3 * statistics.median(step.cpu_seconds for step in taken), 3),
             "trees_per_s": round(1e3 * batch / step_ms, 1),
             "floor_ratio": round(step_ms / floors[0], 3) if floors else None,
             "threads": threads,
@@ -52,7 +53,7 @@ def table_of(lines: Sequence[Line]) -> Table:
     first = lines[0]
     title = "{workload}, batch {batch}, hidden {hidden}, {threads} thread(s), {processor}".format(**first)
     table = Table(title=title, caption="medians, ms per training step, and samples per second")
-    columns = {"step_ms": "step", **{f"{stage}_ms": stage for stage in STAGES}}
+    columns = {"step_ms": "step", **{f"{stage}_ms": stage for stage in STAGES}, "cpu_ms": "cpu"}
     columns |= {"trees_per_s": "per s", "floor_ratio": "/ floor", "runs": "runs"}
     table.add_column("impl", no_wrap=True)
     for heading in columns.values():

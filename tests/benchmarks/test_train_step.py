@@ -15,8 +15,8 @@ from benchmarks.train_step.report import table_of
 from benchmarks.train_step.worker import read, write
 
 FIELDS = set(
-    "workload batch hidden impl variant step_ms build_ms forward_ms backward_ms trees_per_s floor_ratio threads runs "
-    "versions processor".split()
+    "workload batch hidden impl variant step_ms cpu_ms build_ms forward_ms backward_ms trees_per_s floor_ratio threads "
+    "runs versions processor".split()
 )
 LOCAL = [name for name in CONTESTANTS if name not in PEERS]
 
@@ -63,7 +63,7 @@ def test_a_mismatch_names_the_contestant(tmp_path: Path) -> None:
     contestant.gradient = lambda: right() * 1.001  # type: ignore[method-assign]
     with pytest.raises(Mismatch, match="bale: the gradient is off"):
         compare([contestant], per_sample(workload))
-    contestant.step = lambda: Step(0.0, 0.0)  # type: ignore[method-assign]
+    contestant.step = lambda: Step(0.0, 0.0, 0.0)  # type: ignore[method-assign]
     with pytest.raises(Mismatch, match="bale: the loss is"):
         compare([contestant], per_sample(workload))
 
