@@ -1,6 +1,7 @@
 # make run     train a tree network on Python's own standard library and report what it cost
 # make test    run the tests
 # make lint    check style and types
+# make peers   install the frameworks that the benchmarks race against, into .peers
 #
 # The first call installs into .venv, later ones only when pyproject.toml or constraints.txt have changed.
 # Another Python: make PYTHON=python3.12 test. Options for a command: make run ARGS="--epochs 1", make test ARGS=tests/train
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run test lint clean
+.PHONY: help run test lint peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -29,6 +30,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+peers: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.peers.install $(ARGS)
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("bale needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])'
 	@echo "installing into $(VENV), once; this takes a minute"
@@ -41,4 +45,4 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .peers

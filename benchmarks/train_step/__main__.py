@@ -1,0 +1,110 @@
+"""Race bale, its peers, a mini-batch batched by hand and the floor over one training step.
+
+    python -m benchmarks.train_step --workload tree-lstm --batch 64 --hidden 128 --threads 1 --json -
+
+A step is everything from samples to gradients; zeroing gradients is not in it. Contestants first show that their loss
+and gradient are those of the loop over samples, then take turns; times are medians. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.train_step.entrants import CONTESTANTS, enter, leave
+from benchmarks.train_step.local import per_sample
+from benchmarks.train_step.peer import PeerError
+from benchmarks.train_step.race import Mismatch, compare, race
+from benchmarks.train_step.report import Line, lines_of, show
+from benchmarks.train_step.workload import Workload
+
+WORKLOADS = {"tree-lstm": 64, "bilstm": 64, "ast": 256}
+"""The workloads and the size of their mini-batch where none is asked for."""
+
+
+def make(name: str, batch: int, hidden: int, seed: int) -> Workload:
+    module = importlib.import_module(f"benchmarks.train_step.{name.replace('-', '_')}.workload")
+    return module.make(batch, hidden, seed)
+
+
+def run(workload: Workload, names: list[str], threads: int, pairs: int, seconds: float) -> list[Line]:
+    """Compare and race; raises Mismatch or PeerError, which name the contestant."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = enter(workload, names, Path(folder), threads, say)
+        try:
+            compare(contestants, per_sample(workload))
+            steps = race(contestants, pairs, seconds, lambda done: progress(done, pairs))
+        finally:
+            leave(contestants)
+            if sys.stderr.isatty():
+                say("")
+    return lines_of(workload, contestants, steps, threads)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def progress(done: int, pairs: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\rround {done} of {pairs}", end="", file=sys.stderr, flush=True)
+    elif done in (1, pairs) or done % 10 == 0:
+        say(f"round {done} of {pairs}")
+
+
+def main() -> None:
+    args = arguments()
+    workload = make(args.workload, args.batch or WORKLOADS[args.workload], args.hidden, args.seed)
+    try:
+        lines = run(workload, args.contestants, args.threads, args.pairs, args.seconds)
+    except (Mismatch, PeerError) as error:
+        sys.exit(str(error))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if args.json == "-":
+        sys.stdout.write(text)
+    elif args.json is not None:
+        Path(args.json).write_text(text, encoding="utf-8")
+    if (args.table or args.json is None) and lines:
+        show(lines, on_stderr=args.json == "-")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workload", choices=tuple(WORKLOADS), default="tree-lstm")
+    parser.add_argument("--batch", type=int, help="samples; by default 64, or 256 for ast")
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=30, help="rounds in which everybody takes one step")
+    parser.add_argument("--seconds", type=float, default=300.0, help="no further round begins after so long")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--contestants", type=names, default=list(CONTESTANTS), metavar="A,B,...", help=known())
+    parser.add_argument("--json", metavar="FILE", help="one JSON line per contestant; - for standard output")
+    parser.add_argument("--table", action="store_true", help="a table, also where --json is given")
+    return parser.parse_args()
+
+
+def known() -> str:
+    return "some of " + ",".join(CONTESTANTS)
+
+
+def names(text: str) -> list[str]:
+    chosen = [name for name in text.split(",") if name]
+    unknown = [name for name in chosen if name not in CONTESTANTS]
+    if unknown or not chosen:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nobody'}: expected {known()}")
+    return chosen
+
+
+if __name__ == "__main__":
+    main()

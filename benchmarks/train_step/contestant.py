@@ -1,0 +1,62 @@
+"""What takes part in the race? Anything that can take one training step and show its loss and its gradient."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+STAGES = ("build", "forward", "backward")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step: its loss, where it has one, and its seconds, all of them and by stage where they are known.
+
+    cpu_seconds   those in which a processor worked on it: on a machine that others use, the steadier number
+    """
+
+    loss: float | None
+    seconds: float
+    cpu_seconds: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Contestant(Protocol):
+    """One way to take the step. Of contestants with one `impl` and another `variant` the report has the fastest."""
+
+    impl: str
+    variant: str | None
+    versions: dict[str, str]
+
+    def step(self) -> Step:
+        """Forget all gradients, then take and time one step from samples to gradients."""
+        ...
+
+    def gradient(self) -> np.ndarray | None:
+        """The gradient of the latest step, flat, in the order of the model's parameters; None for no gradient."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StopWatch:
+    """Splits the time since it was made into stages."""
+
+    def __init__(self) -> None:
+        self.cpu_start = time.process_time()
+        self.start = self.last = time.perf_counter()
+        self.cpu_seconds = 0.0
+        self.stages: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.cpu_seconds = time.process_time() - self.cpu_start
+        self.stages[stage] = now - self.last
+        self.last = now
+
+    def step(self, loss: float | None) -> Step:
+        """The step that ended with the latest lap."""
+        return Step(loss, self.last - self.start, self.cpu_seconds, self.stages)

@@ -1,0 +1,105 @@
+"""The contestants of other frameworks: each a worker process in an environment of its own, which waits for its turn."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.train_step.contestant import Step
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ROOT / ".peers"
+
+
+class PeerError(Exception):
+    """A worker that ended or could not start; the message has its last words."""
+
+
+def python_of(peer: str) -> Path:
+    """The interpreter of the environment that `make peers` builds."""
+    return ENVIRONMENTS / peer / "bin" / "python"
+
+
+def installed(peer: str) -> bool:
+    return python_of(peer).exists() and (ENVIRONMENTS / peer / ".installed").exists()
+
+
+def module_of(workload: str, peer: str) -> str:
+    return f"benchmarks.train_step.{workload.replace('-', '_')}.{peer}_peer"
+
+
+def takes_part(workload: str, peer: str) -> bool:
+    """Whether somebody has written this workload for the peer."""
+    return importlib.util.find_spec(module_of(workload, peer)) is not None
+
+
+class PeerContestant:
+    """One worker. It answers a line with a line, and computes only between the two.
+
+    step           -> {"loss": ..., "seconds": ..., "stages": {...}}
+    gradient PATH  -> {}, when the gradient is in the file
+    """
+
+    def __init__(self, peer: str, workload: str, folder: Path, threads: int, options: dict[str, Any]):
+        self.impl, self.folder = peer, folder
+        self.variant = " ".join(f"{option} {value}" for option, value in options.items()) or None
+        self.said = folder / f"{peer} {self.variant}.log"
+        command = [str(python_of(peer)), "-m", "benchmarks.train_step.worker", module_of(workload, peer), str(folder)]
+        limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        with self.said.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, str(threads), json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, **limits, "PYTHONPATH": str(ROOT), "DGLBACKEND": "pytorch"},
+            )
+        try:
+            self.versions: dict[str, str] = self._answer()["versions"]
+        except BaseException:
+            self.close()
+            raise
+
+    def step(self) -> Step:
+        return Step(**self._ask("step"))
+
+    def gradient(self) -> np.ndarray:
+        path = self.folder / f"{self.impl} gradient.npy"
+        self._ask(f"gradient {path}")
+        return np.load(path)
+
+    def close(self) -> None:
+        """End the worker: it stops when its input ends."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; its answer says so
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            words = self.said.read_text(errors="replace").strip()
+            raise PeerError(f"{self.impl}: its worker ended with {self.process.wait()}:\n{words[-2000:]}")
+        return json.loads(line)

@@ -1,0 +1,53 @@
+"""What is raced on? A per-sample model, its samples and labels, and what a contestant needs to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Product = tuple[int, int, int]
+"""A matrix product [rows, inner] x [inner, columns] of the forward pass."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to batch a mini-batch by hand.
+
+    plan    samples -> anything, before a number is computed
+    logits  what was planned -> logits [rows, classes], in the order of `Workload.join`
+    """
+
+    plan: Callable[[list[Any]], Any]
+    logits: Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A mini-batch of a training step. The loss is the cross-entropy, summed over all rows of logits.
+
+    join      the outputs of all samples -> logits [rows, classes]
+    by_hand   ways by name; the fastest is reported
+    products  those of the forward pass, each with all its rows
+    arrays    the samples, for workers that share no memory with this process
+    """
+
+    name: str
+    hidden: int
+    model: nn.Module
+    samples: list[Any]
+    labels: Tensor
+    join: Callable[[list[Tensor]], Tensor]
+    by_hand: dict[str, Way]
+    products: list[Product]
+    arrays: dict[str, np.ndarray]
+
+    def loss(self, logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits, self.labels, reduction="sum")
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {name: weight.detach().numpy() for name, weight in self.model.named_parameters()}
