@@ -19,6 +19,7 @@ from bale.batching.execute.planned import can_plan, run_planned
 from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
 from bale.batching.graph import Graph
+from bale.batching.memory.arrange import arrange
 from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.merge import Merged, merge, mergeable_types
 from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
@@ -118,6 +119,7 @@ def make_plan(traced: Traced, settings: Settings, clock: Callable[[str], None] =
     clock("trace")
     schedule = make_schedule(folded.graph, settings.policy)
     clock("schedule")
+    schedule = arrange(folded.graph, schedule)
     layout = make_layout(folded.graph, schedule)
     clock("memory")
     return Plan(graph, merged, folded, schedule, layout)

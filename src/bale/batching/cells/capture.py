@@ -291,6 +291,8 @@ def _finish(subject: Subject, traced: _Traced, graph: fx.Graph, copies: Any, out
 
 
 _ALIASES = (aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default, aten.lift_fresh.default)
+SPLITS = (aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_with_sizes.default)
+_ELEMENTWISE = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor)
 _WITH_MASK = {aten.native_layer_norm_backward.default, aten.convolution_backward.default,
               aten.native_group_norm_backward.default}  # fmt: skip
 
@@ -314,7 +316,33 @@ def simplify(graph: fx.Graph) -> None:
         seen.setdefault(key, node)
         if node.target in _WITH_MASK:
             _split_mask(graph, node)
+    for node in list(graph.nodes):
+        if node.target in SPLITS:
+            _split_earlier(graph, node)
     graph.eliminate_dead_code()
+
+
+def _split_earlier(graph: fx.Graph, split: fx.Node) -> None:
+    """The split of a sum (product, ..) becomes a sum of splits, so that only slices of products are read."""
+    whole: Any = split.args[0]
+    if whole.target not in _ELEMENTWISE or len(whole.users) > 1 or whole.kwargs:
+        return
+    operands = [arg for arg in whole.args if isinstance(arg, fx.Node)]
+    if any(arg.meta.get("shape") != whole.meta["shape"] for arg in operands):
+        return
+    with graph.inserting_before(split):
+        splits = {arg: graph.create_node("call_function", split.target, (arg, *split.args[1:])) for arg in operands}
+    for part in list(split.users):
+        with graph.inserting_before(part):
+            given = []
+            for arg in whole.args:
+                if isinstance(arg, fx.Node):
+                    arg = graph.call_function(operator.getitem, (splits[arg], part.args[1]))
+                    arg.meta = dict(part.meta)
+                given.append(arg)
+            earlier = graph.create_node("call_function", whole.target, tuple(given))
+            earlier.meta = dict(part.meta)
+        part.replace_all_uses_with(earlier)
 
 
 def _split_mask(graph: fx.Graph, node: fx.Node) -> None:

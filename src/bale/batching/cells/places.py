@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from bale.batching.cells.capture import Rows
+from bale.batching.cells.capture import SPLITS, Rows
 from bale.batching.cells.pointwise import FORMULAS
 from bale.batching.cells.split import Pieces
 
 aten = torch.ops.aten
-SPLITS = (aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_with_sizes.default)
 PRODUCTS = (aten.mm.default, aten.addmm.default)
 _LAST = (1, -1)  # the last axis of a value with two
 
@@ -286,7 +285,8 @@ def _needed_whole(places: Places) -> set[fx.Node]:
 def _place_to_reuse(node: fx.Node, places: Places, full: set[fx.Node], claimed: set[Place]) -> Place | None:
     """The slice of a product that only this kernel reads: its element is loaded before ours is stored."""
     group = places.group[node]
-    for source in node.all_input_nodes:
+    members = [n for n, number in places.group.items() if number == group]
+    for source in dict.fromkeys(s for n in members for s in n.all_input_nodes):
         if width(source) != width(node) or places.kind.get(source) != "slice":
             continue
         base, start = slice_of(source)

@@ -1,0 +1,129 @@
+"""Arrange: in which of its possible batches does each node run, and in which order do a batch's nodes lie?
+
+A schedule leaves both open: a node may run in any batch of its type between its earliest and its latest. Here batches
+are filled from the end, so that a level's operands are the level just below it, and nodes lie in the order of their
+first readers, so that operands are read in sequence: siblings side by side, chains as prefixes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from bale.batching.graph import Graph
+from bale.batching.schedule.frontier import group
+from bale.batching.schedule.schedule import Schedule
+
+NEAR = 4  # rows that lie so close come with the same few cache lines: siblings, one of which is another slot's
+
+
+def arrange(graph: Graph, schedule: Schedule) -> Schedule:
+    """The same batches, or fewer, in an order that is good for memory: as given, or with every node as late as it can.
+
+    Kept is the one whose operands lie in fewer pieces; the later one where both have as many. O(nodes log nodes +
+    operands).
+    """
+    if not len(graph):
+        return schedule
+    early = _ordered(graph, schedule)
+    late = _ordered(graph, as_late_as_possible(graph, schedule))
+    return late if pieces(graph, late) <= pieces(graph, early) else early
+
+
+def as_late_as_possible(graph: Graph, schedule: Schedule) -> Schedule:
+    """Every node in the last batch of its type before its readers; batches that become empty are dropped."""
+    batch_of = _latest(
+        schedule.order, schedule.batch_start, schedule.batch_type, graph.operand_start, graph.operand_node,
+        len(graph.types),
+    )  # fmt: skip
+    used = np.bincount(batch_of, minlength=len(schedule)) > 0
+    batch_of = (np.cumsum(used) - 1)[batch_of].astype(np.int32)
+    start, order = group(batch_of, int(used.sum()))
+    return Schedule(order, start, schedule.batch_type[used], schedule.policy)
+
+
+def pieces(graph: Graph, schedule: Schedule) -> int:
+    """How many runs of neighbouring rows all operands are read in, slot by slot: what a better order has fewer of."""
+    place = np.empty(len(graph), np.int64)
+    place[schedule.order] = np.arange(len(graph))
+    where = (schedule.order, schedule.batch_start, graph.slot_start, graph.part_start, graph.operand_node)
+    return int(_pieces(*where, place))
+
+
+def _ordered(graph: Graph, schedule: Schedule) -> Schedule:
+    order = _by_first_reader(
+        schedule.order, schedule.batch_start, graph.slot_start, graph.part_start, graph.operand_node
+    )
+    return Schedule(order, schedule.batch_start, schedule.batch_type, schedule.policy)
+
+
+@njit(cache=True)
+def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
+    # Readers are recorded after what they read, so one sweep from the last node on meets every reader first.
+    nodes, batches = order.size, batch_start.size - 1
+    own = np.empty(nodes, np.int32)
+    for batch in range(batches):
+        for node in order[batch_start[batch] : batch_start[batch + 1]]:
+            own[node] = batch
+    before = np.full(batches, -1, np.int32)  # the batch of the same type before each batch
+    last = np.full(types, -1, np.int32)
+    for batch in range(batches):
+        before[batch] = last[batch_type[batch]]
+        last[batch_type[batch]] = batch
+    limit = np.full(nodes, batches, np.int32)  # the earliest batch of its readers
+    for node in range(nodes - 1, -1, -1):  # users are recorded after their operands
+        batch = own[node]
+        if limit[node] < batches:
+            kind = batch_type[batch]
+            batch = last[kind]
+            while batch >= limit[node]:
+                batch = before[batch]
+        own[node] = batch
+        for edge in range(operand_start[node], operand_start[node + 1]):
+            source = operand_node[edge]
+            limit[source] = min(limit[source], batch)
+    return own
+
+
+@njit(cache=True)
+def _by_first_reader(order, batch_start, slot_start, part_start, operand_node):
+    nodes = order.size
+    most = 1
+    for node in range(nodes):
+        most = max(most, slot_start[node + 1] - slot_start[node])
+    key = np.empty(nodes, np.int64)
+    for node in range(nodes):
+        key[node] = np.int64(nodes) * most + node  # what nothing reads comes last, in trace order
+    out = np.empty_like(order)
+    for batch in range(batch_start.size - 2, -1, -1):
+        low, high = batch_start[batch], batch_start[batch + 1]
+        members = order[low:high]
+        keys = np.empty(members.size, np.int64)
+        for k in range(members.size):
+            keys[k] = key[members[k]]
+        ranked = np.argsort(keys, kind="mergesort")
+        for k in range(members.size):
+            node = members[ranked[k]]
+            out[low + k] = node
+            for slot in range(slot_start[node], slot_start[node + 1]):
+                mine = np.int64(low + k) * most + slot - slot_start[node]
+                for part in range(part_start[slot], part_start[slot + 1]):
+                    key[operand_node[part]] = min(key[operand_node[part]], mine)
+    return out
+
+
+@njit(cache=True)
+def _pieces(order, batch_start, slot_start, part_start, operand_node, place):
+    count = 0
+    for batch in range(batch_start.size - 1):
+        members = order[batch_start[batch] : batch_start[batch + 1]]
+        first = members[0]
+        for k in range(slot_start[first + 1] - slot_start[first]):
+            at = np.int64(-2)
+            for node in members:
+                slot = slot_start[node] + k
+                for part in range(part_start[slot], part_start[slot + 1]):
+                    here = place[operand_node[part]]
+                    count += not 0 < here - at <= NEAR
+                    at = here
+    return count
