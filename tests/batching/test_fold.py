@@ -1,6 +1,7 @@
 """Folding removes gathers from the graph and changes nothing that is computed."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.batching.gathering import CELL, GATHERS, LEAF, STACK, SUM, build, gathering_graphs, run_symbolically
@@ -36,10 +37,20 @@ def test_a_child_sum_is_part_of_its_reader() -> None:
     assert [list(values) for values, _ in folded.slots(2)] == [[0, 1], [0]]
 
 
-def test_a_sum_with_two_readers_stays_since_folding_would_repeat_it() -> None:
-    graph = build([LEAF, LEAF, SUM, CELL], [1, 1, 1, 1],
-                  [[], [], [[(0, WHOLE), (1, WHOLE)]], [[(2, WHOLE)], [(2, WHOLE)]]])  # fmt: skip
-    assert len(fold(graph, GATHERS, np.zeros(0, np.int64)).graph) == 4
+def sum_with_readers(parts: int, readers: int) -> Graph:
+    """A sum of `parts` leaves that `readers` slots read, two to a cell."""
+    cells = -(-readers // 2)
+    slots = [[] for _ in range(parts)] + [[[(k, WHOLE) for k in range(parts)]]]
+    slots += [[[(parts, WHOLE)], [(parts if 2 * k + 1 < readers else 0, WHOLE)]] for k in range(cells)]
+    return build([LEAF] * parts + [SUM] + [CELL] * cells, [1] * len(slots), slots)
+
+
+@pytest.mark.parametrize(("parts", "readers", "stays"), [(2, 2, False), (9, 1, False), (4, 4, False), (9, 9, True)])
+def test_a_sum_with_several_readers_stays_where_folding_would_repeat_much(
+    parts: int, readers: int, stays: bool
+) -> None:
+    graph = sum_with_readers(parts, readers)
+    assert len(fold(graph, GATHERS, np.zeros(0, np.int64)).graph) == len(graph) - (not stays)
 
 
 def test_any_arity_is_one_type() -> None:

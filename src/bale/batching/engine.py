@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from bale.batching.execute.constants import Columns
 from bale.batching.execute.launch import Program, Watch
 from bale.batching.execute.outputs import Wanted, group_results
-from bale.batching.execute.planned import can_plan, run_planned
+from bale.batching.execute.planned import PlannedCall, can_plan, run_planned
 from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
 from bale.batching.graph import Graph
@@ -132,6 +132,7 @@ class Result:
     outputs: list[Any]
     traced: Traced
     plan: Plan
+    call: PlannedCall
     stats: Stats
 
 
@@ -174,7 +175,7 @@ def run_samples(
         policy=plan.schedule.policy,
         executor=results.executor,
     )
-    return Result(outputs, traced, plan, stats)
+    return Result(outputs, traced, plan, results.call, stats)
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class Results:
 
     tensors: list[torch.Tensor]
     executor: str
+    call: PlannedCall
 
 
 def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings, watch: Watch | None = None) -> Results:
@@ -196,9 +198,10 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
         values = plan.value(np.array([ref.value for ref in refs], np.int64))
         wanted = [Wanted(ref.value, ref.index, ref.spec, ref.length) for ref in refs]
         groups, members = group_results(plan.layout, values, wanted)
+        call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":
-            rows = run_planned(program, plan.schedule, plan.layout, groups, settings.check, watch)
+            rows = run_planned(call, watch)
         else:
             arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
             rows = [row for group in groups for row in group.rows_of(arenas)]
@@ -206,7 +209,7 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
     placed: list[Any] = [None] * len(refs)
     for k, row in zip(order, rows, strict=True):
         placed[k] = row
-    return Results(placed, executor)
+    return Results(placed, executor, call)
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:

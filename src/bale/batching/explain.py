@@ -12,6 +12,7 @@ from torch import nn
 from bale.batching.api import Batched, as_samples, batch
 from bale.batching.cells.call import Kind
 from bale.batching.engine import Result, run_samples
+from bale.batching.execute.account import TypeAccount, account
 from bale.batching.schedule import lower_bound_by_type
 from bale.batching.stats import Stats
 
@@ -29,6 +30,7 @@ class TypeLine:
     batches: int
     bound: int
     rows: tuple[int, int, int]  # fewest, median, most rows per batch
+    traffic: TypeAccount
     reasons: tuple[str, ...]
 
 
@@ -39,6 +41,8 @@ class Explanation:
     stats: Stats
     traced_nodes: int
     types: tuple[TypeLine, ...]
+    merged_nodes: int
+    peak_bytes: int
     descended: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
@@ -46,13 +50,16 @@ class Explanation:
         stats = self.stats
         lines = [
             f"{stats.samples} samples: {self.traced_nodes} nodes traced, {stats.nodes} run "
-            f"({self.traced_nodes - stats.nodes} folded into gathers), {stats.types} types",
+            f"({self.traced_nodes - self.merged_nodes} merged with equal ones, "
+            f"{self.merged_nodes - stats.nodes} folded into gathers), {stats.types} types",
             f"{stats.batches} batches by {stats.policy}, lower bound {stats.bound}; executor {stats.executor}",
             "",
             *_table(self.types),
         ]
         for line in self.types:
             lines += [f"  {line.name}: {reason}" for reason in line.reasons]
+        if stats.executor == "planned":
+            lines += ["", *_traffic_table(self.types), f"memory for values and gradients: {_bytes(self.peak_bytes)}"]
         if self.descended:
             lines += ["", "descended into (Python, not cells):"]
             lines += [f"  {name}: {reason}" for name, reason in self.descended]
@@ -62,14 +69,42 @@ class Explanation:
 
 
 def _table(types: tuple[TypeLine, ...]) -> list[str]:
+    """What runs."""
     head = ("type", "operands", "rung", "nodes", "batches", "bound", "rows per batch")
     body = [
         (t.name, t.operands, t.rung, str(t.nodes), str(t.batches), str(t.bound), "{} / {} / {}".format(*t.rows))
         for t in types
     ]
+    return _aligned(head, body, left=3)
+
+
+def _traffic_table(types: tuple[TypeLine, ...]) -> list[str]:
+    """What is moved. An operand of a batch is a view (read where it lies) or a gather (copied together first)."""
+    head = ("type", "views", "gathers", "forward", "backward", "launches")
+    body = [
+        (
+            t.name,
+            *map(str, (t.traffic.views, t.traffic.gathers)),
+            *map(_bytes, (t.traffic.forward, t.traffic.backward)),
+            str(t.traffic.launches),
+        )
+        for t in types
+    ]
+    return _aligned(head, body, left=1)
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count} B"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"
+
+
+def _aligned(head: tuple[str, ...], body: list[tuple[str, ...]], left: int) -> list[str]:
+    """Columns of one width each; the first `left`, names, stand left, the numbers right."""
     widths = [max(len(row[k]) for row in (head, *body)) for k in range(len(head))]
     rows = [head, tuple("-" * width for width in widths), *body]
-    left = 3  # the names stand left, the numbers right
     return [
         "  ".join(
             c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))
@@ -99,6 +134,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
     graph, schedule, layout = result.plan.folded.graph, result.plan.schedule, result.plan.layout
     uses = list(result.traced.trace.uses.values())
     bounds = lower_bound_by_type(graph)
+    counted = account(result.call)
     lines = []
     for t, node_type in enumerate(graph.types):
         cell = uses[result.plan.folded.type_of[t]].cell
@@ -117,11 +153,15 @@ def _explain(result: Result, batched: Batched) -> Explanation:
                 int(rows.size),
                 int(bounds[t]),
                 (int(rows[0]), int(np.median(rows)), int(rows[-1])),
+                counted.types[t],
                 cell.reasons,
             )
         )
     descended = tuple(sorted(batched.registry.descended.items()))
-    return Explanation(result.stats, len(result.plan.graph), tuple(lines), descended, tuple(_warnings(batched)))
+    return Explanation(
+        result.stats, len(result.plan.graph), tuple(lines), len(result.plan.merged.graph), counted.peak_bytes,
+        descended, tuple(_warnings(batched)),
+    )  # fmt: skip
 
 
 def _warnings(batched: Batched) -> list[str]:

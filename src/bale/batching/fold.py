@@ -14,6 +14,7 @@ from bale.batching.graph import WHOLE, Graph, Mode, NodeType
 
 MODES = tuple(Mode)
 _CODE = {mode: code for code, mode in enumerate(MODES)}
+LAUNCH_ROWS = 8  # how many rows may be gathered again to save a node that would need a launch
 ROW, STACK, SUM, MEAN, MAX = (_CODE[m] for m in (Mode.ROW, Mode.STACK, Mode.SUM, Mode.MEAN, Mode.MAX))
 
 
@@ -34,8 +35,8 @@ class Folded:
 def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
     """Fold the nodes of the types marked in `gathers` (bool [types]: stacks and reductions) into those that read them.
 
-    A stack is folded where every reader gathers rows anyway; a reduction where exactly one reader wants one row, since
-    otherwise its work would be repeated. `pinned` (int [..]) are values that must stay, being outputs.
+    A stack is folded where every reader gathers rows anyway; a reduction where every reader wants one row, and where
+    repeating its work for several readers moves hardly more rows than writing its result once. `pinned` (int [..]) are values that must stay, being outputs.
     """
     foldable = np.array(
         [
@@ -127,7 +128,12 @@ def _fold(types, rows, slot_start, part_start, part_value, part_index, value_nod
                     needed[source] = True
     for node in range(nodes):
         if foldable[types[node]] and not is_stack[node] and readers[node] != 1:
-            needed[node] = True
+            parts = 0
+            for part in range(part_start[slot_start[node]], part_start[slot_start[node] + 1]):
+                parts += rows[value_node[part_value[part]]] if part_index[part] == WHOLE else 1
+            # folded, every reader gathers all parts; kept, one launch more writes a row that every reader gathers
+            if readers[node] == 0 or readers[node] * parts > readers[node] + parts + LAUNCH_ROWS:
+                needed[node] = True
     # Operands come before users, so one forward sweep settles the parts of every slot.
     slots = slot_start[-1]
     low, high = np.zeros(slots, np.int64), np.zeros(slots, np.int64)

@@ -53,7 +53,7 @@ def own_backward(
         return f"a row of it fails on random numbers ({type(error).__name__})"
     if watch.registered:
         return "it registers hooks on tensors"
-    own = [node.name() for node in _nodes(outputs) if isinstance(node, BackwardCFunction)]
+    own = [str(node.name()) for node in _nodes(outputs) if isinstance(node, BackwardCFunction)]  # pyright: ignore[reportAttributeAccessIssue]
     if "CheckpointFunctionBackward" in own:
         return REENTRANT
     return "it has an autograd function of its own" if own else ""

@@ -81,6 +81,7 @@ def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
     _place_results(places)
     if fast:
         _place_cats(places)
+        _place_sliced(places)
         _place_rest(places)
     _choose_access(places, gathered)
     return places
@@ -112,6 +113,8 @@ def _kind(node: fx.Node, places: Places) -> str:
 def _slice(node: fx.Node, places: Places) -> bool:
     """Is it a part of a value that has a place? (A split itself has none; its getitems do.)"""
     base: Any = node.args[0]
+    if base in places.pieces.captured.numbers:
+        return False
     given = dict(enumerate(node.args))
     if node.target in SPLITS:
         along: Any = given.get(2, node.kwargs.get("dim", 0))
@@ -223,6 +226,15 @@ def _side_by_side(places: Places, column: int) -> list[int]:
     return [at[start] for start in sorted(at)]
 
 
+def _place_sliced(places: Places) -> None:
+    """What is given and read in slices lies in a buffer, so that a slice has a place."""
+    captured = places.pieces.captured
+    for node in (*captured.columns, *filter(None, captured.output_gradients)):
+        sliced = any(places.kind.get(user) == "slice" for user in node.users)
+        if sliced and not any(place.home[0] == "buffer" for place in places.of.get(node, [])):
+            places.of.setdefault(node, []).append(places.buffer(width(node) or 0))
+
+
 def _place_cats(places: Places) -> None:
     for part in ("forward", "backward"):
         for node in places.order[part]:
@@ -319,6 +331,8 @@ def _only_sliced(base: fx.Node, places: Places) -> bool:
 
 def place_of(node: fx.Node, places: Places) -> Place | None:
     """Where a value is read, or None where it is loose."""
+    if node.op == "placeholder":
+        return next((place for place in places.of.get(node, []) if place.home[0] == "buffer"), None)
     if node in places.of and places.of[node] and width(node) is not None and places.fast:
         return places.of[node][0]
     if places.kind.get(node) == "slice" and node.target not in SPLITS:

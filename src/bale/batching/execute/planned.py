@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from bale.batching.cells.capture import CaptureError
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.emit import Emitted
 from bale.batching.cells.hooks import REENTRANT, without_hooks
 from bale.batching.cells.planned import plan_cell
 from bale.batching.execute import reference
@@ -53,24 +54,15 @@ def can_plan(program: Program) -> bool:
     return torch.autograd.forward_ad._current_level < 0
 
 
-def run_planned(
-    program: Program,
-    schedule: Schedule,
-    layout: Layout,
-    groups: Sequence[Group],
-    check: str,
-    watch: Watch | None = None,
-) -> list[torch.Tensor]:
+def run_planned(call: PlannedCall, watch: Watch | None = None) -> list[torch.Tensor]:
     """The outputs, group by group, each a tensor in memory of its own."""
     while True:
-        for cell in dict.fromkeys(program.cells):
-            _settle(cell)
-        call = PlannedCall(program, schedule, layout, groups, check, watch)
+        call.settle()
         inputs = call.inputs if torch.is_grad_enabled() and call.wants_gradients else []
         try:
             if not inputs:
-                return call.run(gradients=False)
-            return list(_Planned.apply(call, *inputs))
+                return call.run(gradients=False, watch=watch)
+            return list(_Planned.apply(call, watch, *inputs))
         except DemotedError:
             continue  # the cell that differed has given up its code
 
@@ -101,16 +93,25 @@ class PlannedCall:
     layout: Layout
     groups: Sequence[Group]
     check: str
-    watch: Watch | None
+    emitted: list[Emitted | None] = field(default_factory=list)
+    filled: Filled | None = None
 
-    def __post_init__(self) -> None:
-        self.graph: Graph = self.program.graph
-        # one decision per call: another thread may capture or give up a cell meanwhile
+    @property
+    def graph(self) -> Graph:
+        return self.program.graph
+
+    @property
+    def wants_gradients(self) -> bool:
+        return any(group.requires_grad for group in self.groups)
+
+    def settle(self) -> None:
+        """Capture the cells whose time has come, and decide which code runs: once a call, whatever other threads do."""
+        for cell in dict.fromkeys(self.program.cells):
+            _settle(cell)
         self.emitted = [
             None if any(mode is Mode.MAX for mode in t.slots) else cell.emitted
             for t, cell in zip(self.graph.types, self.program.cells, strict=True)
         ]
-        self.wants_gradients = any(group.requires_grad for group in self.groups)
 
     @property
     def inputs(self) -> list[torch.Tensor]:
@@ -119,23 +120,23 @@ class PlannedCall:
         found |= {id(t): t for t in self.program.columns.trained()}
         return list(found.values())
 
-    def run(self, gradients: bool) -> list[torch.Tensor]:
+    def run(self, gradients: bool, watch: Watch | None = None) -> list[torch.Tensor]:
         """Forward; keeps the filled memory in `self.filled` where gradients are wanted."""
-        blocks = self._blocks() if gradients else []
-        adjoint = self._adjoint(blocks) if gradients else None
+        blocks = self.blocks() if gradients else []
+        adjoint = self.adjoint(blocks) if gradients else None
         memory = CallMemory(self.graph, self.schedule, self.layout, adjoint)
-        filled = Filled(self, memory, blocks)
+        filled = Filled(self, memory, blocks, watch)
         filled.forward()
         self.filled = filled if gradients else None
         return [row for group in self.groups for row in group.rows(memory)]
 
-    def _blocks(self) -> list[tuple[Block, ...]]:
+    def blocks(self) -> list[tuple[Block, ...]]:
         return [
             plain_blocks(cell, node_type) if emitted is None else captured_blocks(cell, emitted)
             for cell, emitted, node_type in zip(self.program.cells, self.emitted, self.graph.types, strict=True)
         ]
 
-    def _adjoint(self, blocks: Sequence[Sequence[Block]]) -> Adjoint:
+    def adjoint(self, blocks: Sequence[Sequence[Block]]) -> Adjoint:
         groups, first = [], 0
         wanted = [group for group in self.groups if group.requires_grad]
         for group in wanted:
@@ -174,7 +175,7 @@ class PlannedCall:
 class Filled:
     """The memory of one call after its forward run, and what runs backward over it."""
 
-    def __init__(self, call: PlannedCall, memory: CallMemory, blocks: Sequence[Sequence[Block]]):
+    def __init__(self, call: PlannedCall, memory: CallMemory, blocks: Sequence[Sequence[Block]], watch: Watch | None):
         self.memory, self.call = memory, call
         self.inputs: Sequence[torch.Tensor] = ()
         self.frames: list[Frame | None] = [None] * len(call.graph.types)
@@ -183,7 +184,7 @@ class Filled:
         with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
             for site in sites:
                 cell, emitted = call.program.cells[site.kind], call.emitted[site.kind]
-                given = (cell, site, memory, call.program, call.check, call.watch)
+                given = (cell, site, memory, call.program, call.check, watch)
                 self.frames[site.kind] = (
                     PlainFrame(*given, blocks=blocks[site.kind] if blocks else ())
                     if emitted is None
@@ -270,8 +271,8 @@ def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | 
 
 class _Planned(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: PlannedCall, *inputs: torch.Tensor) -> Any:
-        outputs = call.run(gradients=True)
+    def forward(ctx: Any, call: PlannedCall, watch: Watch | None, *inputs: torch.Tensor) -> Any:
+        outputs = call.run(gradients=True, watch=watch)
         # The filled memory hangs on a saved tensor, so that it goes when autograd lets go of what was saved.
         carrier = torch.empty(0)
         assert call.filled is not None
@@ -290,7 +291,7 @@ class _Planned(torch.autograd.Function):
         inputs = ctx.inputs  # hooks on saved tensors (checkpointing) may have given copies back
         filled: Filled | None = getattr(carrier, "filled", None)
         if torch.is_grad_enabled() or filled is None:
-            return None, *ctx.call.reference_gradients(inputs, gradients)
+            return None, None, *ctx.call.reference_gradients(inputs, gradients)
         own = filled.inputs  # of the same call run again where it is checkpointed: equal, one by one
         place = {id(tensor): k for k, tensor in enumerate(own)}
         found: list[torch.Tensor | None] = [None] * len(inputs)
@@ -300,7 +301,7 @@ class _Planned(torch.autograd.Function):
                 k = place[id(owner)]
                 before = found[k]
                 found[k] = part if before is None else before + part
-        return None, *found
+        return None, None, *found
 
 
 def _through_stacking(column: torch.Tensor, gradient: torch.Tensor, inputs: Sequence[torch.Tensor]) -> Gradients:

@@ -1,0 +1,101 @@
+"""Account: what does a planned call move and hold? Counted from the plan, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bale.batching.cells.call import Kind
+from bale.batching.execute.memory import find_sources, numel
+from bale.batching.execute.planned import PlannedCall
+from bale.batching.graph import Mode, NodeType, Spec
+
+
+@dataclass(frozen=True)
+class TypeAccount:
+    """One type's traffic, over all its batches.
+
+    views       operands of batches that are read where they lie: consecutive rows, or rows that a kernel finds itself
+    gathers     operands that are copied together first
+    forward     bytes written by those copies; `backward` by gathers of gradients
+    launches    calls of products, kernels and other functions, forward and backward (a rung under autograd counts once)
+    """
+
+    views: int
+    gathers: int
+    forward: int
+    backward: int
+    launches: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """A call's traffic by type, and the bytes of all the memory that it takes for values and gradients."""
+
+    types: tuple[TypeAccount, ...]
+    peak_bytes: int
+
+
+def account(call: PlannedCall) -> Account:
+    """Count `call`. Gradients are counted where the outputs carry any."""
+    blocks = call.blocks() if call.wants_gradients else []
+    adjoint = call.adjoint(blocks) if call.wants_gradients else None
+    types = tuple(_account_type(call, kind) for kind in range(len(call.graph.types)))
+    held = sum(
+        rows * numel(shape) * dtype.itemsize
+        for (shape, dtype, _), rows in zip(call.layout.arenas, call.layout.arena_rows, strict=True)
+    )
+    if adjoint is not None:
+        held += sum(size * dtype.itemsize for size, (dtype, _) in zip(adjoint.size, adjoint.memories, strict=True))
+    for kind, emitted in enumerate(call.emitted):
+        rows = int(call.layout.batch_rows[call.schedule.batch_type == kind].sum())
+        if emitted is not None:
+            held += rows * 4 * sum(emitted.buffers)
+    return Account(types, held)
+
+
+def _account_type(call: PlannedCall, kind: int) -> TypeAccount:
+    node_type, emitted = call.graph.types[kind], call.emitted[kind]
+    batches = np.flatnonzero(call.schedule.batch_type == kind)
+    slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
+    first = np.concatenate([[0], np.cumsum(slots[call.schedule.batch_type])])[batches]
+    views = gathers = forward = 0
+    accesses = _accesses(call, kind)
+    sources = find_sources(call.layout)
+    for slot, (mode, spec) in enumerate(zip(node_type.slots, node_type.slot_specs, strict=True)):
+        if mode is Mode.AFTER:
+            continue
+        for column in (first + slot).tolist():
+            in_place = accesses[slot] == "index" and mode is Mode.ROW and sources.source[column] is not None
+            if emitted is None and mode in (Mode.ROW, Mode.STACK):
+                in_place = sources.consecutive[column] >= 0 or sources.constant[column]
+            rows = sources.high[column] - sources.low[column]
+            views, gathers = views + in_place, gathers + (not in_place)
+            forward += 0 if in_place else rows * _row_bytes(spec)
+    backward = _backward_bytes(call, kind, node_type)
+    per_batch = 1 if emitted is None else sum(emitted.launches)
+    return TypeAccount(views, gathers, forward, backward, per_batch * batches.size + gathers)
+
+
+def _accesses(call: PlannedCall, kind: int) -> list[object]:
+    """Per slot how the type's code reads it."""
+    emitted, cell = call.emitted[kind], call.program.cells[kind]
+    if emitted is None:
+        return [None] * len(cell.node_type.slots)
+    return [access for access, of in zip(emitted.columns, cell.kinds, strict=True) if of is Kind.VALUE] + [None]
+
+
+def _backward_bytes(call: PlannedCall, kind: int, node_type: NodeType) -> int:
+    emitted = call.emitted[kind]
+    rows = int(call.layout.batch_rows[call.schedule.batch_type == kind].sum())
+    found = 0
+    for number, spec in enumerate(node_type.outputs):
+        in_place = emitted is not None and emitted.gradients[number] == "index"
+        if call.wants_gradients and spec.requires_grad and not in_place:
+            found += rows * _row_bytes(spec)
+    return found
+
+
+def _row_bytes(spec: Spec) -> int:
+    return numel(spec.shape) * spec.dtype.itemsize
