@@ -66,6 +66,8 @@ def main() -> None:
         lines = run(workload, args.contestants, args.threads, args.pairs, args.seconds)
     except (Mismatch, PeerError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     text = "".join(json.dumps(line) + "\n" for line in lines)
     if args.json == "-":
         sys.stdout.write(text)

@@ -13,13 +13,19 @@ from benchmarks.train_step.workload import Workload
 
 MODES = {"dynet": [{"autobatch": 1}, {"autobatch": 2}], "dgl": [{}], "torchfold": [{}]}
 PEERS = tuple(MODES)
-CONTESTANTS = ("bale", "bale-nomerge", "by-hand", "floor", *PEERS)
+CONTESTANTS = ("bale", "bale-nomerge", "by-hand", "by-hand-merged", "floor", *PEERS)
 
 _LOCAL: dict[str, Callable[[Workload], Sequence[Contestant]]] = {
     "bale": local.with_merging,
     "bale-nomerge": local.without_merging,
     "by-hand": local.by_hand,
+    "by-hand-merged": local.by_hand_merged,
     "floor": lambda workload: [local.Floor(workload.products)],
+}
+
+_ABSENT = {
+    "bale-nomerge": "this bale does not merge equal computations",
+    "by-hand-merged": "nobody has written one for this workload",
 }
 
 
@@ -36,7 +42,7 @@ def enter(
                 continue
             found = _LOCAL[name](workload)
             if not found:
-                say(f"{name} stays away: this bale does not merge equal computations")
+                say(f"{name} stays away: {_ABSENT[name]}")
             contestants += found
     except BaseException:
         leave(contestants)

@@ -57,16 +57,21 @@ def per_sample(workload: Workload) -> LocalContestant:
 
 def by_hand(workload: Workload) -> list[LocalContestant]:
     """The mini-batch as a skilled person batches it, in each way that could be the fastest."""
-    return [_by_hand(workload, name, way) for name, way in workload.by_hand.items()]
+    return [_by_hand("by-hand", workload, name, way) for name, way in workload.by_hand.items()]
 
 
-def _by_hand(workload: Workload, name: str, way: Way) -> LocalContestant:
+def by_hand_merged(workload: Workload) -> list[LocalContestant]:
+    """The same, with equal computations merged where that is easily said; nobody where it is not."""
+    return [_by_hand("by-hand-merged", workload, name, way) for name, way in workload.by_hand_merged.items()]
+
+
+def _by_hand(impl: str, workload: Workload, name: str, way: Way) -> LocalContestant:
     def loss(watch: StopWatch) -> Tensor:
         plan = way.plan(workload.samples)
         watch.lap("build")
         return workload.loss(way.logits(plan))
 
-    return LocalContestant("by-hand", workload, loss, variant=name)
+    return LocalContestant(impl, workload, loss, variant=name)
 
 
 class BaleContestant(LocalContestant):

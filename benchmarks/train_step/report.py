@@ -65,7 +65,7 @@ def table_of(lines: Sequence[Line]) -> Table:
 
 
 def show(lines: Sequence[Line], *, on_stderr: bool) -> None:
-    Console(stderr=on_stderr, width=100).print(table_of(lines))
+    Console(stderr=on_stderr, width=120).print(table_of(lines))
 
 
 def processor() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,10 @@ class Workload:
     """A mini-batch of a training step. The loss is the cross-entropy, summed over all rows of logits.
 
     join      the outputs of all samples -> logits [rows, classes]
-    by_hand   ways by name; the fastest is reported
+    by_hand   ways by name, without merging equal computations; the fastest is reported
     products  those of the forward pass, each with all its rows
     arrays    the samples, for workers that share no memory with this process
+    by_hand_merged  ways that do merge some, where a skilled person would
     """
 
     name: str
@@ -45,6 +46,7 @@ class Workload:
     by_hand: dict[str, Way]
     products: list[Product]
     arrays: dict[str, np.ndarray]
+    by_hand_merged: dict[str, Way] = field(default_factory=dict)
 
     def loss(self, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, self.labels, reduction="sum")

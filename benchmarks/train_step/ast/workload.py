@@ -31,6 +31,7 @@ def make(batch: int, hidden: int, seed: int) -> Workload:
         labels=torch.from_numpy(labels),
         join=torch.stack,
         by_hand={"levels": Way(by_hand.plan, partial(by_hand.logits, model))},
+        by_hand_merged={"levels": Way(by_hand.plan, partial(by_hand.logits_by_kind, model))},
         products=products(trees, hidden, len(data.classes)),
         arrays={"kinds": nodes[:, 0], "arities": nodes[:, 1], "labels": labels},
     )
