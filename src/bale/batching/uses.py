@@ -38,14 +38,19 @@ class TypeUse:
 
 @dataclass(eq=False)
 class ConstantKind:
-    """The constants of one Spec in a trace: `indices` maps the id of a tensor to its entry."""
+    """The constants of one Spec in a trace: `indices` maps the id of a tensor to its entry.
+
+    Where the Spec is ragged, their first axes may differ; `lengths` are those of each entry.
+    """
 
     table: ConstantTable
     spec: Spec
     indices: dict[int, int] = field(default_factory=dict)
+    lengths: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.on_cpu = self.spec.device.type == "cpu"
+        self.is_scalar = not self.spec.shape and not self.spec.ragged
 
     def see(self, tensor: Any) -> int | None:
         """The entry of a plain tensor that was not seen before, or None where it is not of this kind."""
@@ -56,7 +61,7 @@ class ConstantKind:
             if (
                 tensor.dtype is not spec.dtype
                 or tensor.requires_grad is not spec.requires_grad
-                or (tensor.shape != spec.shape if spec.shape else tensor.dim() != 0)
+                or (tensor.dim() != 0 if self.is_scalar else not self._has_shape(tensor.shape))
                 or (not tensor.is_cpu if self.on_cpu else tensor.device != spec.device)
             ):
                 return None
@@ -64,11 +69,19 @@ class ConstantKind:
                 version = tensor._version
             except RuntimeError:  # an inference tensor
                 version = -1
+            if spec.ragged:
+                index = self.indices[id(tensor)] = self.table.add(tensor)
+                self.lengths[index] = tensor.shape[0]
+                return index
         table = self.table
         index = self.indices[id(tensor)] = len(table.entries)
         table.entries.append(tensor)
         table.versions.append(version)
         return index
+
+    def _has_shape(self, shape: torch.Size) -> bool:
+        spec = self.spec
+        return shape == spec.shape if not spec.ragged else bool(shape and shape[0]) and shape[1:] == spec.shape
 
 
 class ConstantTable:
@@ -83,7 +96,7 @@ class ConstantTable:
         self.shared = shared
         self.entries: list[Any] = []
         self.versions: list[int] = []
-        self.as_it_is = torch._C.DisableTorchFunction()  # entered again and again, never within itself
+        self.as_it_is = torch._C.DisableTorchFunction()  # made once, entered again and again, never within itself
         self._kind_of: dict[Spec, ConstantKind] = {}
         self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
         self._others: dict[Any, int] = {}
@@ -149,7 +162,7 @@ class ConstantTable:
         first = np.arange(len(self.entries))
         for kind in self._kind_of.values():
             spec = kind.spec
-            if spec.shape or spec.requires_grad or spec.dtype.is_floating_point or spec.dtype.is_complex:
+            if not kind.is_scalar or spec.requires_grad or spec.dtype.is_floating_point or spec.dtype.is_complex:
                 continue
             members = np.array(list(kind.indices.values()), np.int64)
             if members.size > 1 and spec.device.type != "meta":

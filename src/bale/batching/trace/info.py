@@ -65,11 +65,15 @@ class ShadowInfo:
         otherwise = self.recorder or self.long_way
         recorder = make_recorder(self.trace, cell, args, kwargs, otherwise, still=still)
         if recorder is not None:
-            if self.recorder is None:
-                self.trace.recorders.append(self)
-            self.recorder = recorder
             self.recorders += 1
-            self.answer_calls(recorder)
+            self.answer_quickly(recorder)
+
+    def answer_quickly(self, recorder: Callable[..., Any]) -> None:
+        """Let `recorder` answer the calls of the shadow while no module is probed."""
+        if self.recorder is None:
+            self.trace.recorders.append(self)
+        self.recorder = recorder
+        self.answer_calls(recorder)
 
     def forget_recorder(self) -> None:
         if self.recorder is not None:

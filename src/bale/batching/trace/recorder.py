@@ -15,6 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.celltype import CellType
+from bale.batching.graph import Spec
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Home, Lengths, Trace
 from bale.batching.uses import is_exact
@@ -34,6 +35,7 @@ class Pattern:
     of_constants: list[str] = field(default_factory=list)  # asked last, for they note what they have not seen before
     parts: list[str] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
+    one_long: bool = False  # is there but one argument whose first axis can be ragged?
     names: dict[str, Any] = field(default_factory=dict)  # what the Python refers to
 
     def match(self, argument: Any, code: str, number_is_data: bool = False) -> bool:
@@ -47,10 +49,7 @@ class Pattern:
         elif id(argument) in self.trace.shared:
             self.conditions.append(f"{code} is {self._name(argument)}")
         elif kind is torch.Tensor:
-            constants = self.trace.constants.kind_of(argument)
-            if self.ragged and constants.spec.shape:
-                return False  # whether it is ragged depends on how long the others are
-            self._entry(self._name(constants.indices.get), self._name(constants.see), f"id({code})", code)
+            return self._match_constant(argument, code)
         elif kind in (tuple, list):
             self.conditions.append(f"type({code}) is {kind.__name__} and len({code}) == {len(argument)}")
             return all(self.match(item, f"{code}[{k}]", number_is_data) for k, item in enumerate(argument))
@@ -65,11 +64,24 @@ class Pattern:
             return False
         return True
 
+    def _match_constant(self, tensor: torch.Tensor, code: str) -> bool:
+        spec = self.trace.constants.kind_of(tensor).spec
+        ragged = self.ragged and bool(spec.shape)
+        if ragged:
+            if not self.one_long:
+                return False  # whether it is ragged depends on how long the others are
+            spec = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+        kind = self.trace.constants.kind(spec)
+        self._entry(self._name(kind.indices.get), self._name(kind.see), f"id({code})", code)
+        if ragged:
+            self.of_constants.append(f"(length := {self._name(kind.lengths)}[{self.entries[-1]}])")
+        return True
+
     def _match_home(self, home: Home, code: str) -> None:
         if not (self.ragged and home.length):
             self.conditions.append(f"type({code}) is Ref and {code}.home is {self._name(home)}")
             return
-        known = any("length :=" in condition for condition in self.conditions)
+        known = "length :=" in " ".join(self.conditions)
         same = f"length == {code}.home.length" if known else f"(length := {code}.home.length)"
         self.conditions.append(f"type({code}) is Ref and {code}.home.spec is {self._name(home.spec)} and {same}")
 
@@ -77,8 +89,11 @@ class Pattern:
         self.conditions.append("not rest")
         self.conditions.append(f"len(kwargs) == {len(kwargs)}" if kwargs else "not kwargs")
         self.conditions += [f"{name!r} in kwargs" for name in kwargs]
-        if len(pytree.tree_leaves((args, kwargs))) > MAX_LEAVES:
+        leaves = pytree.tree_leaves((args, kwargs))
+        if len(leaves) > MAX_LEAVES:
             return False
+        own = [leaf for leaf in leaves if type(leaf) is Ref or type(leaf) is torch.Tensor]
+        self.one_long = len(own) == 1 or sum(type(leaf) is Ref or leaf.dim() > 0 for leaf in own) == 1
         return all(self.match(arg, f"a{k}", numbers_are_data) for k, arg in enumerate(args)) and all(
             self.match(arg, f"kwargs[{name!r}]") for name, arg in kwargs.items()
         )
@@ -117,7 +132,7 @@ def make_recorder(
     pattern = Pattern(trace, cell.ragged)
     if not pattern.match_call(args, kwargs, numbers_are_data):
         return None
-    if cell.ragged and not any("length :=" in condition for condition in pattern.conditions):
+    if cell.ragged and "length :=" not in " ".join(pattern.conditions + pattern.of_constants):
         return None
     if still is not None:
         pattern.of_constants.append("still()")

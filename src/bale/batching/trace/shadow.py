@@ -38,7 +38,10 @@ def make_shadow(root: nn.Module, trace: Trace, cells: CellFilter) -> Any:
     """The shadow of `root` and of everything below it; a module reachable twice has one shadow."""
     made: dict[int, ShadowInfo] = {}
     shadow = _make(root, trace, cells, "", made)
-    shadow.__dict__["_bale_shadow"].is_root = True
+    info: ShadowInfo = shadow.__dict__["_bale_shadow"]
+    info.is_root = True
+    if not info.opaque:
+        info.answer_quickly(partial(nn.Module.__call__, shadow))
     return shadow
 
 

@@ -72,7 +72,7 @@ class Decoded:
 
 
 def decode(stream: list[int], formats: Sequence[Format]) -> Decoded:
-    numbers = np.array(stream, np.int64)
+    numbers = np.fromiter(stream, np.int64, len(stream))
     table = np.array([(f.slots, f.constants, f.outputs, f.fixed) for f in formats], np.int64).reshape(-1, 4)
     counts = _count(numbers, table)
     return Decoded(*_decode(numbers, table, *counts))
