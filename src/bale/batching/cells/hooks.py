@@ -14,6 +14,17 @@ from torch.overrides import TorchFunctionMode
 
 from bale.batching.cells.draws import Replay
 
+def unseen() -> contextlib.AbstractContextManager[object]:
+    """What is tried or run in parts here is none of the user's business: nothing is saved by hooks of the user's own."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return contextlib.nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
 REENTRANT = "it checkpoints with use_reentrant=True, which torch allows inside a plain backward() only"
 
 
@@ -44,10 +55,8 @@ def own_backward(
     if module is not None and any(m._backward_hooks or m._backward_pre_hooks for m in module.modules()):
         return "it has backward hooks"
     watch = _HookWatch()
-    # what is only tried is none of the user's business: no warning, nothing saved by hooks of the user's own
-    unseen = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
     try:
-        with warnings.catch_warnings(action="ignore"), unseen, state(), watch, Replay(numbers):
+        with warnings.catch_warnings(action="ignore"), unseen(), state(), watch, Replay(numbers):
             outputs = row(*operands)
     except Exception as error:
         return f"a row of it fails on random numbers ({type(error).__name__})"

@@ -77,11 +77,21 @@ def freeze(value: Any, depth: int = 0) -> Hashable:
         return Same(value), -1 if value.is_inference() else value._version
     if isinstance(value, np.ndarray):
         return Same(value), value.tobytes()
+    if isinstance(value, nn.Module):  # one that is not registered: nobody else looks into it
+        return Same(value), tuple(_freeze_module(module, depth + 1) for module in value.modules())
     if isinstance(value, types.FunctionType):
         return Same(value), tuple(freeze(content, depth + 1) for content in _contents(value))
     if is_object(value) and depth < 4:
         return Same(value), tuple((key, freeze(held, depth + 1)) for key, held in vars(value).items())
     return Same(value)
+
+
+def _freeze_module(module: nn.Module, depth: int) -> Hashable:
+    own = [(key, value) for key, value in vars(module).items() if not key.startswith("_")]
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    held = tuple((Same(t), t.requires_grad) for t in tensors if t is not None)
+    hooks = tuple(Same(hook) for hook in (*module._backward_hooks.values(), *module._backward_pre_hooks.values()))
+    return held, hooks, tuple((key, freeze(value, depth)) for key, value in own)
 
 
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
@@ -123,6 +133,8 @@ class Reads:
 
 
 def _look(source: Any, name: str) -> Any:
+    if isinstance(source, types.FunctionType):
+        return getattr(source, name)
     return source.cell_contents if isinstance(source, types.CellType) else source.get(name)
 
 
@@ -140,6 +152,7 @@ def reads_of(functions: list[Callable[..., Any]], owner: type | None = None) -> 
         if function is None or function.__code__ in seen or _is_trusted(function.__code__.co_filename):
             continue
         seen.add(function.__code__)
+        _read_defaults(function, sources)
         for what, name in _names(function.__code__):
             if what == "attribute":
                 method = getattr(owner, name, None) if owner is not None else None
@@ -157,6 +170,18 @@ def reads_of(functions: list[Callable[..., Any]], owner: type | None = None) -> 
             elif not _holds_still(value):
                 raise RefusalError(f"it reads `{name}`, a {type(value).__name__} that can change between calls")
     return Reads(tuple(sources.values()))
+
+
+def _read_defaults(function: types.FunctionType, sources: dict[tuple[int, str], tuple[Any, str]]) -> None:
+    """Default arguments count as constants that are read; one that can change in place is refused."""
+    for name, values in (("__defaults__", function.__defaults__), ("__kwdefaults__", function.__kwdefaults__)):
+        given = values.values() if isinstance(values, dict) else values or ()
+        for value in given:
+            if not (_is_constant(value) or isinstance(value, torch.Tensor) or _holds_still(value) or callable(value)):
+                kind = type(value).__name__
+                raise RefusalError(f"`{function.__name__}` has a default argument, a {kind}, that can change")
+        if values:
+            sources[id(function), name] = (function, name)
 
 
 def _plain(function: Any) -> types.FunctionType | None:

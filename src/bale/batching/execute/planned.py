@@ -18,7 +18,7 @@ from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 from bale.batching.cells.capture import CaptureError
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted
-from bale.batching.cells.hooks import REENTRANT, without_hooks
+from bale.batching.cells.hooks import REENTRANT, unseen, without_hooks
 from bale.batching.cells.planned import plan_cell
 from bale.batching.execute import reference
 from bale.batching.execute.frame import (
@@ -77,7 +77,7 @@ def _settle(cell: CellType) -> None:
                 elif Mode.MAX in cell.node_type.slots:
                     cell.give_up_capture("it takes a maximum over its operands")
                 else:
-                    with without_hooks(cell.trained), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+                    with without_hooks(cell.trained), unseen():
                         cell.emitted, cell.batches_run = plan_cell(cell), 0
             except CaptureError as error:
                 cell.give_up_capture(str(error))
@@ -199,8 +199,7 @@ class Filled:
     def forward(self) -> None:
         frames = self.frames
         # hooks of the user's own (checkpointing, say) are for what the whole call saves
-        unseen = torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
-        with torch.no_grad(), unseen:
+        with torch.no_grad(), unseen():
             for kind, k in zip(self.kinds, self.turn, strict=True):
                 frame = frames[kind]
                 assert frame is not None
@@ -243,10 +242,6 @@ class Filled:
                 continue
             for row, gradient in zip(block.unbind(0), mine, strict=True):
                 row.zero_() if gradient is None else row.copy_(gradient)
-
-
-def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
 
 
 def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | None) -> list[Site]:

@@ -59,6 +59,7 @@ def fingerprint(info: ShadowInfo) -> Hashable:
     for shadow in subtree(info):
         module, real = live(shadow), shadow.__dict__["_bale_shadow"].real
         parts.append(Same(real))
+        parts += [Same(hook) for hook in (*real._backward_hooks.values(), *real._backward_pre_hooks.values())]
         parts += [_tensor_key(t) for t in (*module._parameters.values(), *module._buffers.values())]
         parts += [(key, freeze(value)) for key, value in attributes(module)]
         parts += [(key, freeze(value)) for key, value in _class_constants(type(real))]
