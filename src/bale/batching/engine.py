@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.execute.constants import Columns
 from bale.batching.execute.launch import Program, Watch
-from bale.batching.execute.outputs import Wanted, group_results
+from bale.batching.execute.outputs import group_results
 from bale.batching.execute.planned import PlannedCall, can_plan, run_planned
 from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
@@ -102,19 +102,27 @@ def trace_samples(
     return Traced(trace, outputs, shadow)
 
 
-def make_plan(traced: Traced, settings: Settings, clock: Callable[[str], None] = lambda stage: None) -> Plan:
-    """Fold, schedule and lay out what was traced."""
+def results_of(traced: Traced) -> list[Ref]:
+    """The lazy values that the forwards left behind, each value once."""
+    leaves = pytree.tree_leaves([traced.outputs, written_values(traced.shadow)])
+    refs = list({_key(leaf): leaf for leaf in leaves if type(leaf) is Ref}.values())
+    for ref in refs:
+        if ref.trace is not traced.trace:
+            raise TraceError("a forward returned a lazy value of an earlier call; return what this call computed")
+    return refs
+
+
+def make_plan(
+    traced: Traced, refs: Sequence[Ref], settings: Settings, clock: Callable[[str], None] = lambda stage: None
+) -> Plan:
+    """Merge, fold, schedule and lay out what was traced; `refs` are the results."""
     trace = traced.trace
     graph = trace.graph
-    refs = [leaf for leaf in _result_leaves(traced) if type(leaf) is Ref]
-    for ref in refs:
-        if ref.trace is not trace:
-            raise TraceError("a forward returned a lazy value of an earlier call; return what this call computed")
     cells = list(trace.uses)
     gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
     mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
     merged = merge(graph, mergeable, *trace.constant_ids())
-    pinned = merged.value(graph, np.array([ref.value for ref in refs], np.int64))
+    pinned = merged.value(graph, trace.values_of(refs)[0])
     folded = fold(merged.graph, gathers, pinned)
     clock("trace")
     schedule = make_schedule(folded.graph, settings.policy)
@@ -154,8 +162,8 @@ def run_samples(
         seconds[stage], last = now - last, now
 
     traced = trace_samples(model, samples, kwargs, settings, registry)
-    plan = make_plan(traced, settings, clock)
-    refs = list({_key(leaf): leaf for leaf in _result_leaves(traced) if type(leaf) is Ref}.values())
+    refs = results_of(traced)
+    plan = make_plan(traced, refs, settings, clock)
     results = execute(traced, plan, refs, settings, watch)
     tensors = dict(zip(map(_key, refs), results.tensors, strict=True))
 
@@ -195,9 +203,9 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
         columns = Columns(uses, plan.traced_node, plan.graph.sample)
         columns.stack(uses, plan.graph.rows)
         program = Program(plan.folded.graph, tuple(uses[t].cell for t in plan.folded.type_of), columns)
-        values = plan.value(np.array([ref.value for ref in refs], np.int64))
-        wanted = [Wanted(ref.value, ref.index, ref.spec, ref.length) for ref in refs]
-        groups, members = group_results(plan.layout, values, wanted)
+        values, index = traced.trace.values_of(refs)
+        kinds = [(ref.home.spec, ref.home.length) for ref in refs]
+        groups, order = group_results(plan.layout, plan.value(values), index, kinds)
         call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":
@@ -205,7 +213,6 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
         else:
             arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
             rows = [row for group in groups for row in group.rows_of(arenas)]
-    order = [k for mine in members for k in mine]
     placed: list[Any] = [None] * len(refs)
     for k, row in zip(order, rows, strict=True):
         placed[k] = row
@@ -213,13 +220,11 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:
-    return ref.value, ref.index, ref.length, ref.spec
+    return ref.part, ref.home
 
 
 def _map_leaves(settle: Callable[[Any], Any], tree: Any) -> Any:
+    if type(tree) is Ref:
+        return settle(tree)
     # pytree takes a torch.Size apart and puts a tuple together again
     return pytree.tree_map(settle, tree, is_leaf=lambda leaf: isinstance(leaf, torch.Size))
-
-
-def _result_leaves(traced: Traced) -> list[Any]:
-    return pytree.tree_leaves([traced.outputs, written_values(traced.shadow)])

@@ -36,7 +36,8 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
     """Fold the nodes of the types marked in `gathers` (bool [types]: stacks and reductions) into those that read them.
 
     A stack is folded where every reader gathers rows anyway; a reduction where every reader wants one row, and where
-    repeating its work for several readers moves hardly more rows than writing its result once. `pinned` (int [..]) are values that must stay, being outputs.
+    repeating its work for several readers moves hardly more rows than writing its result once. `pinned` (int [..]) are
+    values that must stay, being outputs.
     """
     foldable = np.array(
         [
@@ -45,6 +46,8 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
         ],
         bool,
     )
+    if not foldable.any():
+        return Folded(graph, np.arange(len(graph)), np.arange(len(graph.types)))
     mode, rank = slot_modes(graph)
     stays = np.zeros(graph.value_start[-1], bool)
     stays[pinned] = True

@@ -51,6 +51,8 @@ class ConstantKind:
     def __post_init__(self) -> None:
         self.on_cpu = self.spec.device.type == "cpu"
         self.is_scalar = not self.spec.shape and not self.spec.ragged
+        exact = not (self.spec.dtype.is_floating_point or self.spec.dtype.is_complex or self.spec.requires_grad)
+        self.is_read = self.is_scalar and self.on_cpu and exact
 
     def see(self, tensor: Any) -> int | None:
         """The entry of a plain tensor that was not seen before, or None where it is not of this kind."""
@@ -77,6 +79,7 @@ class ConstantKind:
         index = self.indices[id(tensor)] = len(table.entries)
         table.entries.append(tensor)
         table.versions.append(version)
+        table.values.append(tensor.item() if self.is_read else None)
         return index
 
     def _has_shape(self, shape: torch.Size) -> bool:
@@ -89,6 +92,7 @@ class ConstantTable:
 
     entries    the constants; they stay alive, so that no id is used again
     versions   of each entry when it was first seen
+    values     what it held then, of whole numbers and truth values in CPU tensors of no axes; None of all others
     shared     ids of the tensors that are the same for all samples, and so no constants
     """
 
@@ -96,6 +100,7 @@ class ConstantTable:
         self.shared = shared
         self.entries: list[Any] = []
         self.versions: list[int] = []
+        self.values: list[Any] = []
         self.as_it_is = torch._C.DisableTorchFunction()  # made once, entered again and again, never within itself
         self._kind_of: dict[Spec, ConstantKind] = {}
         self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
@@ -121,6 +126,9 @@ class ConstantTable:
         known = kind.indices.get(id(constant))
         if known is None:
             known = kind.indices[id(constant)] = self._append(constant)
+            if kind.is_read:
+                with torch._C.DisableTorchFunction():
+                    self.values[known] = constant.item()
         return known
 
     def number(self, number: Any) -> int:
@@ -136,6 +144,7 @@ class ConstantTable:
     def _append(self, constant: Any) -> int:
         self.entries.append(constant)
         self.versions.append(version_of(constant))
+        self.values.append(None)
         return len(self.entries) - 1
 
     def before_write(self, tensor: torch.Tensor) -> None:
@@ -166,8 +175,11 @@ class ConstantTable:
                 continue
             members = np.array(list(kind.indices.values()), np.int64)
             if members.size > 1 and spec.device.type != "meta":
-                members_in_turn = [self.entries[k] for k in members.tolist()]
-                values = [t.item() for t in members_in_turn] if kind.on_cpu else torch.stack(members_in_turn).tolist()
+                in_turn = members.tolist()
+                if kind.is_read:
+                    values: Any = [self.values[k] for k in in_turn]
+                else:
+                    values = torch.stack([self.entries[k] for k in in_turn]).tolist()
                 _, representative, inverse = np.unique(values, return_index=True, return_inverse=True)
                 first[members] = members[representative[inverse]]
         return first

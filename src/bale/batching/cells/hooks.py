@@ -14,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from bale.batching.cells.draws import Replay
 
+
 def unseen() -> contextlib.AbstractContextManager[object]:
-    """What is tried or run in parts here is none of the user's business: nothing is saved by hooks of the user's own."""
-    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+    """What is tried, or run in parts, is none of the user's business: no hooks of the user's own see what it saves."""
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:  # pyright: ignore[reportAttributeAccessIssue]
         return contextlib.nullcontext()
     return torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
 

@@ -71,6 +71,9 @@ class Columns:
         distinct = [use.table.entries[entry] for entry in found[order].tolist()]
         if kind is Kind.NUMBER:
             return Column(torch.tensor(distinct, dtype=dtype, device=use.cell.device), which)
+        values = [use.table.values[entry] for entry in found[order].tolist()]
+        if not ragged and None not in values:  # read when they were recorded
+            return Column(torch.tensor(values, dtype=distinct[0].dtype), which)
         for constant, entry, node in zip(distinct, found[order], use.nodes[first[order]], strict=True):
             if version_of(constant) != use.table.versions[entry]:
                 raise TraceError(

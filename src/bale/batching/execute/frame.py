@@ -47,6 +47,26 @@ class Site:
         return self.starts[-1] + self.rows[-1]
 
 
+class Views:
+    """Per batch its rows in a flat memory, from `lows` (in units of `unit` numbers) on. Made when first asked for:
+    kernels read and write through arrays and need none."""
+
+    def __init__(self, flat: torch.Tensor, shape: tuple[int, ...], rows: list[int], lows: list[int], unit: int):
+        self.flat, self.shape, self.rows, self.lows, self.unit = flat, shape, rows, lows, unit
+        self.made: list[torch.Tensor] | None = None
+
+    def __getitem__(self, k: int) -> torch.Tensor:
+        if self.made is None:
+            wide, unit = numel(self.shape), self.unit
+            stride = torch.empty(1, *self.shape, device="meta").stride()
+            stride = (wide, *stride[1:])
+            self.made = [
+                self.flat.as_strided((n, *self.shape), stride, low * unit)
+                for n, low in zip(self.rows, self.lows, strict=True)
+            ]
+        return self.made[k]
+
+
 class Frame:
     """What both kinds share: where operands, outputs and gradients of this type's batches lie."""
 
@@ -78,15 +98,7 @@ class Frame:
         low = self.site.count_starts[k]
         return self.site.nodes[low : low + self.site.counts[k]]
 
-    def output_views(self, number: int) -> list[torch.Tensor]:
-        """Per batch the slice of the arena that it writes."""
-        arena, spec = self.memory.arenas[self.output_arenas[number]].tensor, self.node_type.outputs[number]
-        lows = self.output_rows[number]
-        if len(spec.shape) == 1:
-            return [arena[low : low + n] for low, n in zip(lows, self.rows, strict=True)]
-        return [arena[low : low + n].view(n, *spec.shape) for low, n in zip(lows, self.rows, strict=True)]
-
-    def block_views(self, number: int, block: Block) -> list[torch.Tensor]:
+    def block_views(self, number: int, block: Block) -> Views:
         """Per batch the rows of a block, side by side."""
         memory = self.memory
         assert memory.adjoint is not None
@@ -95,11 +107,8 @@ class Frame:
         wide = numel(spec.shape) * len(block.slots)
         shape = spec.shape if len(block.slots) == 1 else (wide,)
         rows = self.site.counts if mode in (Mode.SUM, Mode.MEAN) else self.rows
-        views = []
-        for first, n in zip(self.site.first_block, rows, strict=True):
-            low = int(memory.adjoint.block_base[first + number])
-            views.append(flat[low : low + n * wide].view(n, *shape))
-        return views
+        lows = [int(memory.adjoint.block_base[first + number]) for first in self.site.first_block]
+        return Views(flat, shape, rows, lows, 1)
 
     def scale_means(self, k: int, number: int, block: Block, view: torch.Tensor) -> None:
         """The gradient of a mean is that of a sum, over the count."""
@@ -312,7 +321,10 @@ class CapturedFrame(Frame):
             full, indexed = self._open_column(number, access)
             self.columns.append(full)
             self.indexed_columns.append(indexed)
-        self.outputs = _Lazy(self.output_views)
+        self.outputs = [
+            Views(self.memory.arenas[arena].tensor.view(-1), spec.shape, self.rows, lows, numel(spec.shape))
+            for arena, spec, lows in zip(self.output_arenas, self.node_type.outputs, self.output_rows, strict=False)
+        ]
         self.outputs_memory = [
             (self.memory.arenas[arena].array, rows)
             for arena, rows in zip(self.output_arenas, self.output_rows, strict=False)
@@ -373,15 +385,16 @@ class CapturedFrame(Frame):
         for fetch in self.fetches:
             fetch(k)
         self._forward(k)
-        if self.check != "off" or self.watch is not None:
-            self._compare(k)
+        compared = is_compared(self.cell, self.check)
+        if compared or self.watch is not None:
+            self._compare(k, compared)
 
-    def _compare(self, k: int) -> None:
+    def _compare(self, k: int, compared: bool) -> None:
         low, n = self.starts[k], self.rows[k]
         numbers = [number[low : low + n] for number in self.numbers]
-        outputs = [view[k] for view in map(self.outputs.__getitem__, range(len(self.node_type.outputs)))]
+        outputs = [views[k] for views in self.outputs]
         operands = None
-        if is_compared(self.cell, self.check):
+        if compared:
             operands = self._operands(k)
             difference = self.cell.verify(operands, numbers, outputs)
             if difference:
@@ -469,7 +482,7 @@ class CapturedFrame(Frame):
                 self.constant_blocks.append((constant, own))
                 continue
             block = self.blocks_of[mine]
-            views = _LazyList(self, mine, block)
+            views = self.block_views(mine, block)
             self.blocks.append(views)
             self.blocks_memory.append(self._block_memory(mine, block))
             if self.node_type.slots[block.slots[0]] is Mode.MEAN:
@@ -506,28 +519,3 @@ class CapturedFrame(Frame):
 
 class DemotedError(Exception):
     """A captured cell's batch differed from its rows: the call begins again without that capture."""
-
-
-class _Lazy:
-    """A list whose items are made when they are first asked for."""
-
-    def __init__(self, make: Callable[[int], Any]):
-        self.make, self.made = make, {}
-
-    def __getitem__(self, number: int) -> Any:
-        if number not in self.made:
-            self.made[number] = self.make(number)
-        return self.made[number]
-
-
-class _LazyList:
-    """The views of a block, made when they are first asked for: kernels write through arrays and need none."""
-
-    def __init__(self, frame: Frame, number: int, block: Block):
-        self.frame, self.number, self.block = frame, number, block
-        self.views: list[torch.Tensor] | None = None
-
-    def __getitem__(self, k: int) -> torch.Tensor:
-        if self.views is None:
-            self.views = self.frame.block_views(self.number, self.block)
-        return self.views[k]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bale.batching.graph import WHOLE
+from bale.batching.graph import WHOLE, Spec
 from bale.batching.memory.layout import Layout
 
 if TYPE_CHECKING:
@@ -57,33 +57,22 @@ class Group:
         return torch.cat(pieces)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A result: the value, a row of it or WHOLE, and its shape in the per-sample program."""
+def group_results(
+    layout: Layout, values: np.ndarray, index: np.ndarray, kinds: Sequence[tuple[Spec, int | None]]
+) -> tuple[list[Group], list[int]]:
+    """Groups of results that look alike, and the place of each of their members among the results.
 
-    value: int
-    index: int
-    spec: Any
-    length: int | None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.spec.shape if self.length is None else (self.length, *self.spec.shape)
-
-
-def group_results(layout: Layout, values: np.ndarray, wanted: Sequence[Wanted]) -> tuple[list[Group], list[list[int]]]:
-    """Groups of results that look alike, and which of `wanted` are in each. `values` are their ids in the graph that
-    runs."""
+    Of every result: its value in the graph that runs, a row of it or WHOLE, its Spec and, where ragged, length.
+    """
     members: dict[Any, list[int]] = {}
-    for k, result in enumerate(wanted):
-        spec = result.spec
-        members.setdefault((result.shape, spec.dtype, spec.device, spec.requires_grad), []).append(k)
-    index = np.array([result.index for result in wanted], np.int64)
+    for k, kind in enumerate(kinds):
+        members.setdefault(kind, []).append(k)
     groups = []
-    for (shape, dtype, device, grad), mine in members.items():
+    for (spec, length), mine in members.items():
+        shape = spec.shape if length is None else (length, *spec.shape)
         arena, step, row = _entries(layout, values[mine], index[mine], len(shape))
-        groups.append(Group(shape, dtype, device, grad, len(mine), arena, step, row))
-    return groups, list(members.values())
+        groups.append(Group(shape, spec.dtype, spec.device, spec.requires_grad, len(mine), arena, step, row))
+    return groups, [k for mine in members.values() for k in mine]
 
 
 def _entries(layout: Layout, values: np.ndarray, index: np.ndarray, rank: int) -> tuple[np.ndarray, ...]:

@@ -139,13 +139,11 @@ def _whole_rows(size: int, width: int) -> int:
 
 def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.ndarray, shift: np.ndarray,
              wide: np.ndarray, mode: np.ndarray, reads: Reads, group_base: np.ndarray):  # fmt: skip
-    arena = np.concatenate([layout.gather_arena, reads.arena]).astype(np.int64)
-    step = np.concatenate([layout.gather_step, reads.step]).astype(np.int64)
     row = np.concatenate([layout.gather_row, reads.row])
-    code = arena << 32 | step
-    kinds = np.unique(code)
-    class_of = np.searchsorted(kinds, code) if kinds.size > 1 else np.zeros(code.size, np.int64)
-    classes = tuple((int(k >> 32), int(k & 0xFFFFFFFF)) for k in kinds)
+    class_of, kinds = _classes(
+        np.concatenate([layout.gather_arena, reads.arena]), np.concatenate([layout.gather_step, reads.step])
+    )
+    classes = tuple((int(arena), int(step)) for arena, step in kinds)
     rows = np.array([layout.arena_rows[a] * s for a, s in classes], np.int64)
     class_start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     unit = np.array([max(numel[a] // max(s, 1), 1) for a, s in classes], np.int64)
@@ -155,6 +153,24 @@ def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.nda
         class_of, class_start[class_of] + row, unit, group_base, groups, layout.gather_row.size, int(class_start[-1]),
     )  # fmt: skip
     return classes, class_start, start, reader
+
+
+@njit(cache=True)
+def _classes(arena, step):
+    """The class of every row, and the arena and step of every class, in order of first occurrence: there are few."""
+    kinds = [(arena[0], step[0]) for _ in range(min(arena.size, 1))]
+    class_of = np.zeros(arena.size, np.int64)
+    known = 0
+    for row in range(arena.size):
+        if kinds[known] != (arena[row], step[row]):  # mostly as the row before
+            known = len(kinds)
+            for k in range(len(kinds)):
+                if kinds[k] == (arena[row], step[row]):
+                    known = k
+            if known == len(kinds):
+                kinds.append((arena[row], step[row]))
+        class_of[row] = known
+    return class_of, kinds
 
 
 @njit(cache=True)

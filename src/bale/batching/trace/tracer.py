@@ -14,10 +14,10 @@ import torch
 from bale.batching.cells.call import ModeState
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError
-from bale.batching.graph import Graph, Spec
+from bale.batching.graph import WHOLE, Graph, Spec
 from bale.batching.trace.location import user_line
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.stream import Decoded, Format, decode
+from bale.batching.trace.stream import CODE, Decoded, Format, decode
 from bale.batching.uses import ConstantTable, TypeUse
 from bale.errors import TraceError
 
@@ -204,6 +204,11 @@ class Trace:
     def value_of(self, code: int) -> int:
         """The number in the graph of the value with this code."""
         return int(self.decoded.value_at[code])
+
+    def values_of(self, refs: Sequence[Ref]) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [refs] each: the numbers in the graph of their values, and WHOLE or the rows of them."""
+        parts = np.array([ref.part for ref in refs], np.int64)
+        return self.decoded.value_at[parts & CODE].astype(np.int64), (parts >> 32) + WHOLE
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """`tensor` is about to be written in place: calls recorded with its memory keep what it holds now."""
