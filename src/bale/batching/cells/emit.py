@@ -17,7 +17,16 @@ from torch import fx
 
 from bale.batching.cells import pointwise
 from bale.batching.cells.capture import Captured, CaptureError, Rows
-from bale.batching.cells.places import PRODUCTS, SPLITS, Place, Places, find_places, place_of, width
+from bale.batching.cells.places import (
+    PRODUCTS,
+    SPLITS,
+    Place,
+    Places,
+    find_places,
+    is_cheap_on_rows,
+    place_of,
+    width,
+)
 from bale.batching.cells.pointwise import Load
 from bale.batching.cells.split import Pieces, row_axis, split
 
@@ -50,7 +59,7 @@ class Emitted:
 
 def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
     """Code for `captured`; see find_places for the arguments. Raises CaptureError where a part cannot be split off."""
-    pieces = split(captured)
+    pieces = split(captured, is_cheap_on_rows if fast else lambda node: False)
     places = find_places(pieces, fast, gathered)
     return _Emitter(pieces, places).emit()
 
@@ -208,6 +217,8 @@ class _Emitter:
             given, flat_index = self._argument(gradient), f"{self._argument(index)}.reshape(-1)"
             zeros, flat = f"{given}.new_zeros({rows}, {given}.shape[-1])", f"{given}.flatten(0, -2)"
             return f"{zeros}.index_add_(0, {flat_index}, {flat})"
+        if self.places.fast and node in self.prologue and node.target is aten.t.default:
+            return f"frame.pack({self._argument(node.args[0])})"
         name = f"f_{str(node.target).replace('.', '_').replace(':', '_')}"
         self.scope[name] = node.target
         arguments = [self._argument(arg) for arg in node.args]

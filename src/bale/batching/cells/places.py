@@ -95,6 +95,14 @@ def width(node: Any) -> int | None:
     return shape[1] if node.meta["dtype"] is torch.float32 else None
 
 
+def is_cheap_on_rows(node: fx.Node) -> bool:
+    """Is it elementwise on rows, or a cut or a joint of them: a part of a kernel, or nothing at all?"""
+    if node.target in SPLITS:
+        return width(node.args[0]) is not None
+    joint = node.target in (operator.getitem, aten.slice.Tensor, aten.cat.default)
+    return width(node) is not None and (joint or _is_pointwise(node))
+
+
 def _kind(node: fx.Node, places: Places) -> str:
     if node.target in SPLITS or node.target is operator.getitem or node.target is aten.slice.Tensor:
         return "slice" if _slice(node, places) else "call"

@@ -111,6 +111,9 @@ class ProofFrame:
         self.outputs = [out.split(self.rows) for out in self.results]
         self.outputs_memory = [(_flat(out), self.starts) for out in self.results]
 
+    def pack(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight.t()
+
     def _give(self, column: torch.Tensor, access: Any) -> Any:
         if isinstance(access, Place):
             self.buffers[access.home[1]][:, access.column : access.column + access.width] = column

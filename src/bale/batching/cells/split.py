@@ -8,7 +8,7 @@ weights    what only the gradients of weights need: sums over rows, so once over
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,11 @@ class Pieces:
         return {source for node in own for source in node.all_input_nodes if source not in own}
 
 
-def split(captured: Captured) -> Pieces:
-    """Assign every node to its part. Raises CaptureError where a weight's gradient hangs on rows."""
+def split(captured: Captured, per_batch: Callable[[fx.Node], bool] = lambda node: False) -> Pieces:
+    """Assign every node to its part. Raises CaptureError where a weight's gradient hangs on rows.
+
+    `per_batch`: what only weights need but is better done with each batch, while its rows are at hand.
+    """
     nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
     batched = _reach(nodes, {*captured.columns, *captured.numbers, *filter(None, captured.output_gradients)})
     rows = next(iter(captured.graph.nodes))
@@ -55,7 +58,8 @@ def split(captured: Captured) -> Pieces:
         elif node in need_columns:
             parts["backward"].append(node)
         elif node in need_weights:
-            parts["weights"].append(node)
+            waits = any(source in parts["weights"] for source in node.all_input_nodes)
+            parts["backward" if per_batch(node) and not waits else "weights"].append(node)
     for gradient, tensor in zip(captured.trained_gradients, captured.trained, strict=True):
         if gradient is not None and gradient.meta.get("shape") != tuple(tensor.shape):
             raise CaptureError("the gradient of a weight has another shape than the weight")

@@ -28,6 +28,9 @@ Gradients = list[tuple[torch.Tensor, torch.Tensor]]  # what is trained, and its 
 Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
 
 
+PACKED_FROM = 8  # batches: a copy costs about what four products of some ten rows save
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """The batches of one type: their numbers, rows, nodes, and the first column of each in the layout."""
@@ -332,6 +335,10 @@ class CapturedFrame(Frame):
         self.kept: dict[str, Any] = {}
         self._forward: Any = None
         self._backward: Any = None
+
+    def pack(self, weight: torch.Tensor) -> torch.Tensor:
+        """The transpose of a weight, copied where enough batches profit from rows that lie one after another."""
+        return weight.t().contiguous() if len(self.rows) >= PACKED_FROM else weight.t()
 
     # Forward.
 
