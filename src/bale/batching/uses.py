@@ -75,11 +75,12 @@ class ConstantKind:
                 index = self.indices[id(tensor)] = self.table.add(tensor)
                 self.lengths[index] = tensor.shape[0]
                 return index
+            value = tensor.item() if self.is_read else None
         table = self.table
         index = self.indices[id(tensor)] = len(table.entries)
         table.entries.append(tensor)
         table.versions.append(version)
-        table.values.append(tensor.item() if self.is_read else None)
+        table.values.append(value)
         return index
 
     def _has_shape(self, shape: torch.Size) -> bool:
