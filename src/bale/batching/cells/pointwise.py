@@ -7,10 +7,15 @@ in absolute terms, and sigmoid is made from it.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import operator
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -121,10 +126,47 @@ def _row(load: Load) -> str:
 
 @lru_cache(maxsize=4096)
 def compiled(text: str) -> Callable[..., None]:
-    """The kernel of a text, compiled at its first call."""
+    """The kernel of a text, compiled at its first call, or loaded from disk where an earlier process compiled it."""
+    path = _file_of(text)
+    if path is not None:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module.kernel
     scope: dict[str, Any] = {"numba": numba, "tanh": tanh, "sigmoid": sigmoid, "relu": relu}
     exec(compile(text, "<bale kernel>", "exec"), scope)
     return numba.njit(scope["kernel"], **OPTIONS)  # pyright: ignore[reportReturnType]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: `bale/kernels` in XDG_CACHE_HOME, by default ~/.cache. Safe to delete."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bale" / "kernels"
+
+
+def _file_of(text: str) -> Path | None:
+    """A module that holds the kernel, since numba caches next to a function's file; None where none can be written."""
+    source = (
+        "import numba\n\nfrom bale.batching.cells.pointwise import OPTIONS, relu, sigmoid, tanh\n\n\n"
+        f"@numba.njit(cache=True, **OPTIONS)\n{text}"
+    )
+    name = hashlib.sha256((_own_source() + source).encode()).hexdigest()[:32]
+    path = cache_folder() / f"kernel_{name}.py"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+                file.write(source)
+            os.replace(file.name, path)  # whole or not at all, whoever else writes it now
+    except OSError:
+        return None
+    return path
+
+
+@lru_cache(maxsize=1)
+def _own_source() -> str:
+    """What kernels inline is part of them: a change here must not find what was compiled before."""
+    return Path(__file__).read_text(encoding="utf-8") + numba.__version__
 
 
 def formula(target: Any, operands: list[str]) -> str:
