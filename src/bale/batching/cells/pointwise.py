@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import operator
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def compiled(text: str) -> Callable[..., None]:
     if path is not None:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         if spec is not None and spec.loader is not None:
-            module = importlib.util.module_from_spec(spec)
+            module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # numba looks for it there
             spec.loader.exec_module(module)
             return module.kernel
     scope: dict[str, Any] = {"numba": numba, "tanh": tanh, "sigmoid": sigmoid, "relu": relu}
