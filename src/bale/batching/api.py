@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.engine import Settings, run_samples
 from bale.batching.execute.launch import CHECKS
+from bale.batching.execute.planned import CALLS_BEFORE_CAPTURE
 from bale.batching.schedule import POLICIES, Policy
 from bale.batching.stats import Stats
 from bale.batching.trace.cell import FunctionCell
@@ -182,6 +183,7 @@ def batch(
     executor: str = "planned",
     check: str = "new",
     merge: bool = True,
+    capture: str = "lazy",
 ) -> Batched:
     """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
 
@@ -198,6 +200,8 @@ def batch(
               "always" or "off"
     merge     run equal computations of the mini-batch once; cells that draw random numbers, keep state or have a
               backward of their own are never merged
+    capture   when a type of call becomes straight-line code: "lazy" at its second call of the model, "eager" at its
+              first, so that the last bits of results do not depend on how often it came before
 
     Raises BaleError for arguments that are not among these.
 
@@ -218,12 +222,13 @@ def batch(
         raise BaleError(f"bale.batch takes an nn.Module; got {type(model).__name__}")
     if isinstance(model, Batched):
         raise BaleError("this model is batched already; batch its .inner to change the options")
-    for name, value, known in (("executor", executor, EXECUTORS), ("check", check, CHECKS)):
+    given = (("executor", executor, EXECUTORS), ("check", check, CHECKS), ("capture", capture, CALLS_BEFORE_CAPTURE))
+    for name, value, known in given:
         if value not in known:
             raise BaleError(f"{name}={value!r} is unknown; known are {', '.join(known)}")
     if isinstance(policy, str) and policy not in POLICIES:
         raise BaleError(f"policy={policy!r} is unknown; known are {', '.join(POLICIES)}, and a function")
-    return Batched(model, Settings(policy, executor, check, merge, star, stacked, CellFilter(cells)))
+    return Batched(model, Settings(policy, executor, check, merge, capture, star, stacked, CellFilter(cells)))
 
 
 def cell(target: T) -> T:

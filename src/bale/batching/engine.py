@@ -42,6 +42,7 @@ class Settings:
     executor: str
     check: str
     merge: bool
+    capture: str
     star: bool
     stacked: bool
     cells: CellFilter
@@ -206,7 +207,7 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
         values, index = traced.trace.values_of(refs)
         kinds = [(ref.home.spec, ref.home.length) for ref in refs]
         groups, order = group_results(plan.layout, plan.value(values), index, kinds)
-        call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check)
+        call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":
             rows = run_planned(call, watch)

@@ -67,7 +67,7 @@ def train_task(
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     model = task.make_model()
-    batched = batch(model, policy=config.policy)
+    batched = batch(model, policy=config.policy, capture="eager")
     trained = fit(
         model,
         task.train,

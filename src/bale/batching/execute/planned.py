@@ -40,7 +40,8 @@ from bale.batching.memory.layout import Layout
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import BaleError
 
-CALLS_BEFORE_CAPTURE = 1  # the first call of a type is served by its rung
+# How often a type's rung serves it before it is captured. A type may never come again, and capturing takes long.
+CALLS_BEFORE_CAPTURE = {"lazy": 1, "eager": 0}
 _capturing = threading.Lock()
 
 
@@ -67,9 +68,9 @@ def run_planned(call: PlannedCall, watch: Watch | None = None) -> list[torch.Ten
             continue  # the cell that differed has given up its code
 
 
-def _settle(cell: CellType) -> None:
+def _settle(cell: CellType, calls: int) -> None:
     """Capture the cell if it is time to."""
-    if cell.emitted is None and not cell.not_planned and cell.calls >= CALLS_BEFORE_CAPTURE:
+    if cell.emitted is None and not cell.not_planned and cell.calls >= calls:
         with _capturing:
             try:
                 if cell.rung_name == "gather" or cell.segments:
@@ -93,6 +94,7 @@ class PlannedCall:
     layout: Layout
     groups: Sequence[Group]
     check: str
+    capture: str = "lazy"
     emitted: list[Emitted | None] = field(default_factory=list)
     filled: Filled | None = None
 
@@ -107,7 +109,7 @@ class PlannedCall:
     def settle(self) -> None:
         """Capture the cells whose time has come, and decide which code runs: once a call, whatever other threads do."""
         for cell in dict.fromkeys(self.program.cells):
-            _settle(cell)
+            _settle(cell, CALLS_BEFORE_CAPTURE[self.capture])
         self.emitted = [
             None if any(mode is Mode.MAX for mode in t.slots) else cell.emitted
             for t, cell in zip(self.graph.types, self.program.cells, strict=True)
