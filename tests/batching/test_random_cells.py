@@ -147,7 +147,6 @@ DEFAULT_DTYPE = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="types and number dtypes are remembered without the default dtype of the time")
 @pytest.mark.parametrize("name", DEFAULT_DTYPE)
 def test_another_default_dtype(name: str, executor: str) -> None:
     model = Of(DEFAULT_DTYPE[name], cell=nn.Embedding(5, 3), line=Of(lambda m, x: x.argmax() + torch.linspace(0, 1, 3)))

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,15 +36,20 @@ class Leaf:
 
 @dataclass(frozen=True)
 class ModeState:
-    """Grad and autocast as they were where the call was recorded; a batch runs under the same."""
+    """Grad and autocast as they were where the call was recorded; a batch runs under the same.
+
+    `default` is the default dtype, which tells what factories and numbers become.
+    """
 
     grad: bool
+    default: torch.dtype
     autocast: tuple[tuple[str, torch.dtype], ...] = ()
 
     @classmethod
     def current(cls, devices: Sequence[str] = ("cpu", "cuda")) -> ModeState:
         enabled = tuple((d, torch.get_autocast_dtype(d)) for d in devices if torch.is_autocast_enabled(d))
-        return _PLAIN[torch.is_grad_enabled()] if not enabled else cls(torch.is_grad_enabled(), enabled)
+        grad, default = torch.is_grad_enabled(), torch.get_default_dtype()
+        return cls(grad, default, enabled) if enabled else _plain_state(grad, default)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -61,7 +67,9 @@ class ModeState:
             yield
 
 
-_PLAIN = {True: ModeState(True), False: ModeState(False)}
+@cache
+def _plain_state(grad: bool, default: torch.dtype) -> ModeState:
+    return ModeState(grad, default)
 
 
 @dataclass(frozen=True, eq=False)

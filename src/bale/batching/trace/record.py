@@ -120,7 +120,7 @@ def _full_spec(ref: Ref) -> Spec:
     return Spec((ref.length, *spec.shape), spec.dtype, spec.device, spec.requires_grad)
 
 
-_result_dtypes: dict[tuple[torch.dtype, type], torch.dtype] = {}
+_result_dtypes: dict[tuple[torch.dtype, type, torch.dtype], torch.dtype] = {}
 
 
 def _make_data_of_numbers(columns: list[Column], first: int) -> None:
@@ -137,7 +137,7 @@ def _make_data_of_numbers(columns: list[Column], first: int) -> None:
                 column.kind, column.number_dtype = Kind.NUMBER, torch.int64
                 column.spec = Spec((), torch.int64, device)
                 continue
-            known = (dtype, type(column.leaf))
+            known = (dtype, type(column.leaf), torch.get_default_dtype())
             if known not in _result_dtypes:
                 _result_dtypes[known] = torch.result_type(torch.empty((), dtype=dtype), column.leaf)  # type: ignore[arg-type]
             column.kind, column.number_dtype = Kind.NUMBER, _result_dtypes[known]
