@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,15 +12,8 @@ from tests.batching.view.same import assert_same
 from torch import Tensor, nn
 
 import bale
-from bale.batching.execute import planned
 
 WIDTH = 4
-
-
-@pytest.fixture(autouse=True)
-def captured_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(planned, "CALLS_BEFORE_CAPTURE", 0)
-    yield
 
 
 class Model(nn.Module):
@@ -43,7 +36,7 @@ def assert_captured(
     cell: nn.Module, run: Callable[..., Any], samples: Sequence[Any], others: Sequence[str] = ()
 ) -> bale.Batched:
     """The law, for every policy; and every cell but `others` ran as captured code."""
-    batched = assert_same(Model(cell, run), samples, relative=1e-5, gradient_relative=1e-4)
+    batched = assert_same(Model(cell, run), samples, relative=1e-5, gradient_relative=1e-4, capture="eager")
     rungs = {cell.name: (cell.shown_rung, cell.reasons) for cell in batched.registry.cell_types()}
     assert {name: why for name, why in rungs.items() if why[0] != "planned" and name not in others} == {}
     return batched
