@@ -130,12 +130,19 @@ class _Emitter:
     def _views(self, place: Place) -> str:
         """The rows of batch k at `place`, as a tensor."""
         kind, number = place.home
-        if kind == "output":
-            return self._once(f"o{number}v", f"frame.outputs[{number}]") + "[k]"
-        if kind == "block":
-            whole = self._once(f"d{number}v", f"frame.blocks[{number}]")
-            return f"{whole}[k]"
+        if kind != "buffer":
+            letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
+            whole = self._once(f"{letter}{number}v", f"frame.{source}[{number}]") + "[k]"
+            is_part = (place.column, place.width) not in ((0, self._width_of_home(place)), (0, 0))
+            return f"{whole}[:, {place.column}:{place.column + place.width}]" if is_part else whole
         return self._once(f"b{number}_{place.column}_{place.width}", f"{self._whole(place)}.split(rows)") + "[k]"
+
+    def _width_of_home(self, place: Place) -> int:
+        """The width of an output, or of the gradients that lie side by side in a block."""
+        kind, number = place.home
+        if kind == "output":
+            return width(self.captured.outputs[number]) or 0
+        return sum(width(self.captured.columns[column]) or 0 for column in self.places.blocks[number])
 
     def _whole(self, place: Place) -> str:
         """The rows of all batches at `place`."""
@@ -401,7 +408,7 @@ class _Kernel:
         letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
         array = emitter._once(f"{letter}{number}n", f"frame.{source}_memory[{number}][0]")
         rows = emitter._once(f"{letter}{number}r", f"frame.{source}_memory[{number}][1]")
-        return Load(self._array(array), self._offset(f"{rows}[k]"), narrow=narrow)
+        return Load(self._array(array), self._offset(f"{rows}[k]"), column, rest, narrow=narrow)
 
     def _array(self, text: str, index: str = "") -> int:
         return self.arrays.setdefault((text, index), len(self.arrays))

@@ -78,7 +78,7 @@ def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
             places.kind[node] = _kind(node, places) if fast else "call"
     _order(places, "forward", pieces.forward, {*pieces.captured.columns, *pieces.captured.numbers})
     _order(places, "backward", pieces.backward, set())
-    _place_results(places)
+    _place_results(places, gathered)
     if fast:
         _place_cats(places)
         _place_sliced(places)
@@ -115,7 +115,13 @@ def _kind(node: fx.Node, places: Places) -> str:
         along = node.args[1] if len(node.args) > 1 else 0
         distinct = len(set(parts)) == len(parts)
         return "cat" if along in (1, -1) and distinct and all(width(part) for part in parts) else "call"
-    return "pointwise" if _is_pointwise(node) else "call"
+    return "pointwise" if _is_pointwise(node) and _has_settled_vectors(node, places) else "call"
+
+
+def _has_settled_vectors(node: fx.Node, places: Places) -> bool:
+    """A kernel reads vectors that are made once a call; those that each batch makes anew lie nowhere."""
+    once = {*places.pieces.prologue, *places.pieces.captured.reads}
+    return all(source in once or width(source) is not None for source in node.all_input_nodes)
 
 
 def _slice(node: fx.Node, places: Places) -> bool:
@@ -194,7 +200,7 @@ def _order(places: Places, part: str, nodes: Iterable[fx.Node], known: set[fx.No
     places.order[part] = ordered
 
 
-def _place_results(places: Places) -> None:
+def _place_results(places: Places, gathered: Sequence[bool]) -> None:
     """Outputs lie in arenas, gradients of columns in blocks."""
     captured = places.pieces.captured
     for k, out in enumerate(captured.outputs):
@@ -203,7 +209,7 @@ def _place_results(places: Places) -> None:
     for k, gradient in enumerate(captured.column_gradients):
         if gradient is None or k in taken:
             continue
-        together = _side_by_side(places, k) if places.fast else [k]
+        together = _side_by_side(places, k, gathered) if places.fast else [k]
         taken.update(together)
         places.blocks.append(tuple(together))
         block = ("block", len(places.blocks) - 1)
@@ -214,8 +220,11 @@ def _place_results(places: Places) -> None:
             places.of.setdefault(gradient, []).append(Place(block, 0, width(gradient) or 0))
 
 
-def _side_by_side(places: Places, column: int) -> list[int]:
-    """The columns whose gradients are the equal slices of one product, in order; or this one alone."""
+def _side_by_side(places: Places, column: int, gathered: Sequence[bool]) -> list[int]:
+    """The columns whose gradients are the equal slices of one product, in order; or this one alone.
+
+    Only gradients of gathered columns meet in a block of the adjoint memory; those of constants lie elsewhere.
+    """
     gradients = places.pieces.captured.column_gradients
     one = gradients[column]
     if places.kind.get(one) != "slice" or places.kind.get(slice_of(one)[0]) != "product":
@@ -225,7 +234,7 @@ def _side_by_side(places: Places, column: int) -> list[int]:
     at = {}
     for k, gradient in enumerate(gradients):
         if gradient is not None and places.kind.get(gradient) == "slice" and slice_of(gradient)[0] is base:
-            if width(gradient) != wide or gradients.count(gradient) > 1:
+            if width(gradient) != wide or gradients.count(gradient) > 1 or not gathered[k]:
                 return [column]
             at[slice_of(gradient)[1]] = k
     total = width(base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import operator
 import os
 import sys
@@ -38,7 +39,7 @@ FORMULAS: dict[Any, str] = {
     aten.clone.default: "{0}",
     aten.sigmoid_backward.default: "{0} * {1} * (one - {1})",
     aten.tanh_backward.default: "{0} * (one - {1} * {1})",
-    aten.threshold_backward.default: "({0} if {1} > {2} else zero)",
+    aten.threshold_backward.default: "(zero if {1} <= {2} else {0})",  # NaN passes, as in torch
 }
 OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -175,4 +176,6 @@ def formula(target: Any, operands: list[str]) -> str:
 
 
 def constant(number: float) -> str:
+    if isinstance(number, float) and not math.isfinite(number):
+        return "(zero / zero)" if math.isnan(number) else "(one / zero)" if number > 0 else "(-one / zero)"
     return f"numba.float32({operator.index(number) if isinstance(number, int) else float(number)!r})"

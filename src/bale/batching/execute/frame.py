@@ -115,12 +115,15 @@ class Frame:
 
     def scale_means(self, k: int, number: int, block: Block, view: torch.Tensor) -> None:
         """The gradient of a mean is that of a sum, over the count."""
-        if self.node_type.slots[block.slots[0]] is not Mode.MEAN:
-            return
-        layout, column = self.memory.layout, self.site.columns[k] + block.slots[0]
-        lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
-        counts = torch.from_numpy(lengths.astype(np.float64)).to(view.device, view.dtype)
-        view /= counts.view(-1, *[1] * (view.dim() - 1))
+        layout = self.memory.layout
+        for place, slot in enumerate(block.slots):
+            if self.node_type.slots[slot] is not Mode.MEAN:
+                continue
+            column, wide = self.site.columns[k] + slot, numel(self.node_type.slot_specs[slot].shape)
+            lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
+            counts = torch.from_numpy(lengths.astype(np.float64)).to(view.device, view.dtype)
+            part = view if len(block.slots) == 1 else view[:, place * wide : (place + 1) * wide]
+            part /= counts.view(-1, *[1] * (part.dim() - 1))
 
 
 def plain_blocks(cell: CellType, node_type: Any) -> tuple[Block, ...]:
@@ -492,7 +495,7 @@ class CapturedFrame(Frame):
             views = self.block_views(mine, block)
             self.blocks.append(views)
             self.blocks_memory.append(self._block_memory(mine, block))
-            if self.node_type.slots[block.slots[0]] is Mode.MEAN:
+            if any(self.node_type.slots[slot] is Mode.MEAN for slot in block.slots):
                 self.means.append((mine, block, views))
             mine += 1
 

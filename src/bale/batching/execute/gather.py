@@ -9,6 +9,7 @@ import torch
 from numba import njit
 
 _COMPILED = frozenset({torch.float32, torch.float64, torch.int64})
+_HALF = frozenset({torch.float16, torch.bfloat16})
 
 
 class Matrix:
@@ -61,6 +62,8 @@ def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count:
     low, high = int(start[first]), int(start[first + count])
     lengths = torch.from_numpy(np.diff(start[first : first + count + 1])).to(source.tensor.device)
     rows = source.tensor.index_select(0, index.tensor[low:high])
+    if rows.dtype in _HALF:  # summed as torch.sum does: in float32, rounded once
+        rows = rows.float()
     total = torch.segment_reduce(rows, "mean" if mean else "sum", lengths=lengths, axis=0, initial=0, unsafe=True)
     target.tensor[row : row + count, column : column + rows.shape[1]] = total
 

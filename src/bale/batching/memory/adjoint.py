@@ -102,7 +102,7 @@ def make_adjoint(
                 rows = int(layout.gather_start[first + 1] - layout.gather_start[first])
             else:
                 rows = nodes if how in (Mode.SUM, Mode.MEAN) else int(layout.batch_rows[batch])
-            at = _whole_rows(sizes[memory], width)
+            at = _whole_rows(sizes[memory], width * len(block.slots))  # code counts in rows of the whole block
             sizes[memory] = at + rows * width * len(block.slots)
             block_base.append(at)
             for k, slot in enumerate(block.slots):

@@ -119,7 +119,7 @@ def _pieces(order, batch_start, slot_start, part_start, operand_node, place):
         members = order[batch_start[batch] : batch_start[batch + 1]]
         first = members[0]
         for k in range(slot_start[first + 1] - slot_start[first]):
-            at = np.int64(-2)
+            at = np.int64(-NEAR - 1)  # a slot's first row always begins a piece
             for node in members:
                 slot = slot_start[node] + k
                 for part in range(part_start[slot], part_start[slot + 1]):
