@@ -26,6 +26,7 @@ from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
 from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.containers import containers, restore
+from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
@@ -84,7 +85,7 @@ def trace_samples(
 
     An exception of the user's own carries the sample's index in a note.
     """
-    shared = list(model.parameters())
+    shared = parameters_of(model)
     shared += [leaf for leaf in pytree.tree_leaves(kwargs) if isinstance(leaf, torch.Tensor)]
     trace = Trace(registry, shared)
     shadow = make_shadow(model, trace, settings.cells)

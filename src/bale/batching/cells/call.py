@@ -22,6 +22,8 @@ class Kind(Enum):
     SHARED = "shared"  # a parameter, or a keyword argument of the outer call: one tensor for all rows
     STATIC = "static"  # anything hashable; part of the type
 
+    __hash__ = object.__hash__  # members are single objects, and part of every key that tracing asks for
+
 
 PER_ROW = (Kind.VALUE, Kind.CONST, Kind.NUMBER)
 

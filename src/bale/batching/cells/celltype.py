@@ -57,17 +57,27 @@ class CellType:
     not_planned: str = ""  # why it has none
 
     @cached_property
-    def plain(self) -> bool:
+    def straight(self) -> bool:
         """Every output is a new tensor, and no call depends on another: what the fast way of recording may take."""
+        outputs = self.outputs
         return (
             not self.stateful
-            and not self.ragged
-            and all(leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in self.outputs)
+            and bool(outputs)
+            and all(leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in outputs)
         )
 
     @cached_property
+    def constants(self) -> int:
+        """How many of its columns are not read from other nodes."""
+        return sum(kind is not Kind.VALUE for kind in self.kinds)
+
+    @cached_property
     def returns_tuple(self) -> bool:
-        return self.out_spec.type is tuple and all(child.is_leaf() for child in self.out_spec.children())
+        return (
+            self.out_spec is not None
+            and self.out_spec.type is tuple
+            and all(child.is_leaf() for child in self.out_spec.children())
+        )
 
     @property
     def device(self) -> torch.device:

@@ -54,6 +54,21 @@ class Same:
         return id(self.thing)
 
 
+class Key:
+    """A long key that is hashed once, and equal to itself without a look at its content."""
+
+    __slots__ = ("_hash", "content")
+
+    def __init__(self, content: Hashable):
+        self.content, self._hash = content, hash(content)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Key) and self.content == other.content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 def freeze(value: Any, depth: int = 0) -> Hashable:
     """`value` as a key: by content for plain data, by identity (and version, and attributes) for the rest.
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Reads, Same, freeze, reads_of
-from bale.batching.trace.identity import identify
+from bale.batching.trace.identity import identify, members
 from bale.batching.trace.info import ShadowInfo
 from bale.batching.trace.record import Options, UnknownArgumentError, record
 from bale.batching.trace.tracer import Trace, current_trace
@@ -43,7 +43,7 @@ class FunctionCell:
         info: ShadowInfo | None = vars(args[0]).get("_bale_shadow")
         if info is None:
             raise RefusalError("it is a method of a module that is not part of the batched model")
-        instance, key = identify(info)
+        instance, key = identify(info, members(info))
         reads = reads_of([self.function], type(info.real))
         head = ("method", Same(self.function), key, self._read(trace, name, reads))
         options = Options(align=False, module=instance, probe_function=functools.partial(self.function, args[0]))

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
 # what every nn.Module keeps about itself
 INTERNAL = frozenset(vars(nn.Module()).keys()) - {"training"} | {"_bale_shadow", "_is_full_backward_hook"}
+_CONTAINERS = (list, dict, set)
 
 
-def attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def attributes(module: nn.Module) -> list[tuple[str, Any]]:
     """What a module holds in attributes of its own. A shadow's children stand there too, but are no attributes."""
-    children = module._modules if "_bale_shadow" in vars(module) else {}
-    for name, value in vars(module).items():
-        if name not in INTERNAL and not (isinstance(value, nn.Module) and children.get(name) is value):
-            yield name, value
+    state = vars(module)
+    children = module._modules if "_bale_shadow" in state else {}
+    return [
+        (name, value)
+        for name, value in state.items()
+        if name not in INTERNAL and not (name in children and isinstance(value, nn.Module) and children[name] is value)
+    ]
 
 
 def containers(shadows: Iterable[Any]) -> list[tuple[Any, Any]]:
     """Every list, dict and set that the shadows hold in attributes, and a copy of its content."""
     found: list[tuple[Any, Any]] = []
     seen: set[int] = set()
-    pending = [v for shadow in shadows for k, v in attributes(shadow) if k != "_inner"]
+    pending = [
+        value
+        for shadow in shadows
+        for name, value in vars(shadow).items()
+        if type(value) in _CONTAINERS and name not in INTERNAL and name != "_inner"
+    ]
     while pending:
         value = pending.pop()
-        if type(value) in (list, dict, set) and id(value) not in seen:
+        if type(value) in _CONTAINERS and id(value) not in seen:
             seen.add(id(value))
             found.append((value, value.copy()))
             pending += value.values() if type(value) is dict else value

@@ -38,6 +38,7 @@ class ShadowInfo:
         self.recorder: Callable[..., Any] | None = None  # takes calls that need no second look
         self.recorders = 0
         self.held: list[tuple[str, Any]] = []  # attributes whose content can change in place
+        self.tensors: tuple[torch.Tensor, ...] = ()  # parameters and buffers, of what is inside too
         self.instance: nn.Module = real
         self.calls = 0
         self.title = f"{path} ({type(real).__name__})" if path else type(real).__name__
@@ -45,7 +46,8 @@ class ShadowInfo:
     @cached_property
     def marked(self) -> bool:
         """Did the user say that it is a cell?"""
-        return getattr(self.real, "_bale_cell", False) is True
+        mark = vars(self.real).get("_bale_cell")  # what is not there, nn.Module would look for at length
+        return (getattr(type(self.real), "_bale_cell", False) if mark is None else mark) is True
 
     @property
     def holds_still(self) -> bool:
@@ -150,4 +152,8 @@ def _looks_up_as_torch(cls: type[nn.Module]) -> bool:
 
 def is_opaque(module: nn.Module) -> bool:
     """ScriptModules and compiled modules cannot be run on a shadow."""
-    return isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod")
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
+    if _looks_up_as_torch(type(module)) and "_orig_mod" not in module._modules:
+        return "_orig_mod" in vars(module) or hasattr(type(module), "_orig_mod")
+    return hasattr(module, "_orig_mod")

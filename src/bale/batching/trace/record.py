@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,26 @@ class Options:
     max_shapes: int | None = None
 
 
+def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+    """The leaves of a call's arguments; most calls have nothing but leaves."""
+    return args if _is_flat(args, kwargs) else pytree.tree_leaves((args, kwargs))
+
+
+def _is_flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if kwargs:
+        return False
+    for arg in args:
+        kind = type(arg)
+        if kind is not Ref and (kind in pytree.SUPPORTED_NODES or issubclass(kind, tuple)):
+            return False
+    return True
+
+
+@cache
+def _flat_spec(count: int) -> Any:
+    return pytree.tree_structure(((None,) * count, {}))
+
+
 def record(
     trace: Trace,
     head: Hashable,
@@ -171,33 +192,25 @@ def record(
 
     Raises RefusalError where the call cannot be a cell, UnknownArgumentError for arguments that no type can hold.
     """
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    number_data = len(pytree.tree_leaves(args)) if options.number_data else 0
+    if _is_flat(args, kwargs):
+        leaves, form, spec = args, len(args), _flat_spec(len(args))
+    else:
+        leaves, form = pytree.tree_flatten((args, kwargs))
+        spec = form
+    number_data = len(leaves_of(args, {})) if options.number_data else 0
     columns = columns_of(trace, leaves, number_data)
-    return record_columns(trace, head, name, function, columns, spec, options)
-
-
-def record_columns(
-    trace: Trace,
-    head: Hashable,
-    name: str,
-    function: Callable[..., Any],
-    columns: list[Column],
-    spec: Any,
-    options: Options,
-) -> Any:
     state = trace.state()
     ragged = _as_ragged(columns, options.constants_may_be_ragged)
     cell: Any = FIXED
     if ragged is not None:
-        key = (head, spec, state, tuple(column.key() for column in ragged))
+        key = (head, form, state, tuple(column.key() for column in ragged))
         cell = trace.registry.types.get(key)
         if cell is None:
             cell = _make(trace, key, name, Call(function, spec, _leaves(ragged), state), ragged, options)
         if cell is not FIXED:
             columns = ragged
     if cell is FIXED:
-        key = (head, spec, state, tuple(column.key() for column in columns))
+        key = (head, form, state, tuple(column.key() for column in columns))
         cell = trace.registry.types.get(key)
         if cell is None:
             cell = _make(trace, key, name, Call(function, spec, _leaves(columns), state), columns, options)
@@ -345,7 +358,9 @@ def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
             continue
         flat.append(_output(trace, code, leaf, operands, length))
         code += 1
-    return flat[0] if cell.out_spec is None or cell.out_spec.is_leaf() else pytree.tree_unflatten(flat, cell.out_spec)
+    if cell.out_spec is None or cell.out_spec.is_leaf():
+        return flat[0]
+    return tuple(flat) if cell.returns_tuple else pytree.tree_unflatten(flat, cell.out_spec)
 
 
 def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:

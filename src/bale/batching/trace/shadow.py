@@ -7,7 +7,7 @@ carried over to the real module when the call has succeeded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,11 +18,11 @@ from torch.utils import _pytree as pytree
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.cells.purity import Same, can_change, freeze, reads_of
 from bale.batching.trace.cell_filter import CellFilter
-from bale.batching.trace.containers import attributes
-from bale.batching.trace.identity import function_attributes, identify, live, state_of, subtree
-from bale.batching.trace.info import Children, ShadowInfo, Watched, is_opaque
+from bale.batching.trace.identity import Member, function_attributes, identify, members, state_of
+from bale.batching.trace.info import Children, ShadowInfo, Watched
 from bale.batching.trace.probe_run import ProbeRun, lent_buffers
-from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, record
+from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
 from bale.batching.uses import version_of
 from bale.errors import CellError
@@ -30,8 +30,6 @@ from bale.errors import CellError
 Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
 
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
 
 def make_shadow(root: nn.Module, trace: Trace, cells: CellFilter) -> Any:
@@ -142,8 +140,7 @@ def call_module(info: ShadowInfo, args: tuple[Any, ...], kwargs: dict[str, Any])
         return _descend(info, args, kwargs, None)
     if info.head is not None and info.refusal is not None and not info.marked:
         return _descend(info, args, kwargs, info.refusal)  # whatever it is called with
-    leaves = pytree.tree_leaves((args, kwargs))
-    if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+    if not any(type(leaf) is Ref or isinstance(leaf, torch.Tensor) for leaf in leaves_of(args, kwargs)):
         return _descend(info, args, kwargs, "it is called with things that are no tensors")
     marked = info.marked
     if not marked and _has_list(args, kwargs):
@@ -188,7 +185,7 @@ def _is_still(info: ShadowInfo, seen: tuple[Hashable, ...]) -> bool:
 
 def _head(info: ShadowInfo) -> tuple[Hashable, list[Promise]]:
     """The cell's identity, with what it reads from outside, and what must still hold of that when its calls run."""
-    tensors, held, reads, title = tuple(state_of(info)), info.held, info.reads, info.title
+    tensors, held, reads, title = info.tensors, info.held, info.reads, info.title
     versions = lambda: tuple(map(version_of, tensors))  # noqa: E731
     promises: list[Promise] = [(info, versions, versions(), f"a parameter or buffer of {title}")]
     if info.holds_still:
@@ -224,11 +221,12 @@ def _has_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _identify(info: ShadowInfo) -> None:
     """Settle, until an attribute is written, whether the module may be a cell, and under which identity."""
     info.refusal, info.head = None, ("cell", Same(info.real))
+    inside = members(info)
     try:
-        only_rows = _only_rows(info)
+        only_rows = _only_rows(info, inside)
         if not only_rows:
-            info.reads = reads_of([type(info.real).forward, *function_attributes(info)], type(info.real))
-        info.instance, key = identify(info)
+            info.reads = reads_of([type(info.real).forward, *function_attributes(info, inside)], type(info.real))
+        info.instance, key = identify(info, inside)
         info.head = ("cell", key)
     except RefusalError as error:
         info.refusal = str(error)
@@ -238,22 +236,21 @@ def _identify(info: ShadowInfo) -> None:
         probe_function=ProbeRun(info), lend_state=lambda: lent_buffers(info),
         max_shapes=None if info.marked else MAX_SHAPES,
     )  # fmt: skip
-    info.held = [
-        (key, value) for shadow in subtree(info) for key, value in attributes(live(shadow)) if can_change(value)
-    ]
+    info.tensors = state_of(inside)
+    info.held = [entry for member in inside for entry in member.own if can_change(entry[1])]
 
 
-def _only_rows(info: ShadowInfo) -> str:
+def _only_rows(info: ShadowInfo, inside: Sequence[Member]) -> str:
     """Why the module must be run through its own `__call__`, row by row; raises RefusalError where it is no cell."""
     if not info.cells.allows(info.real, info.path) and not info.marked:
         raise RefusalError("bale.batch(..., cells=...) leaves it out")
-    for shadow in subtree(info):
-        real = live(shadow)
-        if any(getattr(real, hooks) for hooks in _BACKWARD_HOOKS):
+    for member in inside:
+        real = member.module
+        if real._backward_hooks or real._backward_pre_hooks:
             return "it has backward hooks, which see the gradients of one call at a time"
-        if any(getattr(real, hooks) for hooks in _HOOKS):
+        if real._forward_hooks or real._forward_pre_hooks:
             raise RefusalError("it has forward hooks")
-        if is_opaque(real):
+        if member.info.opaque:
             return "it is compiled or scripted"
         if isinstance(real, nn.modules.batchnorm._NormBase) and real.training and not real.track_running_stats:
             return "it normalises over the rows of one call"

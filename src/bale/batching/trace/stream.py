@@ -37,9 +37,8 @@ class Format:
     @classmethod
     def of(cls, cell: CellType, type: int) -> Format:
         node = cell.node_type
-        constants = sum(kind.value in ("const", "number") for kind in cell.kinds)
         fixed = not cell.ragged and all(mode is Mode.ROW for mode in node.slots)
-        return cls(type, len(node.slots), constants, len(node.outputs), fixed)
+        return cls(type, len(node.slots), cell.constants, len(node.outputs), fixed)
 
     def record(self, slots: Sequence[Sequence[int]], constants: Sequence[int], length: int) -> list[int]:
         """A node, from the parts of its slots and the entries of its constants."""

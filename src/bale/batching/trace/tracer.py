@@ -14,6 +14,7 @@ import torch
 from bale.batching.cells.call import ModeState
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError
+from bale.batching.cells.purity import Key
 from bale.batching.graph import WHOLE, Graph, Spec
 from bale.batching.trace.location import user_line
 from bale.batching.trace.ref import Ref
@@ -36,6 +37,8 @@ class Registry:
         self.types: dict[Any, Any] = {}
         self.shapes: dict[Any, int] = {}
         self.descended: dict[str, str] = {}
+        self.known: dict[int, Any] = {}  # parts of fingerprints by id of the module, which they hold (see identity.py)
+        self.keys: dict[int, Key] = {}  # and whole ones
 
     def cell_types(self) -> list[CellType]:
         """Every type made so far (refusals are remembered too, but are none)."""
