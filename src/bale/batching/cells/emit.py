@@ -17,6 +17,7 @@ from torch import fx
 
 from bale.batching.cells import pointwise
 from bale.batching.cells.capture import Captured, CaptureError, Rows
+from bale.batching.cells.overlay import overlay
 from bale.batching.cells.places import (
     PRODUCTS,
     SPLITS,
@@ -39,7 +40,7 @@ Weights = Callable[[], list[torch.Tensor | None]]
 class Emitted:
     """A cell as code, and what its frame must provide.
 
-    buffers    the width of each float32 buffer of the type
+    buffers    the width of each float32 buffer of the type; `overwritten` are those that a backward run destroys
     columns    per column "rows", "index", a Place in a buffer, or None where nothing reads it
     gradients  the same per output gradient
     blocks     columns whose gradients lie side by side, row by row
@@ -51,6 +52,7 @@ class Emitted:
     open_backward: Callable[[Any], tuple[Run, Weights]]
     captured: Captured
     buffers: tuple[int, ...]
+    overwritten: tuple[int, ...]
     columns: tuple[Any, ...]
     gradients: tuple[Any, ...]
     blocks: tuple[tuple[int, ...], ...]
@@ -61,6 +63,7 @@ def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
     """Code for `captured`; see find_places for the arguments. Raises CaptureError where a part cannot be split off."""
     pieces = split(captured, is_cheap_on_rows if fast else lambda node: False)
     places = find_places(pieces, fast, gathered)
+    overlay(places)
     return _Emitter(pieces, places).emit()
 
 
@@ -93,7 +96,11 @@ class _Emitter:
         forward = self._batch("forward", self.captured.columns + self.captured.numbers)
         head = ["    rows, starts, N = frame.rows, frame.starts, frame.total"]
         head += [f"    r{k} = frame.reads[{k}]" for k in range(len(self.captured.reads))]
-        kept = [self.names[node] for node in self.pieces.prologue] + [n for n in self.setup if n.startswith("s_")]
+        # a packed weight that only the forward run reads goes with that
+        later = self.pieces.between((*self.pieces.backward, *self.pieces.weights))
+        later |= {n for n in (*self.captured.trained_gradients, *self.captured.column_gradients) if n is not None}
+        kept = [self.names[node] for node in self.pieces.prologue if node in later]
+        kept += [name for name in self.setup if name.startswith("s_")]
         lines = ["def open_forward(frame):", *head, *prologue, *self._setup_lines()]
         lines += [f"    frame.kept[{name!r}] = {name}" for name in kept]
         lines += ["    def forward(k):", *forward, "    return forward", ""]
@@ -110,8 +117,8 @@ class _Emitter:
         exec(compile(source, "<bale cell>", "exec"), self.scope)
         return Emitted(
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
-            tuple(self.places.buffers), tuple(self.places.columns), tuple(self.places.gradients),
-            tuple(self.places.blocks), (in_forward, in_backward),
+            tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
+            tuple(self.places.gradients), tuple(self.places.blocks), (in_forward, in_backward),
         )  # fmt: skip
 
     def _setup_lines(self) -> list[str]:

@@ -51,6 +51,7 @@ class Places:
     columns    per column: "rows" (gathered into a tensor of its own), "index" (read where it lies), a Place, or None
     gradients  the same per output gradient
     blocks     which columns' gradients lie side by side, row by row
+    overwritten  buffers of the forward run that the backward run writes over; see overlay.py
     """
 
     pieces: Pieces
@@ -63,6 +64,7 @@ class Places:
     columns: list[Any] = field(default_factory=list)
     gradients: list[Any] = field(default_factory=list)
     blocks: list[tuple[int, ...]] = field(default_factory=list)
+    overwritten: list[int] = field(default_factory=list)
 
     def buffer(self, width: int) -> Place:
         self.buffers.append(width)
@@ -268,7 +270,7 @@ def _place_cats(places: Places) -> None:
 
 def _place_rest(places: Places) -> None:
     """Buffers for what is read after its kernel has run and lies nowhere yet; over what nobody reads again, if any."""
-    full = _needed_whole(places)
+    full = needed_whole(places)
     claimed: set[Place] = set()
     for part in ("forward", "backward"):
         for node in places.order[part]:
@@ -295,7 +297,7 @@ def _read_by_kernels(node: fx.Node, places: Places) -> bool:
     return any(places.kind.get(user) in ("pointwise", "slice", "cat") for user in node.users)
 
 
-def _needed_whole(places: Places) -> set[fx.Node]:
+def needed_whole(places: Places) -> set[fx.Node]:
     """What the gradients of weights read, as rows of all batches."""
     pending = list(places.pieces.between(places.pieces.weights))
     found: set[fx.Node] = set()

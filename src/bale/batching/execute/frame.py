@@ -91,11 +91,20 @@ class Frame:
     def forward(self, k: int) -> None:
         raise NotImplementedError
 
-    def backward(self, k: int) -> None:
+    def close_forward(self) -> None:
+        """After the last batch: let go of what only the forward run reads."""
+
+    def backward(self, k: int, keep: bool) -> None:
+        """Run batch k backward; unless `keep`, it will not be run again."""
         raise NotImplementedError
 
-    def weights(self) -> Gradients:
+    def weights(self, keep: bool) -> Gradients:
+        """After the first batch has run backward: the gradients of what is trained."""
         raise NotImplementedError
+
+    def destroyed(self) -> list[torch.Tensor]:
+        """What the backward run writes over though it reads it first."""
+        return []
 
     def nodes(self, k: int) -> np.ndarray:
         low = self.site.count_starts[k]
@@ -232,10 +241,12 @@ class PlainFrame(Frame):
 
         return mixed_rows(self.memory, low, high, width).view(-1, *shape)
 
-    def backward(self, k: int) -> None:
+    def backward(self, k: int, keep: bool) -> None:
         if not self.grad:
             return
         leaves, constants, outputs = self.done[k]
+        if not keep:
+            self.done[k] = None
         n = self.rows[k]
         roots, gradients = [], []
         for number, out in enumerate(outputs):
@@ -279,7 +290,7 @@ class PlainFrame(Frame):
         view.copy_(gradient)
         self.scale_means(k, number, block, view)
 
-    def weights(self) -> Gradients:
+    def weights(self, keep: bool) -> Gradients:
         found: Gradients = []
         for tensor in self.cell.trained:
             parts = self.trained.get(id(tensor))
@@ -426,6 +437,9 @@ class CapturedFrame(Frame):
             found.append(target.tensor.view(n, *spec.shape))
         return found
 
+    def close_forward(self) -> None:
+        self._forward, self.fetches = None, []
+
     # Backward.
 
     def open_backward(self) -> None:
@@ -508,7 +522,7 @@ class CapturedFrame(Frame):
         bases = memory.adjoint.block_base
         return matrix.array, [int(bases[first + number]) // wide for first in self.site.first_block]
 
-    def backward(self, k: int) -> None:
+    def backward(self, k: int, keep: bool) -> None:
         if self._backward is None:
             self.open_backward()
             self._backward, self._weights = self.emitted.open_backward(self)
@@ -518,9 +532,14 @@ class CapturedFrame(Frame):
         for number, block, views in self.means:
             self.scale_means(k, number, block, views[k])
 
-    def weights(self) -> Gradients:
+    def destroyed(self) -> list[torch.Tensor]:
+        return [self.buffers[number] for number in self.emitted.overwritten]
+
+    def weights(self, keep: bool) -> Gradients:
         found: Gradients = []
         if self._backward is not None:
+            if not keep:  # sums over the rows of all batches read some buffers; the others go
+                self._backward, self.buffers, self.gradient_fetches = None, [], []
             results = self._weights()
             found += [(t, g) for t, g in zip(self.emitted.captured.trained, results, strict=True) if g is not None]
             found += self.constant_blocks

@@ -180,6 +180,7 @@ class Filled:
     def __init__(self, call: PlannedCall, memory: CallMemory, blocks: Sequence[Sequence[Block]], watch: Watch | None):
         self.memory, self.call = memory, call
         self.inputs: Sequence[torch.Tensor] = ()
+        self.spent = False  # does it no longer hold all that a backward run reads?
         self.frames: list[Frame | None] = [None] * len(call.graph.types)
         self.turn: list[int] = []  # per batch its number among those of its type
         sites = _sites(call.graph, call.schedule, call.layout, memory.adjoint)
@@ -212,21 +213,36 @@ class Filled:
                 except Exception as error:
                     error.add_note(blame(self.call.program, frame.cell, frame.nodes(k)))
                     raise
+        for frame in frames:
+            if frame is not None:
+                frame.close_forward()
 
-    def backward(self, gradients: Sequence[torch.Tensor | None]) -> Gradients:
+    def backward(self, gradients: Sequence[torch.Tensor | None], keep: bool) -> Gradients:
+        """Unless `keep`, what is not read any more is released type by type, and this was the only time."""
+        self.spent = True  # until it is restored, also where the run is broken off
+        frames = [frame for frame in self.frames if frame is not None] if keep else []
+        copies = [(tensor, tensor.clone()) for frame in frames for tensor in frame.destroyed()]
         self.memory.open_gradients()
         self._write_output_gradients(gradients)
-        frames = self.frames
         trained = {id(t): t for cell in self.call.program.cells for t in cell.trained}
         with without_hooks(trained.values()):
-            self._run_backward(frames)
-        return [pair for frame in frames if frame is not None for pair in frame.weights()]
+            found = self._run_backward(keep)
+        if keep:
+            for tensor, copy in copies:
+                tensor.copy_(copy)
+            self.spent = False
+        return found
 
-    def _run_backward(self, frames: Sequence[Frame | None]) -> None:
+    def _run_backward(self, keep: bool) -> Gradients:
+        found: list[Gradients] = [[] for _ in self.frames]
         for kind, k in zip(reversed(self.kinds), reversed(self.turn), strict=True):
-            frame = frames[kind]
+            frame = self.frames[kind]
             assert frame is not None
-            frame.backward(k)
+            frame.backward(k, keep)
+            if k == 0:  # the last of its type
+                found[kind] = frame.weights(keep)
+                self.frames[kind] = frame if keep else None
+        return [pair for pairs in found for pair in pairs]
 
     def _write_output_gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
         memory, given = self.memory, iter(gradients)
@@ -266,6 +282,13 @@ def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | 
     return sites
 
 
+def _keeps_graph() -> bool:
+    """May the backward run that is going on be repeated? Taken for true where this torch does not say."""
+    autograd = getattr(torch._C, "_autograd", None)
+    asked = getattr(autograd, "_get_current_graph_task_keep_graph", None)
+    return True if asked is None else asked()
+
+
 class _Planned(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: PlannedCall, watch: Watch | None, *inputs: torch.Tensor) -> Any:
@@ -287,12 +310,12 @@ class _Planned(torch.autograd.Function):
         carrier = ctx.saved_tensors[-1]  # asking also checks that no weight was changed in place meanwhile
         inputs = ctx.inputs  # hooks on saved tensors (checkpointing) may have given copies back
         filled: Filled | None = getattr(carrier, "filled", None)
-        if torch.is_grad_enabled() or filled is None:
+        if torch.is_grad_enabled() or filled is None or filled.spent:
             return None, None, *ctx.call.reference_gradients(inputs, gradients)
         own = filled.inputs  # of the same call run again where it is checkpointed: equal, one by one
         place = {id(tensor): k for k, tensor in enumerate(own)}
         found: list[torch.Tensor | None] = [None] * len(inputs)
-        for tensor, gradient in filled.backward(gradients):
+        for tensor, gradient in filled.backward(gradients, keep=_keeps_graph()):
             pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, own)
             for owner, part in pairs:
                 k = place[id(owner)]
