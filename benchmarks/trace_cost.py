@@ -30,7 +30,8 @@ from bale.batching.engine import Settings, make_plan, results_of, trace_samples
 from bale.batching.schedule import make_schedule
 from bale.data import KINDS, random_functions
 from bale.models import BiLSTMTagger, ChildSumTreeLSTM
-from benchmarks.law import LEAVES, TreeLSTM, random_tree
+from benchmarks.train_step.tree_lstm.model import TreeLSTM
+from benchmarks.train_step.tree_lstm.trees import random_trees
 
 VOCABULARY, TAGS, WORDS = 2000, 9, 20
 
@@ -131,7 +132,7 @@ def workloads(batch: int, hidden: int, seed: int) -> dict[str, tuple[nn.Module, 
     return {
         "tree-lstm": (
             TreeLSTM(hidden),
-            [random_tree(rng, int(rng.integers(LEAVES // 2, LEAVES * 3 // 2 + 1))) for _ in range(batch)],
+            random_trees(rng, batch),
         ),
         "bilstm": (BiLSTMTagger(VOCABULARY, TAGS, hidden, hidden), sentences),
         "bilstm-rows": (RowsTagger(hidden), sentences),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.train_step.entrants import CONTESTANTS, enter, leave
+from benchmarks.train_step.entrants import CONTESTANTS, ON_REQUEST, enter, leave
 from benchmarks.train_step.local import per_sample
 from benchmarks.train_step.peer import PeerError
 from benchmarks.train_step.race import Mismatch, compare, race
@@ -97,12 +97,12 @@ def arguments() -> argparse.Namespace:
 
 
 def known() -> str:
-    return "some of " + ",".join(CONTESTANTS)
+    return f"some of {','.join(CONTESTANTS)}; on request {','.join(ON_REQUEST)}"
 
 
 def names(text: str) -> list[str]:
     chosen = [name for name in text.split(",") if name]
-    unknown = [name for name in chosen if name not in CONTESTANTS]
+    unknown = [name for name in chosen if name not in CONTESTANTS + ON_REQUEST]
     if unknown or not chosen:
         raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nobody'}: expected {known()}")
     return chosen

@@ -14,17 +14,18 @@ from benchmarks.train_step.workload import Workload
 MODES = {"dynet": [{"autobatch": 1}, {"autobatch": 2}], "dgl": [{}], "torchfold": [{}]}
 PEERS = tuple(MODES)
 CONTESTANTS = ("bale", "bale-nomerge", "by-hand", "by-hand-merged", "floor", *PEERS)
+ON_REQUEST = ("per-sample",)  # so slow that its rounds would make the whole race short
 
 _LOCAL: dict[str, Callable[[Workload], Sequence[Contestant]]] = {
     "bale": local.with_merging,
     "bale-nomerge": local.without_merging,
     "by-hand": local.by_hand,
     "by-hand-merged": local.by_hand_merged,
+    "per-sample": lambda workload: [local.per_sample(workload)],
     "floor": lambda workload: [local.Floor(workload.products)],
 }
 
 _ABSENT = {
-    "bale-nomerge": "this bale does not merge equal computations",
     "by-hand-merged": "nobody has written one for this workload",
 }
 

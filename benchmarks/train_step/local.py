@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 from collections.abc import Callable
 from dataclasses import replace
@@ -97,9 +96,6 @@ def with_merging(workload: Workload) -> list[LocalContestant]:
 
 
 def without_merging(workload: Workload) -> list[LocalContestant]:
-    """Nobody where this bale does not merge equal computations: then the other contestant is this one."""
-    if "merge" not in inspect.signature(bale.batch).parameters:
-        return []
     return [BaleContestant("bale-nomerge", workload, merge=False)]
 
 
