@@ -40,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """A cell as a graph whose placeholders are `rows`, then columns, numbers, what it reads, and output gradients.
+    """A cell as a graph whose placeholders are `rows`, then columns, numbers, output gradients, and what it reads.
 
     Every node that is a tensor has meta "shape" (whole numbers and Rows) and "dtype". The graph's output is the
     triple of lists (outputs, column gradients, gradients of what is trained), None where there is none.
