@@ -110,3 +110,24 @@ def test_an_output_whose_halves_are_read() -> None:
         return gates, self.out(left.tanh() * right)
 
     assert_captured(Of(forward, linear=linear(2 * WIDTH, 2 * WIDTH), out=linear()), run, sentences())
+
+
+class Started(nn.Module):
+    """A weight is read by an operation of the user's own, and is also one of the constants that are stacked, which are read in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start, self.cell = nn.Parameter(torch.randn(WIDTH)), linear()
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        values = [self.cell(vector * 1.0) for vector in vectors]
+        late = torch.stack([vectors[0], values[0]]).mean(0)
+        early = torch.stack([*values, self.start]).amax(0) * self.start
+        return torch.stack([late, self.cell(self.cell(early))]).mean(0)
+
+
+@pytest.mark.parametrize("capture", ["eager", "lazy"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_weight_among_the_values_gets_its_gradient_once(capture: str, dtype: torch.dtype) -> None:
+    samples = [[vector.detach().to(dtype).requires_grad_() for vector in sample] for sample in sentences()]
+    assert_same(Started().to(dtype), samples, relative=1e-5, gradient_relative=1e-4, capture=capture)

@@ -314,9 +314,10 @@ class _Planned(torch.autograd.Function):
             return None, None, *ctx.call.reference_gradients(inputs, gradients)
         own = filled.inputs  # of the same call run again where it is checkpointed: equal, one by one
         place = {id(tensor): k for k, tensor in enumerate(own)}
+        stacked = filled.call.program.columns.trained()
         found: list[torch.Tensor | None] = [None] * len(inputs)
         for tensor, gradient in filled.backward(gradients, keep=_keeps_graph()):
-            pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, own)
+            pairs = [(tensor, gradient)] if id(tensor) in place else _through_stacking(tensor, gradient, stacked)
             for owner, part in pairs:
                 k = place[id(owner)]
                 before = found[k]
@@ -324,7 +325,10 @@ class _Planned(torch.autograd.Function):
         return None, None, *found
 
 
-def _through_stacking(column: torch.Tensor, gradient: torch.Tensor, inputs: Sequence[torch.Tensor]) -> Gradients:
-    """From the rows of constants in the order of the batches to the constants as they were stacked."""
-    found = torch.autograd.grad(column, inputs, gradient, allow_unused=True, retain_graph=True)
-    return [(tensor, part) for tensor, part in zip(inputs, found, strict=True) if part is not None]
+def _through_stacking(column: torch.Tensor, gradient: torch.Tensor, stacked: Sequence[torch.Tensor]) -> Gradients:
+    """From the rows of constants in the order of the batches to the constants as they were stacked.
+
+    And no further: a weight that was among them gets its part from what was stacked, which autograd does.
+    """
+    found = torch.autograd.grad(column, stacked, gradient, allow_unused=True, retain_graph=True)
+    return [(tensor, part) for tensor, part in zip(stacked, found, strict=True) if part is not None]
