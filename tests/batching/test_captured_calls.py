@@ -113,7 +113,8 @@ def test_an_output_whose_halves_are_read() -> None:
 
 
 class Started(nn.Module):
-    """A weight is read by an operation of the user's own, and is also one of the constants that are stacked, which are read in another order."""
+    """A weight is read by operations and is also one of the constants that are stacked; those are read in another
+    order than they were recorded in."""
 
     def __init__(self) -> None:
         super().__init__()

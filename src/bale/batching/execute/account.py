@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.batching.cells.call import Kind
-from bale.batching.execute.memory import find_sources, numel
+from bale.batching.execute.memory import Sources, common_source, find_sources, first_rows, numel, only_places
 from bale.batching.execute.planned import PlannedCall
-from bale.batching.graph import Mode, NodeType, Spec
+from bale.batching.graph import Mode, Spec
+from bale.batching.memory.adjoint import Adjoint
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def account(call: PlannedCall) -> Account:
     """Count `call`. Gradients are counted where the outputs carry any."""
     blocks = call.blocks() if call.wants_gradients else []
     adjoint = call.adjoint(blocks) if call.wants_gradients else None
-    types = tuple(_account_type(call, kind) for kind in range(len(call.graph.types)))
+    sources = find_sources(call.layout)
+    types = tuple(_account_type(call, kind, sources, adjoint) for kind in range(len(call.graph.types)))
     held = sum(
         rows * numel(shape) * dtype.itemsize
         for (shape, dtype, _), rows in zip(call.layout.arenas, call.layout.arena_rows, strict=True)
@@ -55,45 +57,53 @@ def account(call: PlannedCall) -> Account:
     return Account(types, held)
 
 
-def _account_type(call: PlannedCall, kind: int) -> TypeAccount:
+def _account_type(call: PlannedCall, kind: int, sources: Sources, adjoint: Adjoint | None) -> TypeAccount:
     node_type, emitted = call.graph.types[kind], call.emitted[kind]
     batches = np.flatnonzero(call.schedule.batch_type == kind)
     slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
     first = np.concatenate([[0], np.cumsum(slots[call.schedule.batch_type])])[batches]
     views = gathers = forward = 0
     accesses = _accesses(call, kind)
-    sources = find_sources(call.layout)
     for slot, (mode, spec) in enumerate(zip(node_type.slots, node_type.slot_specs, strict=True)):
-        if mode is Mode.AFTER:
+        if mode is Mode.AFTER or accesses[slot] is None:
             continue
-        for column in (first + slot).tolist():
-            in_place = accesses[slot] == "index" and mode is Mode.ROW and sources.source[column] is not None
+        columns = (first + slot).tolist()
+        indexed = accesses[slot] == "index" and mode is Mode.ROW
+        indexed = indexed and common_source(call.layout, sources, columns, numel(spec.shape)) is not None
+        for column in columns:
+            in_place = indexed
             if emitted is None and mode in (Mode.ROW, Mode.STACK):
                 in_place = sources.consecutive[column] >= 0 or sources.constant[column]
             rows = sources.high[column] - sources.low[column]
             views, gathers = views + in_place, gathers + (not in_place)
             forward += 0 if in_place else rows * _row_bytes(spec)
-    backward = _backward_bytes(call, kind, node_type)
+    backward = 0 if adjoint is None else _backward_bytes(call, kind, batches, adjoint)
     per_batch = 1 if emitted is None else sum(emitted.launches)
     return TypeAccount(views, gathers, forward, backward, per_batch * batches.size + gathers)
 
 
 def _accesses(call: PlannedCall, kind: int) -> list[object]:
-    """Per slot how the type's code reads it."""
+    """Per slot how the type's code reads it, None where it does not."""
     emitted, cell = call.emitted[kind], call.program.cells[kind]
     if emitted is None:
-        return [None] * len(cell.node_type.slots)
+        return ["rows"] * len(cell.node_type.slots)
     return [access for access, of in zip(emitted.columns, cell.kinds, strict=True) if of is Kind.VALUE] + [None]
 
 
-def _backward_bytes(call: PlannedCall, kind: int, node_type: NodeType) -> int:
-    emitted = call.emitted[kind]
-    rows = int(call.layout.batch_rows[call.schedule.batch_type == kind].sum())
+def _backward_bytes(call: PlannedCall, kind: int, batches: np.ndarray, adjoint: Adjoint) -> int:
+    """What gathers of the gradients of this type's outputs write."""
+    emitted, node_type = call.emitted[kind], call.graph.types[kind]
+    rows = call.layout.batch_rows[batches].tolist()
+    lows = first_rows(call.graph, call.schedule, call.layout)[batches]
+    value = call.graph.value_start[call.schedule.order[call.schedule.batch_start[batches[0]]]]
     found = 0
     for number, spec in enumerate(node_type.outputs):
-        in_place = emitted is not None and emitted.gradients[number] == "index"
-        if call.wants_gradients and spec.requires_grad and not in_place:
-            found += rows * _row_bytes(spec)
+        access = "rows" if emitted is None else emitted.gradients[number]
+        if not spec.requires_grad or access is None:
+            continue
+        arena = int(call.layout.value_arena[value + number])
+        alone = access == "index" and only_places(adjoint, arena, lows[:, number].tolist(), rows) is not None
+        found += 0 if alone else sum(rows) * _row_bytes(spec)
     return found
 
 

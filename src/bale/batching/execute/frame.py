@@ -20,7 +20,15 @@ from bale.batching.cells.places import Place
 from bale.batching.cells.segment import segment_reduce
 from bale.batching.execute.gather import Matrix
 from bale.batching.execute.launch import Program, Watch, is_compared, launch
-from bale.batching.execute.memory import CallMemory, fetch_gradient, fetch_operand, numel
+from bale.batching.execute.memory import (
+    CallMemory,
+    common_source,
+    fetch_gradient,
+    fetch_operand,
+    mixed_rows,
+    numel,
+    only_places,
+)
 from bale.batching.graph import Mode
 from bale.batching.memory.adjoint import Block
 
@@ -225,7 +233,7 @@ class PlainFrame(Frame):
         elif source is not None:
             rows = memory.arena(*source).tensor.index_select(0, memory.rows.tensor[low:high]).view(-1, *spec.shape)
         else:
-            rows = self._mixed(low, high, width, spec.shape)
+            rows = mixed_rows(memory, low, high, width).view(-1, *spec.shape)
         leaf = rows.data.requires_grad_(wants)  # `data`: later batches write to other rows of the same arena
         if mode in (Mode.ROW, Mode.SUM, Mode.MEAN):
             return leaf, leaf, None
@@ -235,11 +243,6 @@ class PlainFrame(Frame):
             return leaf, leaf, segment
         with torch.set_grad_enabled(wants):
             return segment_reduce(leaf, segment, nodes, mode), leaf, None
-
-    def _mixed(self, low: int, high: int, width: int, shape: tuple[int, ...]) -> torch.Tensor:
-        from bale.batching.execute.memory import mixed_rows
-
-        return mixed_rows(self.memory, low, high, width).view(-1, *shape)
 
     def backward(self, k: int, keep: bool) -> None:
         if not self.grad:
@@ -390,15 +393,11 @@ class CapturedFrame(Frame):
 
     def _index(self, slot: int, width: int) -> Access | None:
         """How to read the operand where it lies, if all batches find it in one class of rows."""
-        sources = self.memory.sources
-        numbers = [column + slot for column in self.site.columns]
-        source = sources.source[numbers[0]]
-        if source is None or any(sources.source[c] != source for c in numbers):
+        memory, numbers = self.memory, [column + slot for column in self.site.columns]
+        source = common_source(memory.layout, memory.sources, numbers, width)
+        if source is None:
             return None
-        matrix = self.memory.arena(*source)
-        if matrix.array is None or matrix.tensor.shape[1] != width:
-            return None
-        return matrix.array, self.memory.rows.array, [sources.low[c] for c in numbers]
+        return memory.arena(*source).array, memory.rows.array, [memory.sources.low[c] for c in numbers]
 
     def forward(self, k: int) -> None:
         if self._forward is None:
@@ -478,12 +477,8 @@ class CapturedFrame(Frame):
     def _index_gradient(self, arena: int, lows: list[int], width: int) -> Access | None:
         adjoint, memory = self.memory.adjoint, self.memory
         assert adjoint is not None
-        classes = adjoint.of_arena(arena)
-        if len(classes) != 1 or adjoint.classes[classes[0]][1] != 1:
-            return None
-        offset = int(adjoint.class_start[classes[0]])
-        places = [offset + low for low in lows]
-        if not all(adjoint.single(low, low + n) for low, n in zip(places, self.rows, strict=True)):
+        places = only_places(adjoint, arena, lows, self.rows)
+        if places is None:
             return None
         _, dtype, device = memory.layout.arenas[arena]
         return memory.gradient(memory.memory_of(dtype, device), width).array, adjoint.first, places

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numba import njit
 
-_COMPILED = frozenset({torch.float32, torch.float64, torch.int64})
+COMPILED = frozenset({torch.float32, torch.float64, torch.int64})
 _HALF = frozenset({torch.float16, torch.bfloat16})
 
 
@@ -19,7 +19,7 @@ class Matrix:
 
     def __init__(self, tensor: torch.Tensor):
         self.tensor = tensor
-        fits = tensor.device.type == "cpu" and tensor.dtype in _COMPILED
+        fits = tensor.device.type == "cpu" and tensor.dtype in COMPILED
         self.array: np.ndarray | None = tensor.numpy() if fits else None
 
     def narrow(self, width: int) -> Matrix:

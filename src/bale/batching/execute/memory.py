@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from bale.batching.execute.gather import Index, Matrix, take, take_sum
+from bale.batching.execute.gather import COMPILED, Index, Matrix, take, take_sum
 from bale.batching.graph import Graph, Mode, Spec
 from bale.batching.memory.adjoint import Adjoint
 from bale.batching.memory.layout import Layout
@@ -69,6 +70,35 @@ def _find(gather_start, code, row, length_start, length):
     return single, consecutive, constant, node_start, node_first
 
 
+def common_source(layout: Layout, sources: Sources, columns: Sequence[int], width: int) -> tuple[int, int] | None:
+    """The class that the rows of all `columns` come from, where a kernel can read it as rows of `width`."""
+    source = sources.source[columns[0]]
+    if source is None or any(sources.source[column] != source for column in columns):
+        return None
+    shape, dtype, device = layout.arenas[source[0]]
+    fits = device.type == "cpu" and dtype in COMPILED and numel(shape) // source[1] == width
+    return source if fits else None
+
+
+def only_places(adjoint: Adjoint, arena: int, lows: Sequence[int], rows: Sequence[int]) -> list[int] | None:
+    """Where the readers of each batch's rows (`rows` from `lows` on) begin, where no row has more than one."""
+    classes = adjoint.of_arena(arena)
+    if len(classes) != 1 or adjoint.classes[classes[0]][1] != 1:
+        return None
+    offset = int(adjoint.class_start[classes[0]])
+    places = [offset + low for low in lows]
+    alone = all(adjoint.single(low, low + n) for low, n in zip(places, rows, strict=True))
+    return places if alone else None
+
+
+def first_rows(graph: Graph, schedule: Schedule, layout: Layout) -> np.ndarray:
+    """int64 [batches, most outputs]: the arena row of the first node's outputs of each batch."""
+    first = schedule.order[schedule.batch_start[:-1]]
+    most = max((len(t.outputs) for t in graph.types), default=0)
+    value = graph.value_start[first][:, None] + np.arange(most)
+    return layout.value_row[np.minimum(value, layout.value_row.size - 1)].astype(np.int64)
+
+
 @dataclass(eq=False)
 class CallMemory:
     """All tensors of one call. `adjoint` is None where nothing asks for gradients."""
@@ -126,11 +156,7 @@ class CallMemory:
 
     @cached_property
     def first_row(self) -> np.ndarray:
-        """int64 [batches, most outputs]: the arena row of the first node's outputs of each batch."""
-        first = self.schedule.order[self.schedule.batch_start[:-1]]
-        most = max((len(t.outputs) for t in self.graph.types), default=0)
-        value = self.graph.value_start[first][:, None] + np.arange(most)
-        return self.layout.value_row[np.minimum(value, self.layout.value_row.size - 1)].astype(np.int64)
+        return first_rows(self.graph, self.schedule, self.layout)
 
     def arena(self, number: int, step: int) -> Matrix:
         """An arena whose rows are taken apart into `step` rows each."""
