@@ -63,7 +63,7 @@ def test_trees(capsys: pytest.CaptureFixture[str]) -> None:
     assert traffic["inner"] == TypeAccount(
         views=2 * 2, gathers=2 * 2, forward=5 * 2 * ROW, backward=0, launches=2 * 4 + 2 * 2
     )
-    # Gradients: a row of zeros, one left free before pairs of rows begin, 5 inner nodes' 4 operands, 2 roots' 2 results.
+    # Gradients: a row of zeros, one left free before pairs begin, 5 inner nodes' 4 operands, 2 roots' 2 results.
     # Buffers: the leaves' tanh' for the weights; both h of inner nodes, their 5 gates, and tanh of c.
     values, gradients, buffers = 12 * 2 * ROW, (1 + 1 + 5 * 4 + 2 * 2) * ROW, (7 * 1 + 5 * (2 + 5 + 1)) * ROW
     printed = capsys.readouterr().out
