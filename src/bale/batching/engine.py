@@ -120,7 +120,7 @@ def make_plan(
     """Merge, fold, schedule and lay out what was traced; `refs` are the results."""
     trace = traced.trace
     graph = trace.graph
-    cells = list(trace.uses)
+    cells = list(trace.formats)
     gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
     mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
     merged = merge(graph, mergeable, *trace.constant_ids())

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numba import njit
 
 WHOLE = -1  # a part that is its whole value, not one row of it
 
@@ -154,11 +155,8 @@ class Graph:
     def by_type(self, rows: Sequence[Sequence[object]], dtype: object) -> np.ndarray:
         """The rows of a table with one row per type, one after another in the order of the nodes."""
         count = np.array([len(row) for row in rows], np.int64)
-        begin = np.cumsum(count) - count
         flat = np.array([entry for row in rows for entry in row], dtype)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        mine = count[self.type]
-        ends = np.cumsum(mine)
-        return flat[np.arange(int(mine.sum())) + np.repeat(begin[self.type] - ends + mine, mine)]
+        return _by_type(self.type, count, flat)
 
     def operands(self, node: int) -> np.ndarray:
         """The nodes that `node` waits for, repeated as often as it reads them."""
@@ -169,6 +167,21 @@ class Graph:
         for slot in range(self.slot_start[node], self.slot_start[node + 1]):
             low, high = self.part_start[slot], self.part_start[slot + 1]
             yield self.part_value[low:high], self.part_index[low:high]
+
+
+@njit(cache=True)
+def _by_type(types: np.ndarray, count: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    begin = np.cumsum(count) - count
+    size = 0
+    for kind in types:
+        size += count[kind]
+    out = np.empty(size, flat.dtype)
+    at = 0
+    for kind in types:
+        for k in range(count[kind]):
+            out[at] = flat[begin[kind] + k]
+            at += 1
+    return out
 
 
 def _ints(values: Sequence[int]) -> np.ndarray:

@@ -44,7 +44,8 @@ def merge(graph: Graph, mergeable: np.ndarray, constant_start: np.ndarray, const
     """
     representative, value = _representatives(
         graph.type, graph.rows, graph.slot_start, graph.part_start, graph.part_value, graph.part_index,
-        graph.value_start, mergeable, constant_start.astype(np.int64), constant_id.astype(np.int64),
+        graph.value_start, mergeable, constant_start.astype(np.int64, copy=False),
+        constant_id.astype(np.int64, copy=False),
     )  # fmt: skip
     kept = np.flatnonzero(representative == np.arange(len(graph)))
     if kept.size == len(graph):

@@ -174,13 +174,12 @@ class ConstantTable:
             spec = kind.spec
             if not kind.is_scalar or spec.requires_grad or spec.dtype.is_floating_point or spec.dtype.is_complex:
                 continue
-            members = np.array(list(kind.indices.values()), np.int64)
-            if members.size > 1 and spec.device.type != "meta":
-                in_turn = members.tolist()
+            members = list(kind.indices.values())
+            if len(members) > 1 and spec.device.type != "meta":
                 if kind.is_read:
-                    values: Any = [self.values[k] for k in in_turn]
+                    values: Any = map(self.values.__getitem__, members)
                 else:
-                    values = torch.stack([self.entries[k] for k in in_turn]).tolist()
-                _, representative, inverse = np.unique(values, return_index=True, return_inverse=True)
-                first[members] = members[representative[inverse]]
+                    values = torch.stack([self.entries[k] for k in members]).tolist()
+                representative: dict[Any, int] = {}
+                first[members] = list(map(representative.setdefault, values, members))
         return first

@@ -19,8 +19,8 @@ def tries(graph, monkeypatch):
     """The policies that the portfolio asks for."""
     asked = []
 
-    def listening(graph, variants, backward):
-        for schedule in height_schedules(graph, variants, backward):
+    def listening(graph, variants, backward, height=None):
+        for schedule in height_schedules(graph, variants, backward, height):
             asked.append(schedule.policy)
             yield schedule
 

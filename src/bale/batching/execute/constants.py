@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 
 from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
@@ -65,16 +66,15 @@ class Columns:
                 self._drawn[use.cell] = [draw(int(counts.sum())) for draw in use.cell.draws]
 
     def _column(self, use: TypeUse, entries: np.ndarray, kind: Kind, ragged: bool, dtype: torch.dtype | None) -> Column:
-        found, first, place = np.unique(entries, return_index=True, return_inverse=True)
-        order = np.argsort(first)  # in order of first use: often just the order of the nodes
-        which = np.argsort(order)[place]
-        distinct = [use.table.entries[entry] for entry in found[order].tolist()]
+        which, found, first = _by_first_use(entries, len(use.table.entries))
+        listed = found.tolist()
+        distinct = list(map(use.table.entries.__getitem__, listed))
         if kind is Kind.NUMBER:
             return Column(torch.tensor(distinct, dtype=dtype, device=use.cell.device), which)
-        values = [use.table.values[entry] for entry in found[order].tolist()]
+        values = list(map(use.table.values.__getitem__, listed))
         if not ragged and None not in values:  # read when they were recorded
             return Column(torch.tensor(values, dtype=distinct[0].dtype), which)
-        for constant, entry, node in zip(distinct, found[order], use.nodes[first[order]], strict=True):
+        for constant, entry, node in zip(distinct, listed, use.nodes[first], strict=True):
             if version_of(constant) != use.table.versions[entry]:
                 raise TraceError(
                     f"sample {self._sample[node]}: a tensor given to {use.cell.name} was modified in place after that; "
@@ -112,6 +112,27 @@ class Columns:
 def _constants(cell: CellType) -> list[tuple[Kind, bool, torch.dtype | None]]:
     listed = zip(cell.kinds, cell.ragged_columns, cell.number_dtypes, strict=True)
     return [(kind, ragged, dtype) for kind, ragged, dtype in listed if kind is not Kind.VALUE]
+
+
+@njit(cache=True)
+def _by_first_use(entries: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number distinct entries as they come up, which is often just the order of the nodes.
+
+    int64 [entries] the number of each, [distinct] the entries by number, [distinct] where each comes up first.
+    """
+    number = np.full(most, -1)
+    which = np.empty(entries.size, np.int64)
+    found, first = np.empty(entries.size, np.int64), np.empty(entries.size, np.int64)
+    distinct = 0
+    for at in range(entries.size):
+        entry = entries[at]
+        if number[entry] < 0:
+            number[entry] = distinct
+            found[distinct] = entry
+            first[distinct] = at
+            distinct += 1
+        which[at] = number[entry]
+    return which, found[:distinct], first[:distinct]
 
 
 def _ranges(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -32,22 +32,16 @@ def arrange(graph: Graph, schedule: Schedule) -> Schedule:
 
 def as_late_as_possible(graph: Graph, schedule: Schedule) -> Schedule:
     """Every node in the last batch of its type before its readers; batches that become empty are dropped."""
-    batch_of = _latest(
+    used, start, order = _latest(
         schedule.order, schedule.batch_start, schedule.batch_type, graph.operand_start, graph.operand_node,
         len(graph.types),
     )  # fmt: skip
-    used = np.bincount(batch_of, minlength=len(schedule)) > 0
-    batch_of = (np.cumsum(used) - 1)[batch_of].astype(np.int32)
-    start, order = group(batch_of, int(used.sum()))
     return Schedule(order, start, schedule.batch_type[used], schedule.policy)
 
 
 def pieces(graph: Graph, schedule: Schedule) -> int:
     """How many runs of neighbouring rows all operands are read in, slot by slot: what a better order has fewer of."""
-    place = np.empty(len(graph), np.int64)
-    place[schedule.order] = np.arange(len(graph))
-    where = (schedule.order, schedule.batch_start, graph.slot_start, graph.part_start, graph.operand_node)
-    return int(_pieces(*where, place))
+    return int(_pieces(schedule.order, schedule.batch_start, graph.slot_start, graph.part_start, graph.operand_node))
 
 
 def _ordered(graph: Graph, schedule: Schedule) -> Schedule:
@@ -82,7 +76,12 @@ def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
         for edge in range(operand_start[node], operand_start[node + 1]):
             source = operand_node[edge]
             limit[source] = min(limit[source], batch)
-    return own
+    used = np.zeros(batches, np.bool_)
+    for node in range(nodes):
+        used[own[node]] = True
+    left = np.cumsum(used).astype(np.int32)
+    start, order = group((left - 1)[own].astype(np.int32), left[-1])
+    return used, start, order
 
 
 @njit(cache=True)
@@ -113,17 +112,20 @@ def _by_first_reader(order, batch_start, slot_start, part_start, operand_node):
 
 
 @njit(cache=True)
-def _pieces(order, batch_start, slot_start, part_start, operand_node, place):
+def _pieces(order, batch_start, slot_start, part_start, operand_node):
+    place = np.empty(order.size, np.int64)
+    for at in range(order.size):
+        place[order[at]] = at
     count = 0
     for batch in range(batch_start.size - 1):
         members = order[batch_start[batch] : batch_start[batch + 1]]
         first = members[0]
         for k in range(slot_start[first + 1] - slot_start[first]):
-            at = np.int64(-NEAR - 1)  # a slot's first row always begins a piece
+            last = np.int64(-NEAR - 1)  # a slot's first row always begins a piece
             for node in members:
                 slot = slot_start[node] + k
                 for part in range(part_start[slot], part_start[slot + 1]):
                     here = place[operand_node[part]]
-                    count += not 0 < here - at <= NEAR
-                    at = here
+                    count += not 0 < here - last <= NEAR
+                    last = here
     return count

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import accumulate
+from operator import mul
 
 import numpy as np
 import torch
@@ -74,8 +76,9 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
     value_arena = graph.by_type(arena_of_type, np.int32)
     is_ragged = graph.by_type([[out.ragged for out in t.outputs] for t in graph.types], bool)
     value_rows = np.where(is_ragged, graph.rows[graph.value_node], 1).astype(np.int32)
-    value_row = _place_values(schedule.order, schedule.batch_start, graph.value_start, value_arena, value_rows,
-                              len(arenas))  # fmt: skip
+    value_row, arena_rows, batch_rows = _place_values(
+        schedule.order, schedule.batch_start, graph.value_start, graph.rows, value_arena, value_rows, len(arenas)
+    )
     shapes = [shape for shape, _, _ in arenas]
     mode, rank = slot_modes(graph)
     gathers = _gather(
@@ -83,44 +86,42 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
         graph.part_index, value_arena, value_row, value_rows, mode, rank, _repeats(graph),
         np.array([len(shape) for shape in shapes], np.int32), _axis_products(shapes),
     )  # fmt: skip
-    batch_rows = np.add.reduceat(graph.rows[schedule.order], schedule.batch_start[:-1]) if len(schedule) else []
-    arena_rows = np.bincount(value_arena, value_rows, len(arenas)).astype(np.int64).tolist()
-    return Layout(
-        tuple(arenas), tuple(arena_rows), value_arena, value_row, value_rows, np.asarray(batch_rows, np.int32), *gathers
-    )
+    return Layout(tuple(arenas), tuple(arena_rows.tolist()), value_arena, value_row, value_rows, batch_rows, *gathers)
 
 
 def _repeats(graph: Graph) -> np.ndarray:
     """bool [nodes]: a ragged node repeats its one-row operands for each of its rows."""
-    ragged = np.array([any(spec.ragged for spec in t.slot_specs) for t in graph.types], bool)
-    keeps = np.array([any(out.ragged for out in t.outputs) for t in graph.types], bool)
-    return (ragged & keeps)[graph.type] if len(graph) else np.zeros(0, bool)
+    repeats = [any(spec.ragged for spec in t.slot_specs) and any(out.ragged for out in t.outputs) for t in graph.types]
+    return np.array(repeats, bool)[graph.type]
 
 
 def _axis_products(shapes: list[tuple[int, ...]]) -> np.ndarray:
     """int64 [arenas, ranks]: the product of the first k axes of each arena's rows."""
     deepest = max((len(shape) for shape in shapes), default=0) + 1
-    products = np.ones((len(shapes), deepest), np.int64)
-    for arena, shape in enumerate(shapes):
-        for axis, size in enumerate(shape):
-            products[arena, axis + 1 :] *= size
-    return products
+    rows = []
+    for shape in shapes:
+        products = list(accumulate(shape, mul, initial=1))
+        rows.append(products + products[-1:] * (deepest - len(products)))
+    return np.array(rows, np.int64).reshape(len(shapes), deepest)
 
 
 @njit(cache=True)
-def _place_values(order, batch_start, value_start, value_arena, value_rows, arenas):
+def _place_values(order, batch_start, value_start, rows, value_arena, value_rows, arenas):
     row = np.zeros(value_arena.size, np.int32)
-    top = np.zeros(arenas, np.int32)
+    top = np.zeros(arenas, np.int64)
+    batch_rows = np.zeros(batch_start.size - 1, np.int32)
     for batch in range(batch_start.size - 1):
         nodes = order[batch_start[batch] : batch_start[batch + 1]]
         first = nodes[0]
+        for node in nodes:
+            batch_rows[batch] += rows[node]
         # output by output, so that each output of a batch is one slice
         for output in range(value_start[first + 1] - value_start[first]):
             for node in nodes:
                 value = value_start[node] + output
                 row[value] = top[value_arena[value]]
                 top[value_arena[value]] += value_rows[value]
-    return row
+    return row, top, batch_rows
 
 
 @njit(cache=True)

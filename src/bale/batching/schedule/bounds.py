@@ -9,12 +9,18 @@ from bale.batching.schedule.frontier import dataflow
 from bale.batching.schedule.height import heights
 
 
-def lower_bound_by_type(graph: Graph) -> np.ndarray:
+def lower_bound_by_type(graph: Graph, height: np.ndarray | None = None) -> np.ndarray:
     """int32 [types]: the most nodes of each type on any path.
 
-    Two nodes on one path never share a batch, so a type needs at least as many batches. O((nodes + operands) x types).
+    Two nodes on one path never share a batch, so a type needs at least as many batches. O((nodes + operands) x types)
+    when it is asked first, or less where the `height` of all nodes is known; the answer is kept with the graph.
     """
-    return heights(dataflow(graph)).max(axis=0, initial=0)
+    known = vars(graph).get("_lower_bound_by_type")
+    if known is None:
+        height = heights(dataflow(graph)) if height is None else height
+        known = vars(graph)["_lower_bound_by_type"] = height.max(axis=0, initial=0)
+        known.flags.writeable = False
+    return known
 
 
 def lower_bound(graph: Graph) -> int:

@@ -43,11 +43,12 @@ class Frontier(NamedTuple):
 
 
 def dataflow(graph: Graph) -> Dataflow:
-    """The edges of `graph` from operands to users. O(nodes + operands)."""
-    operands = np.diff(graph.operand_start)
-    user_start, edges = group(graph.operand_node, len(graph))
-    user_node = np.repeat(np.arange(len(graph), dtype=np.int32), operands)[edges]
-    return Dataflow(graph.type, len(graph.types), operands, user_start, user_node)
+    """The edges of `graph` from operands to users, found once and kept with it. O(nodes + operands)."""
+    known = vars(graph).get("_dataflow")
+    if known is None:
+        edges = _edges(graph.operand_start, graph.operand_node)
+        known = vars(graph)["_dataflow"] = Dataflow(graph.type, len(graph.types), *edges)
+    return known
 
 
 def reversed_dataflow(graph: Graph) -> Dataflow:
@@ -65,6 +66,16 @@ def reversed_dataflow(graph: Graph) -> Dataflow:
         user_start.astype(np.int32),
         last - graph.operand_node[::-1],
     )
+
+
+@njit(cache=True)
+def _edges(operand_start: np.ndarray, operand_node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    nodes = operand_start.size - 1
+    user_start, edges = group(operand_node, nodes)
+    user = np.empty(operand_node.size, np.int32)
+    for node in range(nodes):
+        user[operand_start[node] : operand_start[node + 1]] = node
+    return operand_start[1:] - operand_start[:-1], user_start, user[edges]
 
 
 @njit(cache=True)

@@ -42,10 +42,12 @@ def by_height(graph: Graph, variant: Variant = Variant.SHARE, backward: bool = F
     return next(height_schedules(graph, (variant,), backward))
 
 
-def height_schedules(graph: Graph, variants: Iterable[Variant], backward: bool) -> Iterator[Schedule]:
-    """The schedules of several variants, made as they are asked for; heights are computed once."""
+def height_schedules(
+    graph: Graph, variants: Iterable[Variant], backward: bool, height: np.ndarray | None = None
+) -> Iterator[Schedule]:
+    """The schedules of several variants, made as they are asked for; heights are computed once, if at all."""
     flow = reversed_dataflow(graph) if backward else dataflow(graph)
-    height = heights(flow)
+    height = heights(flow) if height is None else height
     for variant in variants:
         sequence = _sequence(flow, height, int(variant))
         policy = f"height ({variant}{', reversed' if backward else ''})"

@@ -16,6 +16,7 @@ from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Key
 from bale.batching.graph import WHOLE, Graph, Spec
+from bale.batching.schedule.frontier import group
 from bale.batching.trace.location import user_line
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.stream import CODE, Decoded, Format, decode
@@ -188,10 +189,9 @@ class Trace:
         """The types of what was recorded so far, with their nodes and constants."""
         arrays = self.decoded
         uses = {}
-        order = np.argsort(arrays.type, kind="stable")
-        ends = np.cumsum(np.bincount(arrays.type, minlength=len(self.formats)))
+        start, order = group(arrays.type, len(self.formats))
         for cell, form in self.formats.items():
-            nodes = order[ends[form.type - 1] if form.type else 0 : ends[form.type]]
+            nodes = order[start[form.type] : start[form.type + 1]]
             columns = arrays.constant_start[nodes] + np.arange(form.constants)[:, None]
             uses[cell] = TypeUse(form.type, cell, nodes, arrays.constant[columns], self.constants)
         return uses
