@@ -201,7 +201,7 @@ SMALL: dict[str, Small] = {
     ),
     "numbers": Small(lambda m, a, b: 2 - a * 3 + b / 4 - 0.5 * -a, nn.Identity),
     "relu": Small(lambda m, a, b: torch.relu(m(a)) - torch.relu(b - 0.2), linear),
-    "steps beyond the ends": Small(lambda m, a, b: m(a[..., -100:100]) * b[..., -1:] + b[..., -3:2], linear),
+    "steps beyond the ends": Small(lambda m, a, b: m(a[..., -99:100]) * b[..., -1:] + b[..., -3:2], linear),
     "every second number": Small(lambda m, a, b: m(a)[..., ::2] * b[..., 1::2], linear),
     "a vector made per batch": Small(lambda m, a, b: m(a) + a.new_ones(WIDTH) * b, linear),
     "a weight of two names": Small(lambda m, a, b: m(a, b), TwoNames),

@@ -150,10 +150,11 @@ def slice_of(node: fx.Node) -> tuple[fx.Node, int]:
         whole, size = base.args[0], base.args[1]
         start = number * size if isinstance(size, int) else sum(size[:number])
         return whole, start
-    start = node.args[2] if len(node.args) > 2 else 0
+    start: Any = node.args[2] if len(node.args) > 2 else 0
     total = width(base)
     assert total is not None
-    return base, 0 if start is None else int(start) % total if int(start) < 0 else int(start)  # type: ignore[arg-type, call-overload]
+    first = 0 if start is None else int(start)
+    return base, max(first + total, 0) if first < 0 else first
 
 
 def _is_pointwise(node: fx.Node) -> bool:
