@@ -12,6 +12,8 @@ from tests.batching.view.same import assert_same
 from torch import Tensor, nn
 
 import bale
+from bale.batching.cells import planned as cell_planning
+from bale.batching.execute import planned
 
 WIDTH = 4
 
@@ -132,3 +134,36 @@ class Started(nn.Module):
 def test_a_weight_among_the_values_gets_its_gradient_once(capture: str, dtype: torch.dtype) -> None:
     samples = [[vector.detach().to(dtype).requires_grad_() for vector in sample] for sample in sentences()]
     assert_same(Started().to(dtype), samples, relative=1e-5, gradient_relative=1e-4, capture=capture)
+
+
+def test_a_cell_that_another_thread_captured_meanwhile_is_not_captured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    batched = bale.batch(Model(linear(), lambda cell, vectors: cell(vectors[0] * 1.0)))
+    batched(sentences())
+    (cell,) = (cell for cell in batched.registry.cell_types() if cell.name.startswith("cell"))
+    assert cell.emitted is None
+
+    class Waiting:
+        """The lock, where another thread captures the cell while this one waits for it."""
+
+        def __enter__(self) -> None:
+            cell.emitted = planned.plan_cell(cell)
+            self.found = cell.emitted
+
+        def __exit__(self, *_: object) -> None:
+            assert cell.emitted is self.found
+
+    monkeypatch.setattr(planned, "_capturing", Waiting())
+    planned._settle(cell, 0)
+    assert cell.emitted is not None
+
+
+def test_a_graph_that_no_code_can_be_written_for_leaves_the_cell_on_its_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("an operation that nobody thought of")
+
+    monkeypatch.setattr(cell_planning, "emit", fail)
+    model = Model(linear(), lambda cell, vectors: cell(vectors[0] * 1.0))
+    batched = assert_same(model, sentences(), relative=1e-5, gradient_relative=1e-4, capture="eager")
+    assert {reason for cell in batched.registry.cell_types() for reason in cell.reasons} == {
+        "not planned: its code cannot be written: KeyError: 'an operation that nobody thought of'"
+    }

@@ -32,7 +32,12 @@ def plan_cell(cell: CellType) -> Emitted:
     grads = tuple(spec.requires_grad and spec.dtype.is_floating_point for spec in cell.node_type.outputs)
     subject = Subject(cell.rung, cell.call.state, cell.operands, cell.trained if any(grads) else (), grads)
     captured = capture(subject)
-    emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=cell.device.type == "cpu")
+    try:
+        emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=cell.device.type == "cpu")
+    except CaptureError:
+        raise
+    except Exception as error:  # a graph that nobody thought of must not end the user's call: the rung is there
+        raise CaptureError(f"its code cannot be written: {type(error).__name__}: {error}") from error
     proof = Operands(
         cell.operands.specs, cell.operands.kinds, cell.operands.samples, cell.operands.draws, list(cell.trained)
     )

@@ -73,7 +73,9 @@ def _settle(cell: CellType, calls: int) -> None:
     if cell.emitted is None and not cell.not_planned and cell.calls >= calls:
         with _capturing:
             try:
-                if cell.rung_name == "gather" or cell.segments:
+                if cell.emitted is not None or cell.not_planned:
+                    pass  # another thread was faster
+                elif cell.rung_name == "gather" or cell.segments:
                     cell.not_planned = "its work is done by its operands"
                 elif Mode.MAX in cell.node_type.slots:
                     cell.give_up_capture("it takes a maximum over its operands")
