@@ -19,7 +19,6 @@ from bale.batching.cells import pointwise
 from bale.batching.cells.capture import Captured, CaptureError, Rows
 from bale.batching.cells.overlay import overlay
 from bale.batching.cells.places import (
-    PRODUCTS,
     SPLITS,
     Place,
     Places,
@@ -430,6 +429,3 @@ def _count(node: fx.Node) -> int:
         assert not isinstance(size, Rows)
         count *= size
     return count
-
-
-__all__ = ["PRODUCTS", "Emitted", "emit"]

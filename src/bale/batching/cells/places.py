@@ -27,14 +27,11 @@ _LAST = (1, -1)  # the last axis of a value with two
 
 @dataclass(frozen=True)
 class Place:
-    """`width` columns from `column` of `home`: ("buffer", i), ("output", i) in an arena, or ("block", i), of which it
-    is the `shift`-th of `stride` rows that lie side by side."""
+    """`width` columns from `column` of `home`: ("buffer", i), ("output", i) in an arena, or ("block", i)."""
 
     home: tuple[str, int]
     column: int
     width: int
-    stride: int = 1
-    shift: int = 0
 
     def part(self, column: int, width: int) -> Place:
         return replace(self, column=self.column + column, width=width)

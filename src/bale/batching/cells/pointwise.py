@@ -80,14 +80,12 @@ def relu(x):
 
 @dataclass(frozen=True)
 class Load:
-    """`array[row + stride * r + shift, column * w + rest + h]`, or row index[row + r] of it; a vector has no rows."""
+    """`array[row + r, column * w + rest + h]`, or row index[row + r] of it; a vector has no rows."""
 
     array: int
     row: int
     column: int = 0  # in widths
     rest: int = 0
-    stride: int = 1
-    shift: int = 0
     indexed: bool = False
     vector: bool = False
     narrow: bool = False  # one number per row (or in all), for all columns
@@ -106,10 +104,10 @@ def kernel_text(arrays: int, offsets: int, loads: list[tuple[str, Load]], body: 
         h = "0" if load.narrow else "h"
         if load.vector:
             return f"a{load.array}[{h}]"
-        key = (load.array, load.row, load.column, load.rest, load.stride, load.shift, load.indexed, load.narrow)
+        key = (load.array, load.row, load.column, load.rest, load.indexed, load.narrow)
         if key not in rows:
             rows[key] = f"x{len(rows)}"
-            at = f"i{indices[load.array]}[o{load.row} + r]" if load.indexed else _row(load)
+            at = f"i{indices[load.array]}[o{load.row} + r]" if load.indexed else f"o{load.row} + r"
             low = " + ".join(filter(None, [f"{load.column} * w" if load.column else "", str(load.rest or "")])) or "0"
             span = "1" if load.narrow else "w"
             lines.append(f"        {rows[key]} = a{load.array}[{at}, {low} : {low} + {span}]")
@@ -119,11 +117,6 @@ def kernel_text(arrays: int, offsets: int, loads: list[tuple[str, Load]], body: 
     written = [f"            {element(load)} = {name}" for load, name in stores]
     lines += ["        for h in range(w):", *given, *(f"            {line}" for line in body), *written]
     return "\n".join(lines) + "\n"
-
-
-def _row(load: Load) -> str:
-    row = f"o{load.row} + r" if load.stride == 1 else f"o{load.row} + {load.stride} * r"
-    return f"{row} + {load.shift}" if load.shift else row
 
 
 @lru_cache(maxsize=4096)
