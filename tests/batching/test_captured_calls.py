@@ -167,3 +167,30 @@ def test_a_graph_that_no_code_can_be_written_for_leaves_the_cell_on_its_rung(mon
     assert {reason for cell in batched.registry.cell_types() for reason in cell.reasons} == {
         "not planned: its code cannot be written: KeyError: 'an operation that nobody thought of'"
     }
+
+
+class Refuses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if gradient.abs().max() > 1e6:
+            raise ValueError("this gradient explodes")
+        return gradient * 2
+
+
+def test_a_backward_that_fails_names_the_samples_of_its_batch() -> None:
+    class Explodes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Of(lambda m, x: Refuses.apply(x))
+
+        def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+            return self.cell(vectors[0] * 1.0) * 1e9
+
+    outputs = bale.batch(Explodes())(sentences())
+    with pytest.raises(ValueError, match="this gradient explodes") as caught:
+        torch.stack(list(outputs)).sum().backward()
+    assert any("a batch of cell (Of) (3 calls) of samples 0, 1, 2" in note for note in caught.value.__notes__)

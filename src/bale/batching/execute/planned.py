@@ -240,7 +240,11 @@ class Filled:
         for kind, k in zip(reversed(self.kinds), reversed(self.turn), strict=True):
             frame = self.frames[kind]
             assert frame is not None
-            frame.backward(k, keep)
+            try:
+                frame.backward(k, keep)
+            except Exception as error:
+                error.add_note(blame(self.call.program, frame.cell, frame.nodes(k)))
+                raise
             if k == 0:  # the last of its type
                 found[kind] = frame.weights(keep)
                 self.frames[kind] = frame if keep else None
