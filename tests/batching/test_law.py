@@ -95,7 +95,7 @@ def captured(dtype: torch.dtype) -> tuple[Interpreter, bale.Batched]:
 
 
 @pytest.mark.parametrize(("dtype", "tolerances"), [(torch.float64, (1e-10, 1e-10)), (torch.float32, (1e-5, 1e-4))])
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     samples=st.lists(structures(), min_size=1, max_size=3),
     kinds=st.lists(st.integers(0, len(OPERATIONS) - 1), min_size=5, max_size=5),
