@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,8 @@ class TypeUse:
 class ConstantKind:
     """The constants of one Spec in a trace: `indices` maps the id of a tensor to its entry.
 
-    Where the Spec is ragged, their first axes may differ; `lengths` are those of each entry.
+    Where the Spec is ragged, their first axes may differ; `lengths` are those of each entry. `see` gives the entry of a
+    plain tensor that was not seen before, or None where it is not of this kind.
     """
 
     table: ConstantTable
@@ -53,9 +55,9 @@ class ConstantKind:
         self.is_scalar = not self.spec.shape and not self.spec.ragged
         exact = not (self.spec.dtype.is_floating_point or self.spec.dtype.is_complex or self.spec.requires_grad)
         self.is_read = self.is_scalar and self.on_cpu and exact
+        self.see: Callable[[Any], int | None] = _see_whole_numbers(self) if self.is_read else self._see
 
-    def see(self, tensor: Any) -> int | None:
-        """The entry of a plain tensor that was not seen before, or None where it is not of this kind."""
+    def _see(self, tensor: Any) -> int | None:
         if type(tensor) is not torch.Tensor or id(tensor) in self.table.shared:
             return None
         spec = self.spec
@@ -75,17 +77,42 @@ class ConstantKind:
                 index = self.indices[id(tensor)] = self.table.add(tensor)
                 self.lengths[index] = tensor.shape[0]
                 return index
-            value = tensor.item() if self.is_read else None
         table = self.table
         index = self.indices[id(tensor)] = len(table.entries)
         table.entries.append(tensor)
         table.versions.append(version)
-        table.values.append(value)
+        table.values.append(None)
         return index
 
     def _has_shape(self, shape: torch.Size) -> bool:
         spec = self.spec
         return shape == spec.shape if not spec.ragged else bool(shape and shape[0]) and shape[1:] == spec.shape
+
+
+def _see_whole_numbers(kind: ConstantKind) -> Callable[[Any], int | None]:
+    """`kind.see` where each word of each sample goes through it: as little as possible is looked up twice."""
+    table, indices, dtype, plain = kind.table, kind.indices, kind.spec.dtype, torch.Tensor
+    shared, entries, as_it_is = table.shared, table.entries, table.as_it_is
+    add_entry, add_version, add_value = entries.append, table.versions.append, table.values.append
+
+    def see(tensor: Any) -> int | None:
+        if type(tensor) is not plain or id(tensor) in shared:
+            return None
+        with as_it_is:
+            if tensor.dtype is not dtype or tensor.dim() or not tensor.is_cpu:
+                return None
+            try:
+                version = tensor._version
+            except RuntimeError:  # an inference tensor
+                version = -1
+            value = tensor.item()
+        index = indices[id(tensor)] = len(entries)
+        add_entry(tensor)
+        add_version(version)
+        add_value(value)
+        return index
+
+    return see
 
 
 class ConstantTable:

@@ -219,3 +219,23 @@ def test_a_weight_changed_in_place_in_one_forward():
             assert any(word in str(error) for word in ("in place", "changed", "writes")), error
         else:
             assert_all_close(got, loop)
+
+
+class Chain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = linear(), linear()
+
+    def forward(self, h):
+        return self.second(torch.tanh(self.first(h)))
+
+
+def exchange(chain):
+    first, second = chain.first, chain.second
+    del chain.first, chain.second
+    chain.second, chain.first = first, second  # registered in the order that they had
+
+
+def test_children_that_exchange_their_names_between_calls():
+    model = UseModel(lambda m, x: m.cell(x), cell=Chain())
+    equal_across(model, [lambda: None, lambda: exchange(model.cell), lambda: exchange(model.cell)])

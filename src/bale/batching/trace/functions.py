@@ -121,15 +121,13 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
     """What records stacks and reductions at once where it can, and else dispatches them."""
-    quick = {torch.stack: ragged.quick_stack} | {
-        getattr(torch, name): partial(ragged.quick_reduce, name) for name in ragged.REDUCTIONS
-    }
-    return {function: partial(_try_quick, trace, function, short) for function, short in quick.items()}
+    quick: dict[Any, Callable[..., Any]] = {torch.stack: ragged.quick_stack(trace, partial(_dispatch, torch.stack))}
+    for name, function in _REDUCTIONS:
+        quick[function] = ragged.quick_reduce(trace, name, partial(_dispatch, function))
+    return quick
 
 
-def _try_quick(trace: Trace, function: Any, short: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    result = short(trace, *args, **kwargs)
-    return dispatch(function, args, kwargs) if result is ragged.PASS else result
+_REDUCTIONS = [(name, getattr(torch, name)) for name in ragged.REDUCTIONS]
 
 
 def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -31,6 +31,10 @@ class TraceMode(TorchFunctionMode):
         trace.functions.update(quick_functions(trace))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if Ref in types and not self.trace.probing:  # what is asked most often by far
+            recorder = self.trace.functions.get(func)
+            if recorder is not None:
+                return recorder(*args, **kwargs) if kwargs else recorder(*args)
         kwargs = kwargs or {}
         if self.trace.probing:
             if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
@@ -83,4 +87,10 @@ def _is_recorded_getter(func: Any) -> bool:
 
 
 def _has_ref(tree: Any) -> bool:
+    if type(tree) is list or type(tree) is tuple:  # often of words: many numbers
+        kinds = set(map(type, tree))
+        return Ref in kinds or (not kinds <= _LEAVES and any(map(_has_ref, tree)))
     return any(type(leaf) is Ref for leaf in pytree.tree_leaves(tree))
+
+
+_LEAVES = frozenset((int, float, bool, str, type(None), Tensor))

@@ -30,29 +30,42 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, refs, [ref.part for ref in refs])
 
 
-def quick_stack(trace: Trace, tensors: Any, *args: Any, **kwargs: Any) -> Any:
-    """`stack` of values of one home, along the first axis; PASS for anything else."""
-    if kwargs or type(tensors) not in (list, tuple) or not tensors:
-        return PASS
-    if args and (len(args) != 1 or type(args[0]) is not int or args[0]):
-        return PASS
-    home = tensors[0].home if type(tensors[0]) is Ref else None
-    if home is None or home.length is not None or home.trace is not trace:
-        return PASS
-    parts = [tensor.part for tensor in tensors if type(tensor) is Ref and tensor.home is home]
-    if len(parts) < len(tensors):
-        return PASS
-    return _gather(trace, home, "stack", Mode.STACK)(parts, len(parts))
+def quick_stack(trace: Trace, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """What does `stack` for values of one home along the first axis, and hands anything else to `otherwise`."""
+    grad_enabled = torch.is_grad_enabled
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        if args and not kwargs and (len(args) == 1 or _is_first_axis(args)) and type(args[0]) in (list, tuple):
+            tensors = args[0]
+            home = tensors[0].home if tensors and type(tensors[0]) is Ref else None
+            if home is not None and home.length is None and home.trace is trace:
+                parts = [tensor.part for tensor in tensors if type(tensor) is Ref and tensor.home is home]
+                if len(parts) == len(tensors):
+                    known = home.gathers.get(("stack", grad_enabled())) or _gather(trace, home, "stack", Mode.STACK)
+                    return known(parts, len(parts))
+        return otherwise(*args, **kwargs)
+
+    return record
 
 
-def quick_reduce(name: str, trace: Trace, ref: Any, *args: Any, **kwargs: Any) -> Any:
-    """`reduce` of a ragged value where the same was done to one of its home before; PASS for anything else."""
-    if kwargs or len(args) != 1 or type(args[0]) is not int or args[0]:
-        return PASS
-    if type(ref) is not Ref or not ref.home.length or ref.home.trace is not trace:
-        return PASS
-    known = ref.home.gathers.get((name, torch.is_grad_enabled()))
-    return PASS if known is None else known([ref.part])
+def _is_first_axis(args: tuple[Any, ...]) -> bool:
+    return len(args) == 2 and type(args[1]) is int and not args[1]
+
+
+def quick_reduce(trace: Trace, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """What does `reduce` for a ragged value where the same was done to one of its home before."""
+    grad_enabled = torch.is_grad_enabled
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs and _is_first_axis(args) and type(args[0]) is Ref:
+            home = args[0].home
+            if home.length and home.trace is trace:
+                known = home.gathers.get((name, grad_enabled()))
+                if known is not None:
+                    return known((args[0].part,))
+        return otherwise(*args, **kwargs)
+
+    return record
 
 
 def _gather(trace: Trace, home: Home, name: str, mode: Mode) -> Callable[..., Ref]:
@@ -69,11 +82,13 @@ def _gather(trace: Trace, home: Home, name: str, mode: Mode) -> Callable[..., Re
 def _gatherer(trace: Trace, cell: CellType) -> Callable[..., Ref]:
     number, stream, spec = trace.format(cell).type, trace.stream, cell.node_type.outputs[0]
     homes = Lengths(trace, spec) if spec.ragged else {1: trace.home(spec)}
+    extend = stream.extend
 
     def gather(parts: Sequence[int], length: int = 1) -> Ref:
-        home, code = homes[length], len(stream)
-        stream.extend((number, length, len(parts), *parts))
-        return Ref.of(home, code)
+        ref = Ref()
+        ref.home, ref.part, ref.memory = homes[length], len(stream), None
+        extend((number, length, len(parts), *parts))
+        return ref
 
     return gather
 

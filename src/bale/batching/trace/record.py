@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -159,24 +159,42 @@ class Options:
     max_shapes: int | None = None
 
 
-def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
-    """The leaves of a call's arguments; most calls have nothing but leaves."""
-    return args if _is_flat(args, kwargs) else pytree.tree_leaves((args, kwargs))
+def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The leaves of a call's arguments."""
+    return _flatten(args, kwargs)[0]
 
 
-def _is_flat(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    if kwargs:
-        return False
-    for arg in args:
-        kind = type(arg)
-        if kind is not Ref and (kind in pytree.SUPPORTED_NODES or issubclass(kind, tuple)):
-            return False
-    return True
+def _flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Hashable]:
+    """The leaves of a call's arguments, and what tells their structure: most have nothing but tuples and lists."""
+    leaves: list[Any] = []
+    form = None if kwargs else _form(args, leaves)
+    return pytree.tree_flatten((args, kwargs)) if form is None else (leaves, form)
 
 
-@cache
-def _flat_spec(count: int) -> Any:
-    return pytree.tree_structure(((None,) * count, {}))
+def _form(items: Any, leaves: list[Any]) -> tuple[Any, ...] | None:
+    """The structure of a tuple or list, while its leaves are added to `leaves`; None where it holds anything else."""
+    form: list[Any] = [type(items)]
+    for item in items:
+        kind = type(item)
+        if kind is Ref or not (kind in pytree.SUPPORTED_NODES or issubclass(kind, tuple)):
+            leaves.append(item)
+            form.append(None)
+            continue
+        inside = _form(item, leaves) if kind is tuple or kind is list else None
+        if inside is None:
+            return None
+        form.append(inside)
+    return tuple(form)
+
+
+@lru_cache(maxsize=4096)
+def _spec_of(form: Any) -> Any:
+    """The TreeSpec of a call: hashing one and comparing two costs more than all else, so keys hold the form."""
+
+    def example(form: Any) -> Any:
+        return None if form is None else form[0](map(example, form[1:]))
+
+    return pytree.tree_structure((example(form), {}))
 
 
 def record(
@@ -192,11 +210,8 @@ def record(
 
     Raises RefusalError where the call cannot be a cell, UnknownArgumentError for arguments that no type can hold.
     """
-    if _is_flat(args, kwargs):
-        leaves, form, spec = args, len(args), _flat_spec(len(args))
-    else:
-        leaves, form = pytree.tree_flatten((args, kwargs))
-        spec = form
+    leaves, form = _flatten(args, kwargs)
+    spec = _spec_of(form) if type(form) is tuple else form
     number_data = len(leaves_of(args, {})) if options.number_data else 0
     columns = columns_of(trace, leaves, number_data)
     state = trace.state()
