@@ -2,8 +2,8 @@
 
 A kernel is Python text, compiled by numba and shared by all cells with the same text; widths are arguments. tanh is a
 rational approximation (the coefficients of Eigen's `ptanh`, published with Eigen under MPL 2), its error below 3e-7 in
-absolute terms. sigmoid is made from an exponential (the polynomial of Cephes' `expf`), its relative error below 2e-7 for
-numbers from -87 on, so that its logarithm is good too; below it is constant.
+absolute terms. sigmoid is made from an exponential (the polynomial of Cephes' `expf`), its relative error below 2e-7
+for numbers from -87 on, so that its logarithm is good too; below it is constant.
 """
 
 from __future__ import annotations
