@@ -17,7 +17,7 @@ import bale
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted
 from bale.batching.execute import planned
-from bale.batching.execute.frame import CapturedFrame
+from bale.batching.execute.captured_frame import CapturedFrame
 
 WORDS, WIDTH = 20, 8
 GRADIENT_RELATIVE = 1e-4  # the law's, in float32

@@ -21,19 +21,12 @@ from bale.batching.cells.emit import Emitted
 from bale.batching.cells.hooks import REENTRANT, unseen, without_hooks
 from bale.batching.cells.planned import plan_cell
 from bale.batching.execute import reference
-from bale.batching.execute.frame import (
-    CapturedFrame,
-    DemotedError,
-    Frame,
-    Gradients,
-    PlainFrame,
-    Site,
-    captured_blocks,
-    plain_blocks,
-)
+from bale.batching.execute.captured_frame import CapturedFrame, DemotedError, captured_blocks
+from bale.batching.execute.frame import Frame, Gradients, Site
 from bale.batching.execute.launch import Program, Watch, blame
 from bale.batching.execute.memory import CallMemory, numel
 from bale.batching.execute.outputs import Group
+from bale.batching.execute.plain_frame import PlainFrame, plain_blocks
 from bale.batching.graph import Graph, Mode
 from bale.batching.memory.adjoint import Adjoint, Block, Reads, make_adjoint
 from bale.batching.memory.layout import Layout

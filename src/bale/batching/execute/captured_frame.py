@@ -1,0 +1,265 @@
+"""CapturedFrame: batches of a type run by the code of its captured cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from bale.batching.cells.call import Kind
+from bale.batching.cells.celltype import CellType
+from bale.batching.cells.emit import Emitted
+from bale.batching.cells.places import Place
+from bale.batching.execute.frame import Frame, Gradients, Views
+from bale.batching.execute.gather import Matrix
+from bale.batching.execute.launch import is_compared
+from bale.batching.execute.memory import (
+    common_source,
+    fetch_gradient,
+    fetch_operand,
+    numel,
+    only_places,
+)
+from bale.batching.graph import Mode
+from bale.batching.memory.adjoint import Block
+
+Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
+PACKED_FROM = 8  # batches: a copy costs about what four products of some ten rows save
+
+
+def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
+    """Blocks of operands that are nodes; gradients of constants lie elsewhere."""
+    slots = iter(range(len(cell.kinds)))
+    slot_of = [next(slots) if kind is Kind.VALUE else None for kind in cell.kinds]
+    found = []
+    for columns in emitted.blocks:
+        members = [slot_of[c] for c in columns]
+        if all(slot is not None for slot in members):
+            found.append(Block(tuple(slot for slot in members if slot is not None)))
+    return tuple(found)
+
+
+class CapturedFrame(Frame):
+    """Runs the code of a captured cell. Its attributes are what that code reads."""
+
+    def __init__(self, *args: Any, emitted: Emitted):
+        super().__init__(*args)
+        self.emitted = emitted
+        self.blocks_of = captured_blocks(self.cell, emitted)
+        device = self.cell.device
+        self.buffers = [torch.empty(self.total, w, dtype=torch.float32, device=device) for w in emitted.buffers]
+        self.reads = emitted.captured.read_tensors
+        self.numbers = self.program.columns.numbers(self.cell, self.site.nodes)
+        self.constants = iter(self.program.columns.of(self.cell, self.site.nodes))
+        self.constant_columns: list[tuple[int, torch.Tensor]] = []
+        self.fetches: list[Callable[[int], None]] = []
+        self.columns: list[Any] = []
+        self.indexed_columns: list[Any] = []
+        for number, access in enumerate(emitted.columns):
+            full, indexed = self._open_column(number, access)
+            self.columns.append(full)
+            self.indexed_columns.append(indexed)
+        self.outputs = [
+            Views(self.memory.arenas[arena].tensor.view(-1), spec.shape, self.rows, lows, numel(spec.shape))
+            for arena, spec, lows in zip(self.output_arenas, self.node_type.outputs, self.output_rows, strict=False)
+        ]
+        self.outputs_memory = [
+            (self.memory.arenas[arena].array, rows)
+            for arena, rows in zip(self.output_arenas, self.output_rows, strict=False)
+        ]
+        self.kept: dict[str, Any] = {}
+        self._forward: Any = None
+        self._backward: Any = None
+
+    def pack(self, weight: torch.Tensor) -> torch.Tensor:
+        """The transpose of a weight, copied where enough batches profit from rows that lie one after another."""
+        return weight.t().contiguous() if len(self.rows) >= PACKED_FROM else weight.t()
+
+    # Forward.
+
+    def _open_column(self, number: int, access: Any) -> tuple[Any, Any]:
+        slot = self.slot_of[number]
+        if slot is None:
+            constant = next(self.constants)
+            if constant.requires_grad:
+                self.constant_columns.append((number, constant))
+            constant = constant.detach()
+            if isinstance(access, Place):
+                self.buffers[access.home[1]][:, access.column : access.column + access.width] = constant
+            return constant, None
+        if access is None:
+            return None, None
+        spec, mode = self.node_type.slot_specs[slot], self.node_type.slots[slot]
+        width = numel(spec.shape)
+        if access == "index" and mode is Mode.ROW:
+            indexed = self._index(slot, width)
+            if indexed is not None:
+                return None, indexed
+        at = access.column if isinstance(access, Place) else 0
+        if isinstance(access, Place):
+            target = Matrix(self.buffers[access.home[1]])
+        else:
+            target = Matrix(torch.empty(self.total, width, dtype=spec.dtype, device=spec.device))
+        columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
+
+        def fetch(k: int) -> None:
+            fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
+
+        self.fetches.append(fetch)
+        full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
+        return full, (target.array, memory.identity.array, starts) if access == "index" else None
+
+    def _index(self, slot: int, width: int) -> Access | None:
+        """How to read the operand where it lies, if all batches find it in one class of rows."""
+        memory, numbers = self.memory, [column + slot for column in self.site.columns]
+        source = common_source(memory.layout, memory.sources, numbers, width)
+        if source is None:
+            return None
+        return memory.arena(*source).array, memory.rows.array, [memory.sources.low[c] for c in numbers]
+
+    def forward(self, k: int) -> None:
+        if self._forward is None:
+            self._forward = self.emitted.open_forward(self)
+        for fetch in self.fetches:
+            fetch(k)
+        self._forward(k)
+        compared = is_compared(self.cell, self.check)
+        if compared or self.watch is not None:
+            self._compare(k, compared)
+
+    def _compare(self, k: int, compared: bool) -> None:
+        low, n = self.starts[k], self.rows[k]
+        numbers = [number[low : low + n] for number in self.numbers]
+        outputs = [views[k] for views in self.outputs]
+        operands = None
+        if compared:
+            operands = self._operands(k)
+            difference = self.cell.verify(operands, numbers, outputs)
+            if difference:
+                self.cell.give_up_capture(f"planned: {difference}")
+                raise DemotedError
+        if self.watch is not None:
+            self.watch(self.cell, self.nodes(k), operands or self._operands(k), numbers, outputs)
+
+    def _operands(self, k: int) -> list[torch.Tensor]:
+        """The operands of a batch as tensors, wherever the code reads them."""
+        low, n, found = self.starts[k], self.rows[k], []
+        for number, slot in enumerate(self.slot_of):
+            if slot is None:
+                found.append(self.columns[number][low : low + n])
+                continue
+            spec, mode = self.node_type.slot_specs[slot], self.node_type.slots[slot]
+            target = Matrix(torch.empty(n, numel(spec.shape), dtype=spec.dtype, device=spec.device))
+            fetch_operand(self.memory, self.site.columns[k] + slot, mode, spec, self.site.counts[k], target, 0, 0)
+            found.append(target.tensor.view(n, *spec.shape))
+        return found
+
+    def close_forward(self) -> None:
+        self._forward, self.fetches = None, []
+
+    # Backward.
+
+    def open_backward(self) -> None:
+        self.gradient_fetches: list[Callable[[int], None]] = []
+        self.gradients: list[Any] = []
+        self.indexed_gradients: list[Any] = []
+        for number, access in enumerate(self.emitted.gradients):
+            full, indexed = self._open_gradient(number, access)
+            self.gradients.append(full)
+            self.indexed_gradients.append(indexed)
+        self._open_blocks()
+
+    def _open_gradient(self, number: int, access: Any) -> tuple[Any, Any]:
+        if access is None:
+            return None, None
+        memory, spec = self.memory, self.node_type.outputs[number]
+        arena, lows, width = self.output_arenas[number], self.output_rows[number], numel(spec.shape)
+        if access == "index":
+            indexed = self._index_gradient(arena, lows, width)
+            if indexed is not None:
+                return None, indexed
+        at = access.column if isinstance(access, Place) else 0
+        if isinstance(access, Place):
+            target = Matrix(self.buffers[access.home[1]])
+        else:
+            target = Matrix(torch.empty(self.total, width, dtype=spec.dtype, device=spec.device))
+        rows, starts = self.rows, self.starts
+
+        def fetch(k: int) -> None:
+            fetch_gradient(memory, arena, lows[k], rows[k], target, starts[k], at)
+
+        self.gradient_fetches.append(fetch)
+        full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
+        return full, (target.array, memory.identity.array, starts) if access == "index" else None
+
+    def _index_gradient(self, arena: int, lows: list[int], width: int) -> Access | None:
+        adjoint, memory = self.memory.adjoint, self.memory
+        assert adjoint is not None
+        places = only_places(adjoint, arena, lows, self.rows)
+        if places is None:
+            return None
+        _, dtype, device = memory.layout.arenas[arena]
+        return memory.gradient(memory.memory_of(dtype, device), width).array, adjoint.first, places
+
+    def _open_blocks(self) -> None:
+        """Emitted blocks are all gradients of columns; those of constants have memory of their own."""
+        self.blocks: list[Any] = []
+        self.blocks_memory: list[Any] = []
+        self.constant_blocks: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.means: list[tuple[int, Block, Any]] = []
+        constants = dict(self.constant_columns)
+        mine = 0
+        for columns in self.emitted.blocks:
+            if self.slot_of[columns[0]] is None:
+                constant = constants[columns[0]]
+                own = torch.empty(self.total, *constant.shape[1:], dtype=constant.dtype, device=constant.device)
+                self.blocks.append(own.split(self.rows))
+                flat = Matrix(own.view(self.total, -1)) if own.dim() > 1 else Matrix(own.view(-1, 1))
+                self.blocks_memory.append((flat.array, self.starts))
+                self.constant_blocks.append((constant, own))
+                continue
+            block = self.blocks_of[mine]
+            views = self.block_views(mine, block)
+            self.blocks.append(views)
+            self.blocks_memory.append(self._block_memory(mine, block))
+            if any(self.node_type.slots[slot] is Mode.MEAN for slot in block.slots):
+                self.means.append((mine, block, views))
+            mine += 1
+
+    def _block_memory(self, number: int, block: Block) -> tuple[Any, list[int]]:
+        memory = self.memory
+        assert memory.adjoint is not None
+        spec = self.node_type.slot_specs[block.slots[0]]
+        wide = max(numel(spec.shape) * len(block.slots), 1)
+        matrix = memory.gradient(memory.memory_of(spec.dtype, spec.device), wide)
+        bases = memory.adjoint.block_base
+        return matrix.array, [int(bases[first + number]) // wide for first in self.site.first_block]
+
+    def backward(self, k: int, keep: bool) -> None:
+        if self._backward is None:
+            self.open_backward()
+            self._backward, self._weights = self.emitted.open_backward(self)
+        for fetch in self.gradient_fetches:
+            fetch(k)
+        self._backward(k)
+        for number, block, views in self.means:
+            self.scale_means(k, number, block, views[k])
+
+    def destroyed(self) -> list[torch.Tensor]:
+        return [self.buffers[number] for number in self.emitted.overwritten]
+
+    def weights(self, keep: bool) -> Gradients:
+        found: Gradients = []
+        if self._backward is not None:
+            if not keep:  # sums over the rows of all batches read some buffers; the others go
+                self._backward, self.buffers, self.gradient_fetches = None, [], []
+            results = self._weights()
+            found += [(t, g) for t, g in zip(self.emitted.captured.trained, results, strict=True) if g is not None]
+            found += self.constant_blocks
+        return found
+
+
+class DemotedError(Exception):
+    """A captured cell's batch differed from its rows: the call begins again without that capture."""
