@@ -135,6 +135,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
     uses = list(result.traced.trace.uses.values())
     bounds = lower_bound_by_type(graph)
     counted = account(result.call)
+    planned = result.call.emitted  # empty where the reference executor ran
     lines = []
     for t, node_type in enumerate(graph.types):
         cell = uses[result.plan.folded.type_of[t]].cell
@@ -148,7 +149,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
             TypeLine(
                 node_type.name,
                 ", ".join(operands + [f"{constants} constant" + "s" * (constants > 1)] * bool(constants)) or "-",
-                cell.shown_rung,
+                "planned" if planned and planned[t] is not None else cell.rung_name,
                 int((graph.type == t).sum()),
                 int(rows.size),
                 int(bounds[t]),

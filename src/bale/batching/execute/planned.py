@@ -70,8 +70,6 @@ def _settle(cell: CellType, calls: int) -> None:
                     pass  # another thread was faster
                 elif cell.rung_name == "gather" or cell.segments:
                     cell.not_planned = "its work is done by its operands"
-                elif Mode.MAX in cell.node_type.slots:
-                    cell.give_up_capture("it takes a maximum over its operands")
                 else:
                     with without_hooks(cell.trained), unseen():
                         cell.emitted, cell.batches_run = plan_cell(cell), 0
