@@ -17,7 +17,7 @@ from bale.errors import ScheduleError
 class Schedule:
     """A sequence of batches, each a set of nodes of one type whose operands ran in earlier batches.
 
-    order        int32 [nodes]        nodes in execution order; inside a batch in trace order, until memory arranges them
+    order        int32 [nodes]        nodes in execution order; a policy leaves a batch in trace order
     batch_start  int32 [batches + 1]  batch -> its range in `order`
     batch_type   int32 [batches]      the type that each batch runs
     policy       which policy made it
