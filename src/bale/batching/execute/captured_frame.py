@@ -22,7 +22,7 @@ from bale.batching.execute.memory import (
     numel,
     only_places,
 )
-from bale.batching.graph import Mode
+from bale.batching.graph import Mode, Spec
 from bale.batching.memory.adjoint import Block
 
 Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
@@ -97,11 +97,7 @@ class CapturedFrame(Frame):
             indexed = self._index(slot, width)
             if indexed is not None:
                 return None, indexed
-        at = access.column if isinstance(access, Place) else 0
-        if isinstance(access, Place):
-            target = Matrix(self.buffers[access.home[1]])
-        else:
-            target = Matrix(torch.empty(self.total, width, dtype=spec.dtype, device=spec.device))
+        target, at = self._target(access, spec)
         columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
 
         def fetch(k: int) -> None:
@@ -110,6 +106,12 @@ class CapturedFrame(Frame):
         self.fetches.append(fetch)
         full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
         return full, (target.array, memory.identity.array, starts) if access == "index" else None
+
+    def _target(self, access: Any, spec: Spec) -> tuple[Matrix, int]:
+        """Where the rows of all batches are fetched to, and the first column there."""
+        if isinstance(access, Place):
+            return Matrix(self.buffers[access.home[1]]), access.column
+        return Matrix(torch.empty(self.total, numel(spec.shape), dtype=spec.dtype, device=spec.device)), 0
 
     def _index(self, slot: int, width: int) -> Access | None:
         """How to read the operand where it lies, if all batches find it in one class of rows."""
@@ -180,11 +182,7 @@ class CapturedFrame(Frame):
             indexed = self._index_gradient(arena, lows, width)
             if indexed is not None:
                 return None, indexed
-        at = access.column if isinstance(access, Place) else 0
-        if isinstance(access, Place):
-            target = Matrix(self.buffers[access.home[1]])
-        else:
-            target = Matrix(torch.empty(self.total, width, dtype=spec.dtype, device=spec.device))
+        target, at = self._target(access, spec)
         rows, starts = self.rows, self.starts
 
         def fetch(k: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +60,7 @@ class Views:
         return self.made[k]
 
 
-class Frame:
+class Frame(ABC):
     """What both kinds share: where operands, outputs and gradients of this type's batches lie."""
 
     def __init__(self, cell: CellType, site: Site, memory: CallMemory, program: Program, check: str,
@@ -77,19 +78,21 @@ class Frame:
         given = iter(self.slots)
         self.slot_of = [next(given) if kind is Kind.VALUE else None for kind in cell.kinds]
 
-    def forward(self, k: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, k: int) -> None: ...
 
-    def close_forward(self) -> None:
+    def close_forward(self) -> None:  # noqa: B027  (a frame may have nothing to let go of)
         """After the last batch: let go of what only the forward run reads."""
 
+    @abstractmethod
     def backward(self, k: int, keep: bool) -> None:
         """Run batch k backward; unless `keep`, it will not be run again."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def weights(self, keep: bool) -> Gradients:
         """After the first batch has run backward: the gradients of what is trained."""
-        raise NotImplementedError
+        ...
 
     def destroyed(self) -> list[torch.Tensor]:
         """What the backward run writes over though it reads it first."""
