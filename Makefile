@@ -3,7 +3,7 @@
 # make lint    check style and types
 # make peers   install the frameworks that the benchmarks race against, into .peers
 #
-# The first call installs into .venv, later ones only when pyproject.toml or constraints.txt have changed.
+# The first call installs into .venv, later ones only when pyproject.toml, constraints.txt or the C file have changed.
 # Another Python: make PYTHON=python3.12 test. Options for a command: make run ARGS="--epochs 1", make test ARGS=tests/train
 
 PYTHON ?= python3
@@ -33,7 +33,7 @@ lint: $(VENV)/.installed-lint
 peers: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.peers.install $(ARGS)
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt src/bale/batching/trace/_recording.c
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("bale needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12" % v[:2])'
 	@echo "installing into $(VENV), once; this takes a minute"
 	@$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ from torch import nn
 import bale
 from bale.batching.engine import trace_samples
 from bale.batching.graph import WHOLE
-from bale.batching.trace import functions, info, ragged
+from bale.batching.trace import functions, info, ragged, recording
 from bale.batching.trace.stream import ROW, Format, decode
 from bale.batching.trace.tracer import Trace
 from bale.data import random_functions
@@ -174,12 +174,12 @@ def records(draw):
 @given(records())
 def test_what_is_written_is_read_again(drawn):
     formats, nodes = drawn
-    stream: list[int] = []
+    stream = recording.Stream()
     codes: list[int] = []
     for form, slots, constants, length in nodes:
         parts = [[codes[value] + (index - WHOLE) * ROW for value, index in slot] for slot in slots]
         codes += [len(stream) + k for k in range(form.outputs)]
-        stream += form.record(parts, constants, length)
+        stream.extend(form.record(parts, constants, length))
     found = decode(stream, formats)
     assert found.type.tolist() == [form.type for form, *_ in nodes]
     assert found.rows.tolist() == [length for *_, length in nodes]

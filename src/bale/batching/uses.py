@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Spec
+from bale.batching.trace.recording import Reader
 
 
 def is_exact(number: bool | int | float) -> bool:
@@ -90,36 +91,17 @@ class ConstantKind:
 
 
 def _see_whole_numbers(kind: ConstantKind) -> Callable[[Any], int | None]:
-    """`kind.see` where each word of each sample goes through it: as little as possible is looked up twice."""
-    table, indices, dtype, plain = kind.table, kind.indices, kind.spec.dtype, torch.Tensor
-    shared, entries, as_it_is = table.shared, table.entries, table.as_it_is
-    add_entry, add_version, add_value = entries.append, table.versions.append, table.values.append
-
-    def see(tensor: Any) -> int | None:
-        if type(tensor) is not plain or id(tensor) in shared:
-            return None
-        with as_it_is:
-            if tensor.dtype is not dtype or tensor.dim() or not tensor.is_cpu:
-                return None
-            try:
-                version = tensor._version
-            except RuntimeError:  # an inference tensor
-                version = -1
-            value = tensor.item()
-        index = indices[id(tensor)] = len(entries)
-        add_entry(tensor)
-        add_version(version)
-        add_value(value)
-        return index
-
-    return see
+    """`kind.see` where each word of each sample goes through it."""
+    table, spec = kind.table, kind.spec
+    lists = table.entries, table.versions, table.values
+    return Reader(torch.Tensor, spec.dtype, table.as_it_is, table.shared, kind.indices, *lists)
 
 
 class ConstantTable:
     """Every constant of a trace once: tensors by identity, Python numbers by type and value.
 
     entries    the constants; they stay alive, so that no id is used again
-    versions   of each entry when it was first seen
+    versions   of each entry when it was first seen; -1 where nobody counts, or its value is known
     values     what it held then, of whole numbers and truth values in CPU tensors of no axes; None of all others
     shared     ids of the tensors that are the same for all samples, and so no constants
     """
@@ -145,6 +127,21 @@ class ConstantTable:
     def kind_of(self, tensor: torch.Tensor) -> ConstantKind:
         with torch._C.DisableTorchFunction():
             return self.kind(Spec.of(tensor))
+
+    def add_rows(self, tensor: torch.Tensor, rows: Sequence[torch.Tensor]) -> None:
+        """The rows of a sample's own vector of whole numbers, which are read at once: it was just taken apart."""
+        with torch._C.DisableTorchFunction():
+            if type(tensor) is not torch.Tensor or tensor.dim() != 1 or not rows:
+                return
+            kind = self.kind(Spec.of(rows[0]))
+            if not kind.is_read:
+                return
+            values = tensor.tolist()
+        first = len(self.entries)
+        self.entries += rows
+        self.versions += [-1] * len(rows)
+        self.values += values
+        kind.indices.update(zip(map(id, rows), range(first, first + len(rows)), strict=True))
 
     def add(self, constant: Any) -> int:
         """The entry of `constant`, a tensor or a Python number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -49,6 +50,10 @@ class TraceMode(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in READS_ARGUMENTS and _has_ref(args):
             return refuse_read(args[0], "torch.tensor() and its like")
+        if func in _TAKES_APART and isinstance(args[0], Tensor):
+            rows = func(*args, **kwargs)
+            self.trace.constants.add_rows(args[0], rows)
+            return rows
         name = name_of(func)
         if is_in_place(func, name) and not _has_ref((args, kwargs)):
             written = args[0] if args and isinstance(args[0], Tensor) else None
@@ -67,6 +72,8 @@ class TraceMode(TorchFunctionMode):
             return id(arg) in self.trace.shared or arg.requires_grad
         return isinstance(arg, (list, tuple)) and any(map(self._is_recorded, arg))
 
+
+_TAKES_APART = frozenset((Tensor.unbind, torch.unbind))
 
 # Functions that answer at once on real tensors, parameters among them.
 _PLAIN = frozenset(

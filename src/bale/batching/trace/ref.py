@@ -12,6 +12,7 @@ import torch
 from bale.batching.graph import WHOLE, Spec
 from bale.batching.trace.names import CANONICAL
 from bale.batching.trace.pretend import asked_by_python
+from bale.batching.trace.recording import Value
 from bale.batching.trace.stream import CODE, ROW
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Memory:
         self.foreign = foreign
 
 
-class Ref:
+class Ref(Value):
     """Stands for a tensor inside a traced forward: answers what its shape tells, records what is done to it.
 
     `part` names its value in the trace, and the row of that value's flattened leading axes unless it is the whole
@@ -39,8 +40,7 @@ class Ref:
     shares it.
     """
 
-    # No __init__: recorders make two of them per call, and its frame would cost more than all the rest.
-    __slots__ = ("__weakref__", "home", "memory", "part")
+    __slots__ = ()
 
     __array_priority__ = 1000
     __array_ufunc__ = None  # numpy scalars hand arithmetic to us

@@ -1,6 +1,6 @@
 """How is a trace written down while it runs, and how does that become a Graph?
 
-A trace appends whole numbers to one flat list, a record per node:
+A trace appends whole numbers to one Stream, a record per node:
 
     fixed types    type, one part per slot, one entry per constant, padding
     others         type, length, (number of parts, parts) per slot, one entry per constant, padding
@@ -19,6 +19,7 @@ from numba import njit
 
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import WHOLE, Mode
+from bale.batching.trace.recording import Stream
 
 ROW = 1 << 32  # what one row further adds to a part
 CODE = ROW - 1  # the bits of a part that name its value
@@ -70,8 +71,8 @@ class Decoded:
     value_at: np.ndarray
 
 
-def decode(stream: list[int], formats: Sequence[Format]) -> Decoded:
-    numbers = np.fromiter(stream, np.int64, len(stream))
+def decode(stream: Stream, formats: Sequence[Format]) -> Decoded:
+    numbers = np.frombuffer(stream.tobytes(), np.int64)
     table = np.array([(f.slots, f.constants, f.outputs, f.fixed) for f in formats], np.int64).reshape(-1, 4)
     counts = _count(numbers, table)
     return Decoded(*_decode(numbers, table, *counts))

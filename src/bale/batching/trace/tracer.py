@@ -1,4 +1,4 @@
-"""Trace: what the forwards of one mini-batch recorded, in a flat list that becomes a Graph."""
+"""Trace: what the forwards of one mini-batch recorded, in a stream of numbers that becomes a Graph."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from bale.batching.cells.purity import Key
 from bale.batching.graph import WHOLE, Graph, Spec
 from bale.batching.schedule.frontier import group
 from bale.batching.trace.location import user_line
+from bale.batching.trace.recording import Stream
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.stream import CODE, Decoded, Format, decode
 from bale.batching.uses import ConstantTable, TypeUse
@@ -88,7 +89,7 @@ class Trace:
         self.shared = {id(tensor): tensor for tensor in shared}
         self.constants = ConstantTable(self.shared)
         self.formats: dict[CellType, Format] = {}
-        self.stream: list[int] = []  # see stream.py
+        self.stream = Stream()  # see stream.py
         self.closed = False
         self.probing = 0
         self.quick = False  # may calls that need no second look be recorded at once?
@@ -157,7 +158,7 @@ class Trace:
         """Record a node whose slots read these parts (see stream.py); returns the code of its first value."""
         code = len(self.stream)
         entries = [self.constants.add(constant) for constant in constants]
-        self.stream += self.format(cell).record(slots, entries, length if cell.ragged else 1)
+        self.stream.extend(self.format(cell).record(slots, entries, length if cell.ragged else 1))
         return code
 
     @property

@@ -1,0 +1,194 @@
+"""Stream, Value, Recorder and Reader: what a forward calls for every node. In C, or in Python where that is missing.
+
+Both do the same; `_recording.c` takes a fifth of the time. A question, of what a Recorder asks of one argument, is
+
+    ("home", home)                  it is a Ref of this home
+    ("rows", spec)                  a ragged Ref of any length with this Spec; all that are ragged are equally long
+    ("same", thing)                 it is this very thing
+    ("constant", known, see, lengths)  its id has an entry in `known`, or `see` gives one; lengths[entry] if ragged
+    ("number", known, see, type)    a number of this type, with its entry in `known` or from `see`
+    ("plain", type, value)          it is of this type and equals the value
+    ("items", type, questions)      a tuple or list of just as many items, each as its question asks
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+
+class PythonStream:
+    """Whole numbers, one after another."""
+
+    def __init__(self) -> None:
+        self._numbers = array("q")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def extend(self, numbers: Any) -> None:
+        """Append a sequence of whole numbers."""
+        self._numbers.extend(numbers)
+
+    def tobytes(self) -> bytes:
+        """All numbers, as int64 in this machine's order."""
+        return self._numbers.tobytes()
+
+
+class PythonValue:
+    """What a Ref holds: see ref.py."""
+
+    # No __init__: one or two of them are made per node, and its frame would cost more than all the rest.
+    __slots__ = ("__weakref__", "home", "memory", "part")
+
+    memory: Any
+
+
+class OtherCallError(Exception):
+    """The call is not like the one that a recorder was made for."""
+
+
+class PythonRecorder:
+    """Records calls like the one it was made for, and hands all others to `otherwise`.
+
+    ref         the class of what it returns
+    stream      what it writes to; `type` and `fixed` say what (see stream.py)
+    grad        whether grad mode must be on, or off; autocast must be off
+    positional  the questions for positional arguments; `named` those for the keyword arguments `names`
+    homes       of its outputs: a Home, or where the output is `ragged`, the Homes by length
+    wrap        None where the only output is returned itself; tuple; or what makes the result from a list of outputs
+    still       must hold where a call is recorded, if it is given
+    """
+
+    def __init__(
+        self, ref: type, stream: Any, type: int, fixed: bool, grad: bool, positional: tuple[Any, ...],
+        names: tuple[str, ...], named: tuple[Any, ...], homes: tuple[Any, ...], ragged: tuple[bool, ...],
+        wrap: Callable[[list[Any]], Any] | None, otherwise: Callable[..., Any], still: Callable[[], bool] | None,
+        grad_enabled: Callable[[], bool], autocast: Callable[[], bool],
+    ):  # fmt: skip
+        self.ref, self.stream, self.type, self.fixed, self.grad = ref, stream, type, fixed, grad
+        self.positional, self.names, self.named = positional, names, named
+        self.outputs, self.wrap = list(zip(homes, ragged, strict=True)), wrap
+        self.otherwise, self.still = otherwise, still
+        self.grad_enabled, self.autocast = grad_enabled, autocast
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            parts, entries, length = self._understand(args, kwargs)
+        except OtherCallError:
+            return self.otherwise(*args, **kwargs)
+        code = len(self.stream)
+        if self.fixed:
+            numbers = [self.type, *parts, *entries]
+        else:
+            numbers = [self.type, length, *(number for part in parts for number in (1, part)), *entries]
+        self.stream.extend(numbers + [0] * (len(self.outputs) - len(numbers)))
+        made = []
+        for k, (home, is_ragged) in enumerate(self.outputs):
+            ref = self.ref()
+            ref.home, ref.part, ref.memory = home[length] if is_ragged else home, code + k, None
+            made.append(ref)
+        return made[0] if self.wrap is None else self.wrap(made)
+
+    def _understand(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[int], list[int], Any]:
+        """The parts, the entries of constants, and the length of a call. Raises OtherCallError."""
+        if len(args) != len(self.positional) or kwargs.keys() != set(self.names):
+            raise OtherCallError
+        if self.grad_enabled() is not self.grad or self.autocast():
+            raise OtherCallError
+        answers = Answers(self.ref)
+        for given, question in zip(args, self.positional, strict=True):
+            answers.ask(given, question)
+        for name, question in zip(self.names, self.named, strict=True):
+            answers.ask(kwargs[name], question)
+        answers.look_up()
+        if self.still is not None and not self.still():
+            raise OtherCallError
+        return answers.parts, answers.entries, answers.length
+
+
+class Answers:
+    """What one call has answered so far."""
+
+    def __init__(self, ref: type):
+        self.ref = ref
+        self.parts: list[int] = []
+        self.entries: list[int] = []
+        self.length: int | None = None
+        self._constants: list[tuple[Any, Any]] = []
+
+    def ask(self, given: Any, question: tuple[Any, ...]) -> None:
+        """Raises OtherCallError where `given` is not as asked."""
+        kind = question[0]
+        if kind in ("home", "rows"):
+            _must(type(given) is self.ref)
+            if kind == "rows":
+                _must(given.home.spec is question[1])
+                self._agree(given.home.length)
+            else:
+                _must(given.home is question[1])
+            self.parts.append(given.part)
+        elif kind == "same":
+            _must(given is question[1])
+        elif kind in ("constant", "number"):
+            _must(kind == "constant" or type(given) is question[3])
+            self._constants.append((given, question))
+        elif kind == "plain":
+            _must(type(given) is question[1] and given == question[2])
+        else:
+            _must(type(given) is question[1] and len(given) == len(question[2]))
+            for item, inside in zip(given, question[2], strict=True):
+                self.ask(item, inside)
+
+    def look_up(self) -> None:
+        """Find the entries of constants: last, for that notes what was not seen before."""
+        for given, (kind, known, see, last) in self._constants:
+            entry = known.get(id(given) if kind == "constant" else given)
+            entry = see(given) if entry is None else entry
+            _must(entry is not None)
+            self.entries.append(entry)
+            if kind == "constant" and last is not None:
+                self._agree(last[entry])
+
+    def _agree(self, length: int | None) -> None:
+        _must(bool(length) and self.length in (None, length))
+        self.length = length
+
+
+def _must(hold: bool) -> None:
+    if not hold:
+        raise OtherCallError
+
+
+class PythonReader:
+    """Gives plain tensors of no axes that hold whole numbers their entries among the constants; None to all others.
+
+    The arguments are those of the ConstantTable, and `indices` those of the kind; see uses.py.
+    """
+
+    def __init__(
+        self, tensor: type, dtype: Any, guard: Any, shared: dict[int, Any], indices: dict[int, int],
+        entries: list[Any], versions: list[int], values: list[Any],
+    ):  # fmt: skip
+        self.tensor, self.dtype, self.guard, self.shared = tensor, dtype, guard, shared
+        self.indices, self.entries, self.versions, self.values = indices, entries, versions, values
+
+    def __call__(self, given: Any) -> int | None:
+        if type(given) is not self.tensor or id(given) in self.shared:
+            return None
+        with self.guard:
+            if given.dtype is not self.dtype or given.dim() or not given.is_cpu:
+                return None
+            value = given.item()
+        entry = self.indices[id(given)] = len(self.entries)
+        self.entries.append(given)
+        self.versions.append(-1)
+        self.values.append(value)
+        return entry
+
+
+try:
+    from bale.batching.trace._recording import Reader, Recorder, Stream, Value  # pyright: ignore[reportMissingImports]
+except ImportError:  # there was no C compiler when bale was installed
+    Reader, Recorder, Stream, Value = PythonReader, PythonRecorder, PythonStream, PythonValue
