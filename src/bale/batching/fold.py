@@ -59,8 +59,10 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
     types, type_index, type_of = _retype(graph, kept, new_mode, slots)
     outputs = np.array([len(t.outputs) for t in graph.types], np.int32)[graph.type[kept]]
     value_start = np.concatenate([[0], np.cumsum(outputs)]).astype(np.int32)
+    place = np.zeros(len(graph), np.int32)  # of each node that stays, the new number
+    place[kept] = np.arange(kept.size)
     node = graph.value_node[part_value]
-    new_value = value_start[np.searchsorted(kept, node)] + part_value - graph.value_start[node]
+    new_value = value_start[place[node]] + part_value - graph.value_start[node]
     folded = Graph(
         types, type_index, graph.rows[kept], graph.sample[kept], slots, part_start, new_value.astype(np.int32),
         part_index, value_start,
@@ -78,23 +80,40 @@ def _retype(
     graph: Graph, kept: np.ndarray, mode: np.ndarray, slots: np.ndarray
 ) -> tuple[tuple[NodeType, ...], np.ndarray, np.ndarray]:
     """A type of its own for every (type, slot modes) that occurs, in order of first occurrence."""
-    code = graph.type[kept].astype(np.int64)
-    widest = int(np.diff(slots).max(initial=0))
-    for slot in range(widest):
-        has = slots[:-1] + slot < slots[1:]
-        at = np.where(has, slots[:-1] + slot, 0)
-        code = code * (len(MODES) + 1) + (np.where(has, mode[at] + 1, 0) if mode.size else 0)
-        _, code = np.unique(code, return_inverse=True)  # keeps the code small however many slots there are
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty_like(order)
-    place[order] = np.arange(order.size)
+    type_index, first = _distinct(graph.type, kept, mode, slots)
     types = []
-    for node in first[order]:
+    for node in first.tolist():
         old = graph.types[graph.type[kept[node]]]
-        modes = tuple(MODES[m] for m in mode[slots[node] : slots[node + 1]])
+        modes = tuple([MODES[m] for m in mode[slots[node] : slots[node + 1]].tolist()])
         types.append(old if modes == old.slots else replace(old, slots=modes))
-    return tuple(types), place[inverse].astype(np.int32), graph.type[kept[first[order]]]
+    return tuple(types), type_index, graph.type[kept[first]]
+
+
+@njit(cache=True)
+def _distinct(types, kept, mode, slots):
+    """Number the distinct (type, slot modes) as they come up; also the first node of each."""
+    number = np.empty(kept.size, np.int32)
+    first = [np.int64(0) for _ in range(0)]
+    before = [np.int64(0) for _ in range(0)]  # the number found before it that has the same type
+    last = np.full(types.max() + 1 if types.size else 0, -1)
+    for node in range(kept.size):
+        known = last[types[kept[node]]]
+        while known >= 0:
+            other = first[known]
+            count = slots[node + 1] - slots[node]
+            same = True
+            for slot in range(count):
+                same = same and mode[slots[node] + slot] == mode[slots[other] + slot]
+            if same:
+                break
+            known = before[known]
+        if known < 0:
+            known = len(first)
+            first.append(np.int64(node))
+            before.append(last[types[kept[node]]])
+            last[types[kept[node]]] = known
+        number[node] = known
+    return number, np.array(first, np.int64)
 
 
 @njit(cache=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 
-from bale.batching.fold import MODES
 from bale.batching.graph import Graph, Mode
 from bale.batching.memory.layout import Layout
 from bale.batching.schedule.schedule import Schedule
 
 Memory = tuple[torch.dtype, torch.device]
-_SUMMED = np.array([mode in (Mode.SUM, Mode.MEAN) for mode in MODES])
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Reads:
 class Adjoint:
     """
     memories       dtype and device of each memory; `size` its length in numbers
-    block_base     int64 [batch blocks]  where each block begins in its memory, batch after batch
+    block_base     int64 [batch blocks]  where each block begins in its memory, listed batch after batch
     block_start    int64 [batches + 1]   batch -> its blocks
     group_base     the same for the groups of outputs
     classes        arena and step of each class of rows; `class_start` int64 its first place in `start`
@@ -78,67 +78,111 @@ class Adjoint:
 def make_adjoint(
     graph: Graph, schedule: Schedule, layout: Layout, blocks: Sequence[Sequence[Block]], reads: Reads
 ) -> Adjoint:
-    """Blocks for every batch (`blocks` per type), and the readers of every row. O(gathered rows)."""
+    """Blocks for every batch (`blocks` per type), and the readers of every row. O(gathered rows).
+
+    The blocks of all batches of a type lie one after another, so one launch can write them all.
+    """
     memories: dict[Memory, int] = {}
     memory_of_arena = [memories.setdefault((dtype, device), len(memories)) for _, dtype, device in layout.arenas]
-    numel = np.array([int(np.prod(shape, dtype=np.int64)) for shape, _, _ in layout.arenas], np.int64)
-    sizes = [
-        int(max((numel[a] for a, m in enumerate(memory_of_arena) if m == k), default=1)) for k in range(len(memories))
-    ]
-    columns = layout.gather_start.size - 1
-    base, stride, shift = np.full(columns, -1, np.int64), np.zeros(columns, np.int64), np.zeros(columns, np.int64)
-    wide, mode = np.ones(columns, np.int64), np.zeros(columns, np.int8)
-    block_base, block_start = [], [0]
-    column = 0
-    for batch, kind in enumerate(schedule.batch_type.tolist()):
-        node_type = graph.types[kind]
-        nodes = int(schedule.batch_start[batch + 1] - schedule.batch_start[batch])
-        for block in blocks[kind]:
-            spec, how = node_type.slot_specs[block.slots[0]], node_type.slots[block.slots[0]]
-            width = int(np.prod(spec.shape, dtype=np.int64))
-            memory = memories[spec.dtype, spec.device]
-            first = column + block.slots[0]
-            if how in (Mode.MAX, Mode.STACK):
-                rows = int(layout.gather_start[first + 1] - layout.gather_start[first])
-            else:
-                rows = nodes if how in (Mode.SUM, Mode.MEAN) else int(layout.batch_rows[batch])
-            at = _whole_rows(sizes[memory], width * len(block.slots))  # code counts in rows of the whole block
-            sizes[memory] = at + rows * width * len(block.slots)
-            block_base.append(at)
-            for k, slot in enumerate(block.slots):
-                c = column + slot
-                base[c], stride[c], shift[c], wide[c] = at, width * len(block.slots), k * width, max(width, 1)
-                mode[c] = MODES.index(node_type.slots[slot])
-        block_start.append(len(block_base))
-        column += len(node_type.slots)
-    group_base = []
-    for (_, _, width), memory in zip(reads.groups, reads.memory, strict=True):
-        k = memories[memory]
-        at = _whole_rows(sizes[k], width)
-        group_base.append(at)
-        first, entries, _ = reads.groups[len(group_base) - 1]
-        units = numel[reads.arena[first : first + entries]] // np.maximum(reads.step[first : first + entries], 1)
-        sizes[k] = at + int(units.sum())
-    classes, class_start, start, reader = _readers(
-        layout, numel, base, stride, shift, wide, mode, reads, np.array(group_base, np.int64)
-    )
-    count = np.diff(start)
-    only = np.where(count > 0, reader[np.minimum(start[:-1], max(reader.size - 1, 0))] if reader.size else 0, 0)
-    crowded = np.concatenate([[0], np.cumsum(count > 1)])
-    return Adjoint(
-        tuple(memories), tuple(sizes), np.array(block_base, np.int64), np.array(block_start, np.int64),
-        np.array(group_base, np.int64), classes, class_start, start, reader, only.astype(np.int32), crowded,
+    numel = np.array([prod(shape) for shape, _, _ in layout.arenas], np.int64)
+    size = np.ones(len(memories), np.int64)
+    np.maximum.at(size, memory_of_arena, numel)  # a row of zeros comes first
+    table, slots = _block_table(graph, blocks, memories)
+    block_start, block_base, operands = _place_blocks(
+        schedule.batch_type, schedule.batch_start, layout.batch_rows, layout.gather_start,
+        np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
     )  # fmt: skip
+    groups = np.array(reads.groups, np.int64).reshape(-1, 3)
+    group_memory = np.array([memories[memory] for memory in reads.memory], np.int64)
+    group_base = _place_groups(groups, group_memory, numel[reads.arena], reads.step, size)
+    classes, class_start, *readers = _readers(layout, numel, operands, reads, groups, group_base)
+    return Adjoint(
+        tuple(memories), tuple(size.tolist()), block_base, block_start, group_base, classes, class_start, *readers
+    )
 
 
-def _whole_rows(size: int, width: int) -> int:
-    """The first place from `size` on that is a whole number of rows from the beginning."""
-    width = max(width, 1)
-    return -(-size // width) * width
+def _block_table(
+    graph: Graph, blocks: Sequence[Sequence[Block]], memories: dict[Memory, int]
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Type -> its blocks; per block its first entry among `slots`, how many, width, memory, and what it has a row for.
+
+    `slots` are slots with whether they sum rows: side by side may lie what one node has summed and another as it is.
+    """
+    start, rows, slots = [0], [], []
+    for node_type, of_type in zip(graph.types, blocks, strict=True):
+        for block in of_type:
+            spec, how = node_type.slot_specs[block.slots[0]], node_type.slots[block.slots[0]]
+            per = GATHERED if how in (Mode.MAX, Mode.STACK) else NODES if how in (Mode.SUM, Mode.MEAN) else ROWS
+            rows.append((len(slots), len(block.slots), prod(spec.shape), memories[spec.dtype, spec.device], per))
+            slots += [(slot, node_type.slots[slot] in (Mode.SUM, Mode.MEAN)) for slot in block.slots]
+        start.append(len(rows))
+    return (np.array(start, np.int64), np.array(rows, np.int64).reshape(-1, 5)), np.array(slots, np.int64).reshape(-1, 2)
 
 
-def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.ndarray, shift: np.ndarray,
-             wide: np.ndarray, mode: np.ndarray, reads: Reads, group_base: np.ndarray):  # fmt: skip
+GATHERED, NODES, ROWS = range(3)  # a block has a row for each gathered row, each node, or each row of the launch
+
+
+@njit(cache=True)
+def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count, type_blocks, blocks, slots, size):
+    """Batch -> its blocks, where each begins, and per column base, stride, shift, width and whether rows are summed."""
+    batches = batch_type.size
+    block_start, column_start = np.zeros(batches + 1, np.int64), np.zeros(batches + 1, np.int64)
+    for batch in range(batches):
+        kind = batch_type[batch]
+        block_start[batch + 1] = block_start[batch] + type_blocks[kind + 1] - type_blocks[kind]
+        column_start[batch + 1] = column_start[batch] + slot_count[kind]
+    base = np.empty(block_start[batches], np.int64)
+    operands = np.zeros((5, column_start[batches]), np.int64)
+    operands[0] = -1
+    operands[3] = 1
+    by_type = np.argsort(batch_type, kind="mergesort")
+    low = 0
+    while low < batches:
+        kind = batch_type[by_type[low]]
+        high = low
+        while high < batches and batch_type[by_type[high]] == kind:
+            high += 1
+        for number in range(type_blocks[kind + 1] - type_blocks[kind]):
+            first, count, width, memory, per = blocks[type_blocks[kind] + number]
+            stride = max(width * count, 1)
+            at = -(-size[memory] // stride) * stride  # code counts in rows of the whole block
+            for batch in by_type[low:high]:
+                column = column_start[batch] + slots[first, 0]
+                if per == GATHERED:
+                    rows = gather_start[column + 1] - gather_start[column]
+                elif per == NODES:
+                    rows = batch_start[batch + 1] - batch_start[batch]
+                else:
+                    rows = batch_rows[batch]
+                base[block_start[batch] + number] = at
+                for k in range(count):
+                    column = column_start[batch] + slots[first + k, 0]
+                    operands[0, column], operands[1, column] = at, width * count
+                    operands[2, column], operands[3, column] = k * width, max(width, 1)
+                    operands[4, column] = slots[first + k, 1]
+                at += rows * width * count
+            size[memory] = at
+        low = high
+    return block_start, base, operands
+
+
+@njit(cache=True)
+def _place_groups(groups, memory, numel, step, size):
+    base = np.zeros(groups.shape[0], np.int64)
+    for group in range(groups.shape[0]):
+        first, entries, width = groups[group]
+        width = max(width, 1)
+        base[group] = -(-size[memory[group]] // width) * width
+        numbers = 0
+        for entry in range(first, first + entries):
+            numbers += numel[entry] // max(step[entry], 1)
+        size[memory[group]] = base[group] + numbers
+    return base
+
+
+def _readers(
+    layout: Layout, numel: np.ndarray, operands: np.ndarray, reads: Reads, groups: np.ndarray, group_base: np.ndarray
+) -> tuple[Any, ...]:
     row = np.concatenate([layout.gather_row, reads.row])
     class_of, kinds = _classes(
         np.concatenate([layout.gather_arena, reads.arena]), np.concatenate([layout.gather_step, reads.step])
@@ -147,12 +191,11 @@ def _readers(layout: Layout, numel: np.ndarray, base: np.ndarray, stride: np.nda
     rows = np.array([layout.arena_rows[a] * s for a, s in classes], np.int64)
     class_start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     unit = np.array([max(numel[a] // max(s, 1), 1) for a, s in classes], np.int64)
-    groups = np.array(reads.groups, np.int64).reshape(-1, 3)
-    start, reader = _count_readers(
-        layout.gather_start, layout.length_start, layout.length, base, stride, shift, wide, _SUMMED[mode],
+    found = _count_readers(
+        layout.gather_start, layout.length_start, layout.length, operands,
         class_of, class_start[class_of] + row, unit, group_base, groups, layout.gather_row.size, int(class_start[-1]),
     )  # fmt: skip
-    return classes, class_start, start, reader
+    return classes, class_start, *found
 
 
 @njit(cache=True)
@@ -174,8 +217,9 @@ def _classes(arena, step):
 
 
 @njit(cache=True)
-def _count_readers(gather_start, length_start, length, base, stride, shift, wide, summed, class_of, place, unit,
-                   group_base, groups, gathered, places):  # fmt: skip
+def _count_readers(gather_start, length_start, length, operands, class_of, place, unit, group_base, groups, gathered,
+                   places):  # fmt: skip
+    base, stride, shift, wide, summed = operands[0], operands[1], operands[2], operands[3], operands[4]
     address = np.full(place.size, -1, np.int64)
     for column in range(base.size):
         if base[column] < 0:
@@ -214,4 +258,12 @@ def _count_readers(gather_start, length_start, length, base, stride, shift, wide
         if address[entry] >= 0:
             reader[start[place[entry] + 1]] = address[entry]
             start[place[entry] + 1] += 1
-    return start[:-1], reader
+    start = start[:-1]
+    first = np.zeros(places, np.int32)
+    crowded = np.zeros(places + 1, np.int64)
+    for k in range(places):
+        count = start[k + 1] - start[k]
+        if count:
+            first[k] = reader[start[k]]
+        crowded[k + 1] = crowded[k] + (count > 1)
+    return start, reader, first, crowded
