@@ -43,6 +43,7 @@ class Emitted:
     columns    per column "rows", "index", a Place in a buffer, or None where nothing reads it
     gradients  the same per output gradient
     blocks     columns whose gradients lie side by side, row by row
+    early      the column of every product, forward or backward, that can run once for the rows of all batches
     launches   calls per batch, forward and backward: products, kernels and others
     """
 
@@ -55,6 +56,7 @@ class Emitted:
     columns: tuple[Any, ...]
     gradients: tuple[Any, ...]
     blocks: tuple[tuple[int, ...], ...]
+    early: tuple[int, ...]
     launches: tuple[int, int]
 
 
@@ -76,6 +78,8 @@ class _Emitter:
         self.part = ""
         self.local: set[fx.Node] = set()
         self.launches = 0
+        self.early: dict[str, list[str]] = {"forward": [], "backward": []}  # products of the rows of all batches
+        self.early_columns: list[int] = []
         self.gathered: dict[str, str] = {}  # what the weights' gradients read of all batches
         for group, letter in ((self.captured.columns, "c"), (self.captured.numbers, "m")):
             self.names |= {node: f"{letter}{k}" for k, node in enumerate(group)}
@@ -100,7 +104,7 @@ class _Emitter:
         later |= {n for n in (*self.captured.trained_gradients, *self.captured.column_gradients) if n is not None}
         kept = [self.names[node] for node in self.pieces.prologue if node in later]
         kept += [name for name in self.setup if name.startswith("s_")]
-        lines = ["def open_forward(frame):", *head, *prologue, *self._setup_lines()]
+        lines = ["def open_forward(frame):", *head, *prologue, *self._setup_lines(), *self.early["forward"]]
         lines += [f"    frame.kept[{name!r}] = {name}" for name in kept]
         lines += ["    def forward(k):", *forward, "    return forward", ""]
         in_forward, self.launches, self.setup = self.launches, 0, {}
@@ -117,7 +121,8 @@ class _Emitter:
         return Emitted(
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
             tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
-            tuple(self.places.gradients), tuple(self.places.blocks), (in_forward, in_backward),
+            tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.early_columns),
+            (in_forward, in_backward),
         )  # fmt: skip
 
     def _setup_lines(self) -> list[str]:
@@ -289,9 +294,39 @@ class _Emitter:
         first, *others = self.places.of[node]
         function = "torch.addmm" if node.target is aten.addmm.default else "torch.mm"
         arguments = ", ".join(self._argument(arg) for arg in node.args)
-        lines = [f"        {function}({arguments}, out={self._views(first)})"]
+        line = f"        {function}({arguments}, out={self._views(first)})"
         self.launches += 1
-        return lines + self._copies(node, others)
+        column = None if others else self._early_column(node, first)
+        if column is None:
+            return [line, *self._copies(node, others)]
+        early = self._once(f"early{column}", f"{column} in frame.early")
+        part, local = self.part, self.local
+        self.part, self.local = "weights", set()  # whose operands are the rows of all batches
+        arguments = ", ".join(self._argument(arg) for arg in node.args)
+        self.part, self.local = part, local
+        self.early_columns.append(column)
+        if part == "forward":
+            self.early[part].append(f"    if {early}: {function}({arguments}, out={self._whole(first)})")
+            return [f"        if not {early}:", f"    {line}"]
+        whole = self._once(f"d{first.home[1]}w", f"frame.whole_block({first.home[1]}) if {early} else None")
+        once = f"            if k == 0: {function}({arguments}, out={whole})"  # its batches run in reverse
+        return [f"        if {early}:", once, "        else:", f"    {line}"]
+
+    def _early_column(self, node: fx.Node, place: Place) -> int | None:
+        """The column whose product with a weight this is, forward, or whose gradient, backward; if it is no more."""
+        *bias, rows, weight = node.args
+        known = {*self.prologue, *self.captured.reads}
+        if not all(arg in known for arg in (*bias, weight)) or not isinstance(rows, fx.Node):
+            return None
+        if self.part == "forward":
+            whole = place.home[0] == "buffer" and rows in self.captured.columns
+            return self.captured.columns.index(rows) if whole else None
+        columns = self.places.blocks[place.home[1]] if place.home[0] == "block" else ()
+        source = place_of(rows, self.places)
+        last = all(user.op == "output" for user in node.users)
+        if len(columns) != 1 or not last or source is None or source.home[0] != "buffer":
+            return None
+        return columns[0] if [*self.captured.outputs, *self.captured.column_gradients].count(node) == 1 else None
 
     def _loose(self, node: fx.Node) -> list[str]:
         name = self.names[node]

@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from bale.batching.cells.capture import SPLITS, Rows
+from bale.batching.cells.capture import PRODUCTS, SPLITS, Rows
 from bale.batching.cells.pointwise import FORMULAS
 from bale.batching.cells.split import Pieces
 
 aten = torch.ops.aten
-PRODUCTS = (aten.mm.default, aten.addmm.default)
 _LAST = (1, -1)  # the last axis of a value with two
 
 
@@ -282,13 +281,27 @@ def _place_rest(places: Places) -> None:
                 continue
             if node in full:
                 mine.sort(key=lambda place: place.home[0] != "buffer")
-            if mine:
+            if mine or _added_to(node, places) is not None:
                 continue
             if kind == "product" or (kind == "call" and _read_by_kernels(node, places)):
                 places.of[node] = [places.buffer(width(node) or 0)]
             elif kind == "pointwise" and any(places.group.get(user) != places.group[node] for user in node.users):
                 over = _place_to_reuse(node, places, full, claimed)
                 places.of[node] = [over or places.buffer(width(node) or 0)]
+    for part in ("forward", "backward"):
+        for node in reversed(places.order[part]):
+            into = _added_to(node, places)
+            if into is not None and node not in places.of:
+                places.of[node] = places.of[into][:1]
+
+
+def _added_to(node: fx.Node, places: Places) -> fx.Node | None:
+    """The product that is added to this one where it lies, so that both are one sum in the end."""
+    if places.kind[node] != "product" or len(node.users) != 1:
+        return None
+    (user,) = node.users
+    adds = places.kind.get(user) == "product" and len(user.args) == 3 and user.args[0] is node
+    return user if adds and node not in user.args[1:] else None
 
 
 def _read_by_kernels(node: fx.Node, places: Places) -> bool:

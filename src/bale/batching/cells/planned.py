@@ -104,6 +104,7 @@ class ProofFrame:
         self.rows = [n for n in (first, self.total - first) if n]
         self.starts = [0, *([first] if first else [])][: len(self.rows)]
         self.kept: dict[str, Any] = {}
+        self.early = frozenset(emitted.early if len(self.rows) > 1 else ())  # both ways are proved
         self.reads = emitted.captured.read_tensors
         self.numbers = [n.detach() for n in numbers]
         self.buffers = [torch.zeros(self.total, w) for w in emitted.buffers]
@@ -147,6 +148,9 @@ class ProofFrame:
             for made, block in zip(self.made, self.emitted.blocks, strict=True)
         ]
         self.blocks_memory = [(_flat(made), self.starts) for made in self.made]
+
+    def whole_block(self, number: int) -> torch.Tensor:
+        return self.made[number].view(self.total, -1)
 
     def column_gradients(self) -> list[torch.Tensor | None]:
         found: list[torch.Tensor | None] = [None] * len(self.columns)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.batching.cells.call import Kind
+from bale.batching.execute.captured_frame import early_columns
 from bale.batching.execute.memory import Sources, common_source, find_sources, first_rows, numel, only_places
 from bale.batching.execute.planned import PlannedCall
 from bale.batching.graph import Mode, Spec
@@ -43,7 +44,8 @@ def account(call: PlannedCall) -> Account:
     blocks = call.blocks() if call.wants_gradients else []
     adjoint = call.adjoint(blocks) if call.wants_gradients else None
     sources = find_sources(call.layout)
-    types = tuple(_account_type(call, kind, sources, adjoint) for kind in range(len(call.graph.types)))
+    early = call.early_slots()
+    types = tuple(_account_type(call, kind, sources, adjoint, early[kind]) for kind in range(len(call.graph.types)))
     held = sum(
         rows * numel(shape) * dtype.itemsize
         for (shape, dtype, _), rows in zip(call.layout.arenas, call.layout.arena_rows, strict=True)
@@ -57,7 +59,9 @@ def account(call: PlannedCall) -> Account:
     return Account(types, held)
 
 
-def _account_type(call: PlannedCall, kind: int, sources: Sources, adjoint: Adjoint | None) -> TypeAccount:
+def _account_type(
+    call: PlannedCall, kind: int, sources: Sources, adjoint: Adjoint | None, early: frozenset[int]
+) -> TypeAccount:
     node_type, emitted = call.graph.types[kind], call.emitted[kind]
     batches = np.flatnonzero(call.schedule.batch_type == kind)
     slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
@@ -78,8 +82,11 @@ def _account_type(call: PlannedCall, kind: int, sources: Sources, adjoint: Adjoi
             views, gathers = views + in_place, gathers + (not in_place)
             forward += 0 if in_place else rows * _row_bytes(spec)
     backward = 0 if adjoint is None else _backward_bytes(call, kind, batches, adjoint)
-    per_batch = 1 if emitted is None else sum(emitted.launches)
-    return TypeAccount(views, gathers, forward, backward, per_batch * batches.size + gathers)
+    launches = batches.size if emitted is None else sum(emitted.launches) * batches.size
+    if emitted is not None:
+        once = early_columns(call.program.cells[kind], emitted, node_type.slots, early)
+        launches -= sum(column in once for column in emitted.early) * (batches.size - 1)
+    return TypeAccount(views, gathers, forward, backward, int(launches) + gathers)
 
 
 def _accesses(call: PlannedCall, kind: int) -> list[object]:

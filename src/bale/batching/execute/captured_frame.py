@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,7 @@ PACKED_FROM = 8  # batches: a copy costs about what four products of some ten ro
 
 def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
     """Blocks of operands that are nodes; gradients of constants lie elsewhere."""
-    slots = iter(range(len(cell.kinds)))
-    slot_of = [next(slots) if kind is Kind.VALUE else None for kind in cell.kinds]
-    found = []
+    slot_of, found = _slots_of_columns(cell), []
     for columns in emitted.blocks:
         members = [slot_of[c] for c in columns]
         if all(slot is not None for slot in members):
@@ -41,12 +39,30 @@ def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
     return tuple(found)
 
 
+def early_columns(cell: CellType, emitted: Emitted, modes: Sequence[Mode], early: frozenset[int]) -> frozenset[int]:
+    """The columns whose products run once for the rows of all batches; `early` are slots, `modes` how they are read."""
+    slot_of = _slots_of_columns(cell)
+
+    def is_there(column: int) -> bool:
+        slot = slot_of[column]
+        return slot is None or (slot in early and modes[slot] is Mode.ROW)
+
+    return frozenset(filter(is_there, emitted.early))
+
+
+def _slots_of_columns(cell: CellType) -> list[int | None]:
+    slots = iter(range(len(cell.kinds)))
+    return [next(slots) if kind is Kind.VALUE else None for kind in cell.kinds]
+
+
 class CapturedFrame(Frame):
     """Runs the code of a captured cell. Its attributes are what that code reads."""
 
-    def __init__(self, *args: Any, emitted: Emitted):
+    def __init__(self, *args: Any, emitted: Emitted, early_slots: frozenset[int]):
+        """`early_slots`: those whose operands are there for all batches before the first."""
         super().__init__(*args)
         self.emitted = emitted
+        self.early = early_columns(self.cell, emitted, self.node_type.slots, early_slots)
         self.blocks_of = captured_blocks(self.cell, emitted)
         device = self.cell.device
         self.buffers = [torch.empty(self.total, w, dtype=torch.float32, device=device) for w in emitted.buffers]
@@ -55,6 +71,7 @@ class CapturedFrame(Frame):
         self.constants = iter(self.program.columns.of(self.cell, self.site.nodes))
         self.constant_columns: list[tuple[int, torch.Tensor]] = []
         self.fetches: list[Callable[[int], None]] = []
+        self.early_fetches: list[Callable[[int], None]] = []
         self.columns: list[Any] = []
         self.indexed_columns: list[Any] = []
         for number, access in enumerate(emitted.columns):
@@ -103,7 +120,7 @@ class CapturedFrame(Frame):
         def fetch(k: int) -> None:
             fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
 
-        self.fetches.append(fetch)
+        (self.early_fetches if number in self.early else self.fetches).append(fetch)
         full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
         return full, (target.array, memory.identity.array, starts) if access == "index" else None
 
@@ -123,6 +140,9 @@ class CapturedFrame(Frame):
 
     def forward(self, k: int) -> None:
         if self._forward is None:
+            for fetch in self.early_fetches:
+                for batch in range(len(self.rows)):
+                    fetch(batch)
             self._forward = self.emitted.open_forward(self)
         for fetch in self.fetches:
             fetch(k)
@@ -159,7 +179,7 @@ class CapturedFrame(Frame):
         return found
 
     def close_forward(self) -> None:
-        self._forward, self.fetches = None, []
+        self._forward, self.fetches, self.early_fetches = None, [], []
 
     # Backward.
 
@@ -225,6 +245,14 @@ class CapturedFrame(Frame):
             if any(self.node_type.slots[slot] is Mode.MEAN for slot in block.slots):
                 self.means.append((mine, block, views))
             mine += 1
+
+    def whole_block(self, number: int) -> torch.Tensor:
+        """The rows of a block of one column, those of all batches."""
+        views = self.blocks[number]
+        if not isinstance(views, Views):  # of a constant
+            return views[0].as_strided((self.total, views[0].shape[1]), views[0].stride())
+        wide = numel(views.shape)
+        return views.flat[views.lows[0] : views.lows[0] + self.total * wide].view(self.total, wide)
 
     def _block_memory(self, number: int, block: Block) -> tuple[Any, list[int]]:
         memory = self.memory

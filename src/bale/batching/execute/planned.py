@@ -29,6 +29,7 @@ from bale.batching.execute.outputs import Group
 from bale.batching.execute.plain_frame import PlainFrame, plain_blocks
 from bale.batching.graph import Graph, Mode
 from bale.batching.memory.adjoint import Adjoint, Block, Reads, make_adjoint
+from bale.batching.memory.early import early_slots
 from bale.batching.memory.layout import Layout
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import BaleError
@@ -131,6 +132,12 @@ class PlannedCall:
             for cell, emitted, node_type in zip(self.program.cells, self.emitted, self.graph.types, strict=True)
         ]
 
+    def early_slots(self) -> list[frozenset[int]]:
+        """Per type; none where no code asks."""
+        if not any(emitted is not None and emitted.early for emitted in self.emitted):
+            return [frozenset()] * len(self.emitted)
+        return early_slots(self.graph, self.schedule)
+
     def adjoint(self, blocks: Sequence[Sequence[Block]]) -> Adjoint:
         groups, first = [], 0
         wanted = [group for group in self.groups if group.requires_grad]
@@ -177,6 +184,7 @@ class Filled:
         self.frames: list[Frame | None] = [None] * len(call.graph.types)
         self.turn: list[int] = []  # per batch its number among those of its type
         sites = _sites(call.graph, call.schedule, call.layout, memory.adjoint)
+        early = call.early_slots()
         with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
             for site in sites:
                 cell, emitted = call.program.cells[site.kind], call.emitted[site.kind]
@@ -184,7 +192,7 @@ class Filled:
                 self.frames[site.kind] = (
                     PlainFrame(*given, blocks=blocks[site.kind] if blocks else ())
                     if emitted is None
-                    else CapturedFrame(*given, emitted=emitted)
+                    else CapturedFrame(*given, emitted=emitted, early_slots=early[site.kind])
                 )
         seen = [0] * len(call.graph.types)
         self.kinds: list[int] = call.schedule.batch_type.tolist()

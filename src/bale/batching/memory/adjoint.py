@@ -116,7 +116,9 @@ def _block_table(
             rows.append((len(slots), len(block.slots), prod(spec.shape), memories[spec.dtype, spec.device], per))
             slots += [(slot, node_type.slots[slot] in (Mode.SUM, Mode.MEAN)) for slot in block.slots]
         start.append(len(rows))
-    return (np.array(start, np.int64), np.array(rows, np.int64).reshape(-1, 5)), np.array(slots, np.int64).reshape(-1, 2)
+    return (np.array(start, np.int64), np.array(rows, np.int64).reshape(-1, 5)), np.array(slots, np.int64).reshape(
+        -1, 2
+    )
 
 
 GATHERED, NODES, ROWS = range(3)  # a block has a row for each gathered row, each node, or each row of the launch
