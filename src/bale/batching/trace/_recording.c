@@ -1,4 +1,4 @@
-/* Stream, Value, Recorder and Reader in C: what recording.py does in Python, several times as fast.
+/* Stream, Value, Recorder, Gatherer and Reader in C: what recording.py does in Python, several times as fast.
 
 A trace makes one call of a Recorder, and one or two Values, for every node of every sample, so these are the only lines
 of bale that a user's forward waits for. Nothing here knows torch: a Recorder compares objects by identity, looks them
@@ -552,6 +552,141 @@ static PyTypeObject RecorderType = {
     .tp_vectorcall_offset = offsetof(Recorder, vectorcall),
 };
 
+/* ---- Gatherer: stacks and reductions of values that look alike ---- */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyTypeObject *ref;
+    Stream *stream;
+    int stacks;
+    PyObject *with_grad, *without_grad; /* home -> (number of the type, home of the result or homes by length) */
+    PyObject *otherwise, *grad_enabled;
+} Gatherer;
+
+static int is_zero(PyObject *given) { return PyLong_CheckExact(given) && PyLong_AsLongLong(given) == 0; }
+
+/* The common home of the values that are gathered, borrowed, or NULL where this is no call for us. */
+static PyObject *common_home(const Gatherer *self, PyObject *const *args, Py_ssize_t count) {
+    PyObject *const *values = args;
+    Py_ssize_t number = 1;
+    if (count == 2 ? !is_zero(args[1]) : !self->stacks || count != 1) return NULL;
+    if (self->stacks) {
+        if (!PyList_CheckExact(args[0]) && !PyTuple_CheckExact(args[0])) return NULL;
+        values = PySequence_Fast_ITEMS(args[0]);
+        number = PySequence_Fast_GET_SIZE(args[0]);
+    }
+    if (!number) return NULL;
+    PyObject *home = Py_TYPE(values[0]) == self->ref ? ((Value *)values[0])->home : NULL;
+    for (Py_ssize_t k = 1; home && k < number; k++)
+        if (Py_TYPE(values[k]) != self->ref || ((Value *)values[k])->home != home) return NULL;
+    return home;
+}
+
+static PyObject *gather(const Gatherer *self, PyObject *given, PyObject *number, PyObject *homes) {
+    PyObject *const *values = self->stacks ? PySequence_Fast_ITEMS(given) : &given;
+    Py_ssize_t count = self->stacks ? PySequence_Fast_GET_SIZE(given) : 1;
+    int64_t type = PyLong_AsLongLong(number);
+    if (type == -1 && PyErr_Occurred()) return NULL;
+    Stream *stream = self->stream;
+    if (stream_reserve(stream, 3 + count) < 0) return NULL;
+    int64_t code = stream->size, *at = stream->numbers + code;
+    *at++ = type;
+    *at++ = count; /* rows: of a stack as many as it has parts */
+    *at++ = count;
+    for (Py_ssize_t k = 0; k < count; k++) *at++ = ((Value *)values[k])->part;
+    PyObject *home = Py_NewRef(homes);
+    if (self->stacks) {
+        PyObject *length = PyLong_FromSsize_t(count);
+        Py_SETREF(home, length ? PyObject_GetItem(homes, length) : NULL);
+        Py_XDECREF(length);
+        if (!home) return NULL;
+    }
+    Value *value = (Value *)self->ref->tp_alloc(self->ref, 0);
+    if (!value) {
+        Py_DECREF(home);
+        return NULL;
+    }
+    value->home = home;
+    value->part = code;
+    stream->size = code + 3 + count;
+    return (PyObject *)value;
+}
+
+static PyObject *gatherer_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names) {
+    Gatherer *self = (Gatherer *)callable;
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    PyObject *home = names ? NULL : common_home(self, args, count);
+    if (home) {
+        int grad = is_true(self->grad_enabled);
+        if (grad < 0) return NULL;
+        PyObject *known = PyDict_GetItemWithError(grad ? self->with_grad : self->without_grad, home);
+        if (known && PyTuple_Check(known) && PyTuple_GET_SIZE(known) == 2) {
+            Py_INCREF(known);
+            PyObject *value = gather(self, args[0], PyTuple_GET_ITEM(known, 0), PyTuple_GET_ITEM(known, 1));
+            Py_DECREF(known);
+            return value;
+        }
+        if (PyErr_Occurred()) return NULL;
+    }
+    return PyObject_Vectorcall(self->otherwise, args, count, names);
+}
+
+static PyObject *gatherer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"ref", "stream", "stacks", "with_grad", "without_grad", "otherwise", "grad_enabled", NULL};
+    PyObject *ref, *stream, *given[4];
+    int stacks;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!pO!O!OO:Gatherer", names, &PyType_Type, &ref, &StreamType,
+                                     &stream, &stacks, &PyDict_Type, &given[0], &PyDict_Type, &given[1], &given[2],
+                                     &given[3]))
+        return NULL;
+    if (!PyType_IsSubtype((PyTypeObject *)ref, &ValueType)) {
+        PyErr_SetString(PyExc_TypeError, "ref is not a Value");
+        return NULL;
+    }
+    Gatherer *self = (Gatherer *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->vectorcall = gatherer_call;
+    self->ref = (PyTypeObject *)Py_NewRef(ref);
+    self->stream = (Stream *)Py_NewRef(stream);
+    self->stacks = stacks;
+    PyObject **fields[] = {&self->with_grad, &self->without_grad, &self->otherwise, &self->grad_enabled};
+    for (int k = 0; k < 4; k++) *fields[k] = Py_NewRef(given[k]);
+    return (PyObject *)self;
+}
+
+static int gatherer_traverse(Gatherer *self, visitproc visit, void *arg) {
+    Py_VISIT(self->ref);
+    Py_VISIT(self->with_grad);
+    Py_VISIT(self->without_grad);
+    Py_VISIT(self->otherwise);
+    return 0;
+}
+
+static void gatherer_dealloc(Gatherer *self) { /* no tp_clear: the dictionaries have their own */
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(self->ref);
+    Py_XDECREF(self->stream);
+    Py_XDECREF(self->with_grad);
+    Py_XDECREF(self->without_grad);
+    Py_XDECREF(self->otherwise);
+    Py_XDECREF(self->grad_enabled);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject GathererType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bale.batching.trace._recording.Gatherer",
+    .tp_doc = "Records stacks of values of one home, or reductions of one value, whose home is known.",
+    .tp_basicsize = sizeof(Gatherer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = gatherer_new,
+    .tp_dealloc = (destructor)gatherer_dealloc,
+    .tp_traverse = (traverseproc)gatherer_traverse,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(Gatherer, vectorcall),
+};
+
 /* ---- Reader: entries of whole numbers in tensors of no axes ---- */
 
 typedef struct {
@@ -680,7 +815,7 @@ static PyTypeObject ReaderType = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "bale.batching.trace._recording",
-    .m_doc = "Stream, Value, Recorder and Reader in C; see recording.py.",
+    .m_doc = "Stream, Value, Recorder, Gatherer and Reader in C; see recording.py.",
     .m_size = -1,
 };
 
@@ -694,7 +829,7 @@ PyMODINIT_FUNC PyInit__recording(void) {
                  {&str_is_cpu, "is_cpu"}, {&str_item, "item"},     {&str_enter, "__enter__"}, {&str_exit, "__exit__"}};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         if (!(*names[k].name = PyUnicode_InternFromString(names[k].text))) goto failed;
-    PyTypeObject *types[] = {&StreamType, &ValueType, &RecorderType, &ReaderType};
+    PyTypeObject *types[] = {&StreamType, &ValueType, &RecorderType, &GathererType, &ReaderType};
     for (size_t k = 0; k < sizeof types / sizeof *types; k++)
         if (PyModule_AddType(module, types[k]) < 0) goto failed;
     return module;

@@ -121,13 +121,10 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
     """What records stacks and reductions at once where it can, and else dispatches them."""
-    quick: dict[Any, Callable[..., Any]] = {torch.stack: ragged.quick_stack(trace, partial(_dispatch, torch.stack))}
-    for name, function in _REDUCTIONS:
-        quick[function] = ragged.quick_reduce(trace, name, partial(_dispatch, function))
-    return quick
+    return {function: ragged.quick_gather(trace, name, partial(_dispatch, function)) for name, function in _GATHERS}
 
 
-_REDUCTIONS = [(name, getattr(torch, name)) for name in ragged.REDUCTIONS]
+_GATHERS = [(name, getattr(torch, name)) for name in ("stack", *ragged.REDUCTIONS)]
 
 
 def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from bale.batching.cells.celltype import CellType
 from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
 from bale.batching.graph import Mode, Spec
+from bale.batching.trace import recording
 from bale.batching.trace.record import as_ref
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Home, Lengths, Trace
@@ -30,74 +30,31 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, refs, [ref.part for ref in refs])
 
 
-def quick_stack(trace: Trace, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """What does `stack` for values of one home along the first axis, and hands anything else to `otherwise`."""
-    grad_enabled = torch.is_grad_enabled
-
-    def record(*args: Any, **kwargs: Any) -> Any:
-        if args and not kwargs and (len(args) == 1 or _is_first_axis(args)) and type(args[0]) in (list, tuple):
-            tensors = args[0]
-            home = tensors[0].home if tensors and type(tensors[0]) is Ref else None
-            if home is not None and home.length is None and home.trace is trace:
-                parts = [tensor.part for tensor in tensors if type(tensor) is Ref and tensor.home is home]
-                if len(parts) == len(tensors):
-                    known = home.gathers.get(("stack", grad_enabled())) or _gather(trace, home, "stack", Mode.STACK)
-                    return known(parts, len(parts))
-        return otherwise(*args, **kwargs)
-
-    return record
+def quick_gather(trace: Trace, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """What records stacks, or the reduction `name`, of values whose home was met before, and else asks `otherwise`."""
+    known = [trace.gathers.setdefault((name, grad), {}) for grad in (True, False)]
+    return recording.Gatherer(Ref, trace.stream, name == "stack", *known, otherwise, torch.is_grad_enabled)
 
 
-def _is_first_axis(args: tuple[Any, ...]) -> bool:
-    return len(args) == 2 and type(args[1]) is int and not args[1]
-
-
-def quick_reduce(trace: Trace, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-    """What does `reduce` for a ragged value where the same was done to one of its home before."""
-    grad_enabled = torch.is_grad_enabled
-
-    def record(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs and _is_first_axis(args) and type(args[0]) is Ref:
-            home = args[0].home
-            if home.length and home.trace is trace:
-                known = home.gathers.get((name, grad_enabled()))
-                if known is not None:
-                    return known((args[0].part,))
-        return otherwise(*args, **kwargs)
-
-    return record
-
-
-def _gather(trace: Trace, home: Home, name: str, mode: Mode) -> Callable[..., Ref]:
-    """What records a stack or a reduction of values of `home`, from their parts and how many rows they have."""
-    key = name, torch.is_grad_enabled()
-    known = home.gathers.get(key)
-    if known is None:
+def _gather(trace: Trace, home: Home, name: str, mode: Mode, parts: Sequence[int], length: int = 1) -> Ref:
+    """Record a stack or a reduction of values of `home`, from their parts and how many rows the result has."""
+    known = trace.gathers.setdefault((name, torch.is_grad_enabled()), {})
+    if home not in known:
         spec = home.spec
         cell = _identity(trace, name, mode, Spec(spec.shape, spec.dtype, spec.device, spec.requires_grad))
-        known = home.gathers[key] = _gatherer(trace, cell)
-    return known
-
-
-def _gatherer(trace: Trace, cell: CellType) -> Callable[..., Ref]:
-    number, stream, spec = trace.format(cell).type, trace.stream, cell.node_type.outputs[0]
-    homes = Lengths(trace, spec) if spec.ragged else {1: trace.home(spec)}
-    extend = stream.extend
-
-    def gather(parts: Sequence[int], length: int = 1) -> Ref:
-        ref = Ref()
-        ref.home, ref.part, ref.memory = homes[length], len(stream), None
-        extend((number, length, len(parts), *parts))
-        return ref
-
-    return gather
+        out = cell.node_type.outputs[0]
+        known[home] = trace.format(cell).type, Lengths(trace, out) if out.ragged else trace.home(out)
+    number, result = known[home]
+    ref = Ref.of(result[length] if isinstance(result, Lengths) else result, len(trace.stream))
+    trace.stream.extend((number, length, len(parts), *parts))
+    return ref
 
 
 def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[int], length: int | None = None) -> Ref:
     spec = refs[0].spec
     grad = any(ref.requires_grad for ref in refs)
     home = trace.home(Spec(spec.shape, spec.dtype, spec.device, grad))
-    return _gather(trace, home, "stack", Mode.STACK)(parts, length if length is not None else len(parts))
+    return _gather(trace, home, "stack", Mode.STACK, parts, length if length is not None else len(parts))
 
 
 def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
@@ -189,7 +146,7 @@ def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
         trace.owns(ref)
         if name == "mean" and not ref.dtype.is_floating_point and not ref.dtype.is_complex:
             raise RuntimeError(f"mean(): could not infer output dtype. Input dtype is {ref.dtype}; convert it first.")
-        return _gather(trace, ref.home, name, REDUCTIONS[name])([ref.part])
+        return _gather(trace, ref.home, name, REDUCTIONS[name], [ref.part])
     key = ("kernel", name, spec, torch.is_grad_enabled())
     cell = trace.registry.types.get(key)
     if cell is None:

@@ -1,4 +1,4 @@
-"""Stream, Value, Recorder and Reader: what a forward calls for every node. In C, or in Python where that is missing.
+"""What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader. In C, or in Python without a compiler.
 
 Both do the same; `_recording.c` takes a fifth of the time. A question, of what a Recorder asks of one argument, is
 
@@ -161,6 +161,43 @@ def _must(hold: bool) -> None:
         raise OtherCallError
 
 
+class PythonGatherer:
+    """Records stacks of values of one home (`stacks`), or reductions of one value, along the first axis.
+
+    `with_grad` and `without_grad`, by grad mode: home -> the number of the type, and the home of the result or, for
+    stacks, the homes by length. Any other call is handed to `otherwise`.
+    """
+
+    def __init__(
+        self, ref: type, stream: Any, stacks: bool, with_grad: dict[Any, Any], without_grad: dict[Any, Any],
+        otherwise: Callable[..., Any], grad_enabled: Callable[[], bool],
+    ):  # fmt: skip
+        self.ref, self.stream, self.stacks, self.otherwise = ref, stream, stacks, otherwise
+        self.known, self.grad_enabled = {True: with_grad, False: without_grad}, grad_enabled
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        values = None if kwargs else self._values(args)
+        known = values and self.known[self.grad_enabled()].get(values[0].home)
+        if not known:
+            return self.otherwise(*args, **kwargs)
+        number, home = known
+        ref = self.ref()
+        ref.home, ref.memory = home[len(values)] if self.stacks else home, None
+        ref.part = len(self.stream)
+        self.stream.extend([number, len(values), len(values), *[value.part for value in values]])
+        return ref
+
+    def _values(self, args: tuple[Any, ...]) -> Any:
+        along_first = len(args) == 2 and type(args[1]) is int and not args[1]
+        if not along_first and not (self.stacks and len(args) == 1):
+            return None
+        if self.stacks and type(args[0]) not in (list, tuple):
+            return None
+        values = args[0] if self.stacks else args[:1]
+        alike = all(type(value) is self.ref and value.home is values[0].home for value in values)
+        return values if alike else None
+
+
 class PythonReader:
     """Gives plain tensors of no axes that hold whole numbers their entries among the constants; None to all others.
 
@@ -189,6 +226,7 @@ class PythonReader:
 
 
 try:
-    from bale.batching.trace._recording import Reader, Recorder, Stream, Value  # pyright: ignore[reportMissingImports]
+    from bale.batching.trace._recording import Gatherer, Reader, Recorder, Stream, Value  # pyright: ignore[reportMissingImports]
 except ImportError:  # there was no C compiler when bale was installed
-    Reader, Recorder, Stream, Value = PythonReader, PythonRecorder, PythonStream, PythonValue
+    Gatherer, Reader, Recorder = PythonGatherer, PythonReader, PythonRecorder
+    Stream, Value = PythonStream, PythonValue

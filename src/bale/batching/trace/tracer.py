@@ -52,16 +52,14 @@ class Home:
 
     axis      the length of the first axis; 0 where there is none
     rows      the home of rows of these values, once one was taken
-    gathers   stacks and reductions of these values, by name and grad mode, once one was recorded (see ragged.py)
     """
 
-    __slots__ = ("_may_cut", "axis", "gathers", "length", "rows", "spec", "trace")
+    __slots__ = ("_may_cut", "axis", "length", "rows", "spec", "trace")
 
     def __init__(self, trace: Trace, spec: Spec, length: int | None):
         self.trace, self.spec, self.length = trace, spec, length
         self.axis: int = length if length is not None else (spec.shape or (0,))[0]
         self.rows: Home | None = None
-        self.gathers: dict[tuple[str, bool], Callable[..., Ref]] = {}
         self._may_cut = trace.outer_grad and spec.requires_grad
 
     def may_take_rows(self) -> bool:
@@ -94,6 +92,7 @@ class Trace:
         self.probing = 0
         self.quick = False  # may calls that need no second look be recorded at once?
         self.functions: dict[Any, Callable[..., Any]] = {}  # by torch function: records such calls, or dispatches them
+        self.gathers: dict[tuple[str, bool], dict[Home, tuple[int, Any]]] = {}  # stacks and reductions: see ragged.py
         self.learned: Counter[Any] = Counter()
         self.recorders: list[Any] = []  # shadows whose calls record without a second look
         self.inside: list[str] = []  # the modules that are being descended into
@@ -123,6 +122,7 @@ class Trace:
         self.rest_recorders(for_good=True)
         self._homes.clear()  # they refer to the trace, and so do these
         self.functions.clear()
+        self.gathers.clear()
 
     @property
     def sample(self) -> int:
