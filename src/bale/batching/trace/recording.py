@@ -1,4 +1,4 @@
-"""What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader. In C, or in Python without a compiler.
+"""What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader. In C, or in Python where that fails.
 
 Both do the same; `_recording.c` takes a fifth of the time. A question, of what a Recorder asks of one argument, is
 
