@@ -27,6 +27,7 @@ from bale.batching.memory.adjoint import Block
 
 Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
 PACKED_FROM = 8  # batches: a copy costs about what four products of some ten rows save
+PACKED_UP_TO = 1 << 18  # numbers: a larger weight does not stay in the cache, and its copy costs more than it saves
 
 
 def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
@@ -92,7 +93,8 @@ class CapturedFrame(Frame):
 
     def pack(self, weight: torch.Tensor) -> torch.Tensor:
         """The transpose of a weight, copied where enough batches profit from rows that lie one after another."""
-        return weight.t().contiguous() if len(self.rows) >= PACKED_FROM else weight.t()
+        pays = len(self.rows) >= PACKED_FROM and weight.numel() <= PACKED_UP_TO
+        return weight.t().contiguous() if pays else weight.t()
 
     # Forward.
 
