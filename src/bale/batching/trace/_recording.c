@@ -564,7 +564,10 @@ typedef struct {
     PyObject *otherwise, *grad_enabled;
 } Gatherer;
 
-static int is_zero(PyObject *given) { return PyLong_CheckExact(given) && PyLong_AsLongLong(given) == 0; }
+static int is_zero(PyObject *given) {
+    int overflow;
+    return PyLong_CheckExact(given) && PyLong_AsLongLongAndOverflow(given, &overflow) == 0 && !overflow;
+}
 
 /* The common home of the values that are gathered, borrowed, or NULL where this is no call for us. */
 static PyObject *common_home(const Gatherer *self, PyObject *const *args, Py_ssize_t count) {
