@@ -58,8 +58,12 @@ WORKLOADS = {
 }
 
 
+@pytest.mark.parametrize("in_python", [False, True], ids=["default", "Python"])
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_the_quick_way_and_the_long_way_write_the_same(workload, monkeypatch):
+def test_the_quick_way_and_the_long_way_write_the_same(workload, in_python, monkeypatch):
+    if in_python:
+        monkeypatch.setattr(recording, "Recorder", recording.PythonRecorder)
+        monkeypatch.setattr(recording, "Gatherer", recording.PythonGatherer)
     torch.manual_seed(0)
     model, samples = WORKLOADS[workload]()
     quick = traced(model, samples)

@@ -39,7 +39,12 @@ static PyObject *stream_extend(Stream *self, PyObject *numbers) {
     Py_ssize_t count = PySequence_Fast_GET_SIZE(items);
     if (stream_reserve(self, count) < 0) goto failed;
     for (Py_ssize_t k = 0; k < count; k++) {
-        int64_t number = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items, k));
+        PyObject *item = PySequence_Fast_GET_ITEM(items, k);
+        if (!PyLong_Check(item)) { /* its __index__ could change the sequence, or this stream */
+            PyErr_Format(PyExc_TypeError, "a Stream holds whole numbers, not %.100s", Py_TYPE(item)->tp_name);
+            goto failed;
+        }
+        int64_t number = PyLong_AsLongLong(item);
         if (number == -1 && PyErr_Occurred()) goto failed;
         self->numbers[self->size + k] = number;
     }
@@ -164,7 +169,7 @@ typedef struct {
 /* What one call has answered so far. */
 typedef struct {
     int64_t parts[MAX_LEAVES], entries[MAX_LEAVES], length;
-    PyObject *constants[MAX_LEAVES]; /* borrowed from the arguments */
+    PyObject *constants[MAX_LEAVES]; /* held: lists among the arguments can change while they are looked up */
     const Question *constant_questions[MAX_LEAVES];
     int part_count, constant_count;
 } Call;
@@ -196,20 +201,26 @@ static int same_rows(Call *call, PyObject *home, PyObject *wanted) {
 static int ask(const Recorder *self, const Question **at, PyObject *given, Call *call) {
     const Question *question = (*at)++;
     PyObject *const *things = question->things;
+    PyObject *held; /* what the Python that a question runs could take from where it is */
+    int found;
     switch (question->kind) {
     case HOME:
     case ROWS:
         if (Py_TYPE(given) != self->ref) return 0;
         call->parts[call->part_count++] = ((Value *)given)->part;
         if (question->kind == HOME) return ((Value *)given)->home == things[0];
-        return ((Value *)given)->home ? same_rows(call, ((Value *)given)->home, things[0]) : 0;
+        if (!((Value *)given)->home) return 0;
+        held = Py_NewRef(((Value *)given)->home);
+        found = same_rows(call, held, things[0]);
+        Py_DECREF(held);
+        return found;
     case SAME:
         return given == things[0];
     case NUMBER:
         if ((PyObject *)Py_TYPE(given) != things[2]) return 0;
         /* fall through */
     case CONSTANT: /* looked up last, for that notes what was not seen before */
-        call->constants[call->constant_count] = given;
+        call->constants[call->constant_count] = Py_NewRef(given);
         call->constant_questions[call->constant_count++] = question;
         return 1;
     case PLAIN:
@@ -219,7 +230,10 @@ static int ask(const Recorder *self, const Question **at, PyObject *given, Call 
         if ((PyObject *)Py_TYPE(given) != things[0]) return 0;
         if (PySequence_Fast_GET_SIZE(given) != question->count) return 0;
         for (Py_ssize_t k = 0; k < question->count; k++) {
-            int found = ask(self, at, PySequence_Fast_GET_ITEM(given, k), call);
+            if (k >= PySequence_Fast_GET_SIZE(given)) return 0; /* a list, shorter by now */
+            held = Py_NewRef(PySequence_Fast_GET_ITEM(given, k));
+            found = ask(self, at, held, call);
+            Py_DECREF(held);
             if (found <= 0) return found;
         }
         return 1;
@@ -373,6 +387,7 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
     /* What Python is asked on the way may drop the last reference to the recorder: a module's attribute is written. */
     Py_INCREF(self);
     int found = understand(self, args, PyVectorcall_NARGS(flags), names, &call);
+    for (int k = 0; k < call.constant_count; k++) Py_DECREF(call.constants[k]);
     PyObject *result = NULL;
     if (found == 0)
         result = PyObject_Vectorcall(self->otherwise, args, PyVectorcall_NARGS(flags), names);
@@ -401,7 +416,9 @@ static Py_ssize_t count_questions(PyObject *asked) {
                 PyErr_SetString(PyExc_TypeError, "the questions of items are a tuple");
                 return -1;
             }
+            if (Py_EnterRecursiveCall(" in the questions of a recorder")) return -1;
             Py_ssize_t inside = count_questions(PyTuple_GET_ITEM(one, 2));
+            Py_LeaveRecursiveCall();
             if (inside < 0) return -1;
             total += inside;
         }
@@ -511,6 +528,8 @@ static int recorder_traverse(Recorder *self, visitproc visit, void *arg) {
     Py_VISIT(self->wrap);
     Py_VISIT(self->otherwise);
     Py_VISIT(self->still);
+    Py_VISIT(self->grad_enabled);
+    Py_VISIT(self->autocast);
     return 0;
 }
 
@@ -781,6 +800,9 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 }
 
 static int reader_traverse(Reader *self, visitproc visit, void *arg) {
+    Py_VISIT(self->tensor);
+    Py_VISIT(self->dtype);
+    Py_VISIT(self->guard);
     Py_VISIT(self->shared);
     Py_VISIT(self->indices);
     Py_VISIT(self->entries);

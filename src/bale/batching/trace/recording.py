@@ -29,7 +29,7 @@ class PythonStream:
 
     def extend(self, numbers: Any) -> None:
         """Append a sequence of whole numbers."""
-        self._numbers.extend(numbers)
+        self._numbers.extend(array("q", numbers))  # all or nothing
 
     def tobytes(self) -> bytes:
         """All numbers, as int64 in this machine's order."""
@@ -75,9 +75,12 @@ class PythonRecorder:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            parts, entries, length = self._understand(args, kwargs)
+            understood = self._understand(args, kwargs)
         except OtherCallError:
+            understood = None
+        if understood is None:  # not within `except`, which would stand in the traceback of any error from there
             return self.otherwise(*args, **kwargs)
+        parts, entries, length = understood
         code = len(self.stream)
         if self.fixed:
             numbers = [self.type, *parts, *entries]
@@ -149,7 +152,7 @@ class Answers:
             _must(entry is not None)
             self.entries.append(entry)
             if kind == "constant" and last is not None:
-                self._agree(last[entry])
+                self._agree(last.get(entry))
 
     def _agree(self, length: int | None) -> None:
         _must(bool(length) and self.length in (None, length))
