@@ -1,5 +1,5 @@
 # make run     train a tree network on Python's own standard library and report what it cost
-# make test    run the tests
+# make test    run the tests, on all processors
 # make lint    check style and types
 # make peers   install the frameworks that the benchmarks race against, into .peers
 #
@@ -23,7 +23,7 @@ run: $(VENV)/.installed
 	$(BIN)/bale train $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
