@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bale
 from bale.batching.execute.account import TypeAccount
 from bale.batching.explain import Explanation
+from bale.batching.trace import recording
 
 WIDTH = 4
 ROW = 4 * WIDTH  # bytes of one value in float32
@@ -120,3 +121,9 @@ def test_the_rung_counts_views_of_consecutive_rows() -> None:
     explanation, traffic = explained(Chain(), [vector() for _ in range(3)])
     assert {line.rung for line in explanation.types if line.name.startswith("step")} == {"leading"}
     assert traffic["step"] == TypeAccount(views=1, gathers=0, forward=0, backward=3 * ROW, launches=1)
+
+
+def test_recording_in_python_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "Recorder", recording.PythonRecorder)
+    explanation, _ = explained(Trees(), balanced_and_not())
+    assert explanation.warnings[0].startswith("calls are recorded in Python")

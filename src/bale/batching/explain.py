@@ -15,6 +15,7 @@ from bale.batching.engine import Result, run_samples
 from bale.batching.execute.account import TypeAccount, account
 from bale.batching.schedule import lower_bound_by_type
 from bale.batching.stats import Stats
+from bale.batching.trace import recording
 
 MANY_VALUES = 16  # distinct values of one static argument above which it probably should be a tensor
 
@@ -165,8 +166,19 @@ def _explain(result: Result, batched: Batched) -> Explanation:
     )  # fmt: skip
 
 
+IN_PYTHON = (
+    "calls are recorded in Python, since no C compiler was found when bale was installed; install one and bale again, "
+    "and they are recorded several times as fast"
+)
+
+
 def _warnings(batched: Batched) -> list[str]:
-    """Static arguments with so many values that they should be data."""
+    """Static arguments with so many values that they should be data, and what is slower than it need be."""
+    slow = [IN_PYTHON] * (recording.Recorder is recording.PythonRecorder)
+    return slow + _many_values(batched)
+
+
+def _many_values(batched: Batched) -> list[str]:
     values: dict[tuple[str, int], set[Any]] = {}
     for cell in batched.registry.cell_types():
         if cell.call is None:

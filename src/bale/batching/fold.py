@@ -110,7 +110,7 @@ def _distinct(types, kept, mode, slots):
         if known < 0:
             known = len(first)
             first.append(np.int64(node))
-            before.append(last[types[kept[node]]])
+            before.append(np.int64(last[types[kept[node]]]))
             last[types[kept[node]]] = known
         number[node] = known
     return number, np.array(first, np.int64)

@@ -329,7 +329,7 @@ def simplify(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _join_products(graph: fx.Graph, total: fx.Node) -> None:
+def _join_products(graph: fx.Graph, total: Any) -> None:
     """x @ w + h @ u becomes addmm(x @ w, h, u), which needs no memory for the second product; biases come first."""
     if len(total.args) != 2 or total.kwargs or not all(_is_own_product(arg, total) for arg in total.args):
         return
@@ -368,16 +368,16 @@ def _is_own_product(node: Any, total: fx.Node) -> bool:
     )
 
 
-def _base(product: Any) -> fx.Node:
+def _base(product: Any) -> Any:
     """Of products added to one another the first."""
     while product.target is aten.addmm.default and product.args[0].target in PRODUCTS:
         product = product.args[0]
     return product
 
 
-def _place_of_operand(graph: fx.Graph, product: fx.Node) -> int:
+def _place_of_operand(graph: fx.Graph, product: Any) -> int:
     """Earlier arguments first: they are more often known before a recurrence begins."""
-    return list(graph.nodes).index(product.args[-2])  # pyright: ignore[reportArgumentType]
+    return list(graph.nodes).index(product.args[-2])
 
 
 def _split_earlier(graph: fx.Graph, split: fx.Node) -> None:

@@ -32,8 +32,9 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
 
 def quick_gather(trace: Trace, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """What records stacks, or the reduction `name`, of values whose home was met before, and else asks `otherwise`."""
-    known = [trace.gathers.setdefault((name, grad), {}) for grad in (True, False)]
-    return recording.Gatherer(Ref, trace.stream, name == "stack", *known, otherwise, torch.is_grad_enabled)
+    with_grad, without_grad = (trace.gathers.setdefault((name, grad), {}) for grad in (True, False))
+    stacks = name == "stack"
+    return recording.Gatherer(Ref, trace.stream, stacks, with_grad, without_grad, otherwise, torch.is_grad_enabled)
 
 
 def _gather(trace: Trace, home: Home, name: str, mode: Mode, parts: Sequence[int], length: int = 1) -> Ref:

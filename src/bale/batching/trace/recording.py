@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class PythonStream:
@@ -179,7 +179,7 @@ class PythonGatherer:
         self.known, self.grad_enabled = {True: with_grad, False: without_grad}, grad_enabled
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values = None if kwargs else self._values(args)
+        values: Any = None if kwargs else self._values(args)
         known = values and self.known[self.grad_enabled()].get(values[0].home)
         if not known:
             return self.otherwise(*args, **kwargs)
@@ -196,7 +196,7 @@ class PythonGatherer:
             return None
         if self.stacks and type(args[0]) not in (list, tuple):
             return None
-        values = args[0] if self.stacks else args[:1]
+        values: Any = args[0] if self.stacks else args[:1]
         alike = all(type(value) is self.ref and value.home is values[0].home for value in values)
         return values if alike else None
 
@@ -228,8 +228,15 @@ class PythonReader:
         return entry
 
 
-try:
-    from bale.batching.trace._recording import Gatherer, Reader, Recorder, Stream, Value  # pyright: ignore[reportMissingImports]
-except ImportError:  # there was no C compiler when bale was installed
-    Gatherer, Reader, Recorder = PythonGatherer, PythonReader, PythonRecorder
-    Stream, Value = PythonStream, PythonValue
+if TYPE_CHECKING:
+    Stream = PythonStream
+    Value = PythonValue
+    Recorder = PythonRecorder
+    Gatherer = PythonGatherer
+    Reader = PythonReader
+else:
+    try:
+        from bale.batching.trace._recording import Gatherer, Reader, Recorder, Stream, Value
+    except ImportError:  # there was no C compiler when bale was installed
+        Gatherer, Reader, Recorder = PythonGatherer, PythonReader, PythonRecorder
+        Stream, Value = PythonStream, PythonValue
