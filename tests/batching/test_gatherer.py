@@ -81,8 +81,15 @@ def test_everything_else_is_handed_over_as_it_is(gathering: Any) -> None:
     assert written() == []
 
 
-def test_an_error_on_the_way_leaves_the_stream_whole(gathering: Any) -> None:
+def test_a_new_length_is_handed_over(gathering: Any) -> None:
     stacker, _, value, written, _ = gathering
-    with pytest.raises(KeyError):
-        stacker([value(1)] * 4)
+    assert stacker([value(1)] * 4)[0] is HANDED_OVER
+    assert written() == []
+
+
+def test_an_error_on_the_way_leaves_the_stream_whole(gathering: Any) -> None:
+    stacker, _, value, written, grad = gathering
+    grad.clear()
+    with pytest.raises(IndexError):
+        stacker([value(1)])
     assert written() == []

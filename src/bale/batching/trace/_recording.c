@@ -605,53 +605,56 @@ static PyObject *common_home(const Gatherer *self, PyObject *const *args, Py_ssi
     return home;
 }
 
-static PyObject *gather(const Gatherer *self, PyObject *given, PyObject *number, PyObject *homes) {
+/* Write the node and make `value` its result; 0 where the length is new, -1 on error. No Python runs in here. */
+static int gather(const Gatherer *self, PyObject *given, PyObject *known, Value *value) {
     PyObject *const *values = self->stacks ? PySequence_Fast_ITEMS(given) : &given;
     Py_ssize_t count = self->stacks ? PySequence_Fast_GET_SIZE(given) : 1;
-    int64_t type = PyLong_AsLongLong(number);
-    if (type == -1 && PyErr_Occurred()) return NULL;
+    PyObject *home = PyTuple_GET_ITEM(known, 1);
+    if (self->stacks) {
+        PyObject *length = PyLong_FromSsize_t(count);
+        if (!length) return -1;
+        home = PyDict_Check(home) ? PyDict_GetItemWithError(home, length) : NULL;
+        Py_DECREF(length);
+        if (!home) return PyErr_Occurred() ? -1 : 0;
+    }
+    int64_t type = PyLong_AsLongLong(PyTuple_GET_ITEM(known, 0));
+    if (type == -1 && PyErr_Occurred()) return -1;
     Stream *stream = self->stream;
-    if (stream_reserve(stream, 3 + count) < 0) return NULL;
-    int64_t code = stream->size, *at = stream->numbers + code;
+    if (stream_reserve(stream, 3 + count) < 0) return -1;
+    value->home = Py_NewRef(home);
+    value->part = stream->size;
+    int64_t *at = stream->numbers + stream->size;
     *at++ = type;
     *at++ = count; /* rows: of a stack as many as it has parts */
     *at++ = count;
     for (Py_ssize_t k = 0; k < count; k++) *at++ = ((Value *)values[k])->part;
-    PyObject *home = Py_NewRef(homes);
-    if (self->stacks) {
-        PyObject *length = PyLong_FromSsize_t(count);
-        Py_SETREF(home, length ? PyObject_GetItem(homes, length) : NULL);
-        Py_XDECREF(length);
-        if (!home) return NULL;
-    }
-    Value *value = (Value *)self->ref->tp_alloc(self->ref, 0);
-    if (!value) {
-        Py_DECREF(home);
-        return NULL;
-    }
-    value->home = home;
-    value->part = code;
-    stream->size = code + 3 + count;
-    return (PyObject *)value;
+    stream->size += 3 + count;
+    return 1;
 }
 
 static PyObject *gatherer_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names) {
-    Gatherer *self = (Gatherer *)callable;
+    Gatherer *self = (Gatherer *)Py_NewRef(callable);
     Py_ssize_t count = PyVectorcall_NARGS(flags);
-    PyObject *home = names ? NULL : common_home(self, args, count);
-    if (home) {
+    PyObject *value = NULL;
+    int found = 0;
+    if (!names && count) {
+        /* What could run Python comes first: asking for the grad mode, and an allocation that collects garbage. */
         int grad = is_true(self->grad_enabled);
-        if (grad < 0) return NULL;
-        PyObject *known = PyDict_GetItemWithError(grad ? self->with_grad : self->without_grad, home);
-        if (known && PyTuple_Check(known) && PyTuple_GET_SIZE(known) == 2) {
-            Py_INCREF(known);
-            PyObject *value = gather(self, args[0], PyTuple_GET_ITEM(known, 0), PyTuple_GET_ITEM(known, 1));
-            Py_DECREF(known);
-            return value;
+        value = grad < 0 ? NULL : self->ref->tp_alloc(self->ref, 0);
+        found = value ? 0 : -1;
+        PyObject *home = value ? common_home(self, args, count) : NULL;
+        if (home) {
+            PyObject *known = PyDict_GetItemWithError(grad ? self->with_grad : self->without_grad, home);
+            if (known && PyTuple_Check(known) && PyTuple_GET_SIZE(known) == 2)
+                found = gather(self, args[0], known, (Value *)value);
+            else if (PyErr_Occurred())
+                found = -1;
         }
-        if (PyErr_Occurred()) return NULL;
     }
-    return PyObject_Vectorcall(self->otherwise, args, count, names);
+    if (found <= 0) Py_CLEAR(value);
+    if (found == 0) value = PyObject_Vectorcall(self->otherwise, args, count, names);
+    Py_DECREF(self);
+    return value;
 }
 
 static PyObject *gatherer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
@@ -682,6 +685,7 @@ static int gatherer_traverse(Gatherer *self, visitproc visit, void *arg) {
     Py_VISIT(self->with_grad);
     Py_VISIT(self->without_grad);
     Py_VISIT(self->otherwise);
+    Py_VISIT(self->grad_enabled);
     return 0;
 }
 

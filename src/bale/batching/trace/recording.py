@@ -168,7 +168,7 @@ class PythonGatherer:
     """Records stacks of values of one home (`stacks`), or reductions of one value, along the first axis.
 
     `with_grad` and `without_grad`, by grad mode: home -> the number of the type, and the home of the result or, for
-    stacks, the homes by length. Any other call is handed to `otherwise`.
+    stacks, the homes by length. Any other call is handed to `otherwise`, also where the length is new.
     """
 
     def __init__(
@@ -181,12 +181,13 @@ class PythonGatherer:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         values: Any = None if kwargs else self._values(args)
         known = values and self.known[self.grad_enabled()].get(values[0].home)
-        if not known:
+        number, home = known or (0, None)
+        if self.stacks and home is not None:
+            home = home.get(len(values))
+        if home is None:
             return self.otherwise(*args, **kwargs)
-        number, home = known
         ref = self.ref()
-        ref.home, ref.memory = home[len(values)] if self.stacks else home, None
-        ref.part = len(self.stream)
+        ref.home, ref.part, ref.memory = home, len(self.stream), None
         self.stream.extend([number, len(values), len(values), *[value.part for value in values]])
         return ref
 
