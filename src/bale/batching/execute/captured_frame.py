@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted
 from bale.batching.cells.places import Place
-from bale.batching.execute.frame import Frame, Gradients, Views
+from bale.batching.execute.frame import Frame, Gradients, Views, slots_of_columns
 from bale.batching.execute.gather import Matrix
 from bale.batching.execute.launch import is_compared
 from bale.batching.execute.memory import (
@@ -32,7 +31,7 @@ PACKED_UP_TO = 1 << 18  # numbers: a larger weight does not stay in the cache, a
 
 def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
     """Blocks of operands that are nodes; gradients of constants lie elsewhere."""
-    slot_of, found = _slots_of_columns(cell), []
+    slot_of, found = slots_of_columns(cell), []
     for columns in emitted.blocks:
         members = [slot_of[c] for c in columns]
         if all(slot is not None for slot in members):
@@ -42,18 +41,13 @@ def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
 
 def early_columns(cell: CellType, emitted: Emitted, modes: Sequence[Mode], early: frozenset[int]) -> frozenset[int]:
     """The columns whose products run once for the rows of all batches; `early` are slots, `modes` how they are read."""
-    slot_of = _slots_of_columns(cell)
+    slot_of = slots_of_columns(cell)
 
     def is_there(column: int) -> bool:
         slot = slot_of[column]
         return slot is None or (slot in early and modes[slot] is Mode.ROW)
 
     return frozenset(filter(is_there, emitted.early))
-
-
-def _slots_of_columns(cell: CellType) -> list[int | None]:
-    slots = iter(range(len(cell.kinds)))
-    return [next(slots) if kind is Kind.VALUE else None for kind in cell.kinds]
 
 
 class CapturedFrame(Frame):

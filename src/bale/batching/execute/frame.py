@@ -40,6 +40,12 @@ class Site:
         return self.starts[-1] + self.rows[-1]
 
 
+def slots_of_columns(cell: CellType) -> list[int | None]:
+    """Per column its slot, None of a constant. What only orders calls is no column, and the last slot."""
+    slots = iter(range(len(cell.kinds)))
+    return [next(slots) if kind is Kind.VALUE else None for kind in cell.kinds]
+
+
 class Views:
     """Per batch its rows in a flat memory, from `lows` (in units of `unit` numbers) on. Made when first asked for:
     kernels read and write through arrays and need none."""
@@ -75,8 +81,7 @@ class Frame(ABC):
         ]
         self.output_rows = memory.first_row[site.batches].T.tolist()  # [outputs][batches]
         self.slots = [k for k, mode in enumerate(self.node_type.slots) if mode is not Mode.AFTER]
-        given = iter(self.slots)
-        self.slot_of = [next(given) if kind is Kind.VALUE else None for kind in cell.kinds]
+        self.slot_of = slots_of_columns(cell)
 
     @abstractmethod
     def forward(self, k: int) -> None: ...

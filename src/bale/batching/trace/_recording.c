@@ -1,9 +1,9 @@
 /* Stream, Value, Recorder, Gatherer and Reader in C: what recording.py does in Python, several times as fast.
 
 A trace makes one call of a Recorder, and one or two Values, for every node of every sample, so these are the only lines
-of bale that a user's forward waits for. Nothing here knows torch: a Recorder compares objects by identity, looks them
-up in dictionaries that Python fills, and appends whole numbers. See recording.py for what each question means, and
-stream.py for what is written.
+of bale that a user's forward waits for. Nothing here is compiled against torch: a Recorder compares objects by
+identity, looks them up in dictionaries that Python fills, and appends whole numbers; a Reader asks a tensor as Python
+would. See recording.py for what each question means, and stream.py for what is written.
 */
 
 #define PY_SSIZE_T_CLEAN
@@ -141,7 +141,7 @@ enum { HOME, ROWS, SAME, CONSTANT, NUMBER, PLAIN, ITEMS, KINDS };
 static const char *const KIND_NAMES[KINDS] = {"home", "rows", "same", "constant", "number", "plain", "items"};
 static const int KIND_THINGS[KINDS] = {1, 1, 1, 3, 3, 2, 1}; /* how many objects come with each */
 
-#define MAX_LEAVES 16
+#define MAX_LEAVES 16 /* as in recorder.py, which asks of no more */
 
 typedef struct {
     int kind;
@@ -432,7 +432,8 @@ static int read_questions(PyObject *asked, Question **at, int *leaves) {
         Question *question = (*at)++;
         for (question->kind = 0; question->kind < KINDS; question->kind++)
             if (PyUnicode_Check(name) && !PyUnicode_CompareWithASCIIString(name, KIND_NAMES[question->kind])) break;
-        if (question->kind == KINDS || PyTuple_GET_SIZE(one) != 1 + KIND_THINGS[question->kind] + (question->kind == ITEMS)) {
+        int kind = question->kind;
+        if (kind == KINDS || PyTuple_GET_SIZE(one) != 1 + KIND_THINGS[kind] + (kind == ITEMS)) {
             PyErr_Format(PyExc_ValueError, "no such question: %R", one);
             return -1;
         }
@@ -462,7 +463,8 @@ static int read_questions(PyObject *asked, Question **at, int *leaves) {
 }
 
 static int take_questions(Recorder *self) {
-    Py_ssize_t positional = count_questions(self->positional), named = positional < 0 ? -1 : count_questions(self->named);
+    Py_ssize_t positional = count_questions(self->positional);
+    Py_ssize_t named = positional < 0 ? -1 : count_questions(self->named);
     if (named < 0) return -1;
     if (PyTuple_GET_SIZE(self->names) != PyTuple_GET_SIZE(self->named)) {
         PyErr_SetString(PyExc_ValueError, "every keyword has a question");

@@ -1,6 +1,6 @@
 """What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader. In C, or in Python where that fails.
 
-Both do the same; `_recording.c` takes a fifth of the time. A question, of what a Recorder asks of one argument, is
+Both do the same; `_recording.c` takes a tenth of the time. A question, of what a Recorder asks of one argument, is
 
     ("home", home)                  it is a Ref of this home
     ("rows", spec)                  a ragged Ref of any length with this Spec; all that are ragged are equally long
