@@ -53,7 +53,9 @@ class Explanation:
             f"{stats.samples} samples: {self.traced_nodes} nodes traced, {stats.nodes} run "
             f"({self.traced_nodes - self.merged_nodes} merged with equal ones, "
             f"{self.merged_nodes - stats.nodes} folded into gathers), {stats.types} types",
-            f"{stats.batches} batches by {stats.policy}, lower bound {stats.bound}; executor {stats.executor}",
+            f"{stats.batches} batches by {stats.policy}"
+            + (f" ({stats.unseen} choices left to height)" if stats.unseen else "")
+            + f", lower bound {stats.bound}; executor {stats.executor}",
             "",
             *_table(self.types),
         ]
