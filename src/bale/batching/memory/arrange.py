@@ -80,7 +80,7 @@ def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
     for node in range(nodes):
         used[own[node]] = True
     left = np.cumsum(used).astype(np.int32)
-    start, order = group((left - 1)[own].astype(np.int32), left[-1])
+    start, order = group((left - 1)[own].astype(np.int32), np.sum(used))  # not left[-1]: there may be no batch at all
     return used, start, order
 
 
