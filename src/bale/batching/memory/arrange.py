@@ -79,8 +79,9 @@ def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
     used = np.zeros(batches, np.bool_)
     for node in range(nodes):
         used[own[node]] = True
-    left = np.cumsum(used).astype(np.int32)
-    start, order = group((left - 1)[own].astype(np.int32), np.sum(used))  # not left[-1]: there may be no batch at all
+    batch_after = np.cumsum(used).astype(np.int32) - 1
+    kept = int(np.sum(used))  # not the last of batch_after, plus 1: there may be no batch at all
+    start, order = group(batch_after[own].astype(np.int32), kept)
     return used, start, order
 
 
