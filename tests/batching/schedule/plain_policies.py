@@ -100,17 +100,47 @@ def height_sequence(graph, variant):
     height = height_of(graph)
 
     def score(kind, ready, done):
-        nodes = [n for batch in ready.values() for n in batch]
-        top = max(height[n][kind] for n in nodes)
-
-        def share(weight):
-            mine = sum(weight(top - height[n][kind]) for n in ready[kind])
-            return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
-
-        hard, soft = share(lambda below: int(below == 0)), share(lambda below: Fraction(1, 2**below))
+        hard = share_of(kind, ready, height)
+        soft = share_of(kind, ready, height, lambda below: Fraction(1, 2**below))
         return {"share": (hard,), "soft share": (soft,), "sure first": (hard == 1, soft)}[variant]
 
     return sequence_of(graph, score)
+
+
+def share_of(kind, ready, height, weight=lambda below: int(below == 0)):
+    """What the ready nodes of a type weigh of all that are ready, each by how far its height is below the top."""
+    nodes = [n for batch in ready.values() for n in batch]
+    top = max(height[n][kind] for n in nodes)
+    mine = sum(weight(top - height[n][kind]) for n in ready[kind])
+    return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
+
+
+def state_of(encoding, ready, height):
+    """The state of a frontier of which `ready_by_type` found something ready; the encoding is named as in files."""
+    shares = [Fraction(0), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(9, 10), Fraction(1)]
+    by_size = sorted(ready, key=lambda kind: (-len(ready[kind]), kind))
+    return {
+        "base": lambda: tuple(ready),
+        "max": lambda: (*ready, by_size[0]),
+        "sort": lambda: tuple(by_size),
+        "share": lambda: tuple(
+            len(shares) * kind + sum(share_of(kind, ready, height) >= least for least in shares[1:]) for kind in ready
+        ),
+    }[encoding]()
+
+
+def table_sequence(graph, encoding, table):
+    """The types that a table, {state: type}, runs, and how many of them height had to choose by its share."""
+    height = height_of(graph)
+    done, sequence, unseen = set(), [], 0
+    while ready := ready_by_type(graph, done):
+        chosen = table.get(state_of(encoding, ready, height))
+        if chosen not in ready:
+            chosen = max(ready, key=lambda kind: (share_of(kind, ready, height), -kind))
+            unseen += 1
+        sequence.append(chosen)
+        done.update(ready[chosen])
+    return sequence, unseen
 
 
 def longest_chain(graph, kind):
