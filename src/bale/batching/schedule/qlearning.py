@@ -57,22 +57,24 @@ class QLearning:
         tried = np.zeros((0, len(lessons.types)), np.bool_)
         epsilon = self.epsilon
         best: Table | None = None
+        enough = False
         for episode in range(1, self.episodes + 1):
             turn = episode % len(lessons.flows)
             states = lessons.room(states)
             value, tried = _as_long(value, states), _as_long(tried, states)
             flow, height, first = lessons.flows[turn], lessons.height[turn], firsts[turn].copy()
-            path = _episode(flow, height, first, int(encoding), states, value, rng, epsilon)
-            _update(*path, value, tried, self.horizon, self.rate, self.bootstrap)
+            path = run_episode(flow, height, first, int(encoding), states, value, rng, epsilon)
+            update_values(*path, value, tried, self.horizon, self.rate, self.bootstrap)
             epsilon = max(self.least_epsilon, self.decay * epsilon)
             if episode % self.every == 0 or episode == self.episodes:
                 choices = _greedy(value, tried)
                 batches = lessons.batches(encoding, states, choices)
                 if best is None or batches < best.batches:
                     best = Table(States(*(part.copy() for part in states)), choices, batches, episode)
-                if best.batches < NEAR_ENOUGH * lessons.bound or episode - best.episodes >= self.patience:
-                    break
+                enough = best.batches < NEAR_ENOUGH * lessons.bound or episode - best.episodes >= self.patience
             on_episode(episode, None if best is None else best.batches)
+            if enough:
+                break
         assert best is not None  # the last episode always ends with a greedy run
         return best
 
@@ -90,7 +92,7 @@ def _greedy(value: np.ndarray, tried: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _episode(
+def run_episode(
     flow: Dataflow, height: np.ndarray, first: FirstLevels, encoding: int, states: States, value: np.ndarray,
     rng: np.random.Generator, epsilon: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
@@ -137,7 +139,7 @@ def _most(frontier: Frontier, value: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _update(
+def update_values(
     visited: np.ndarray, choice: np.ndarray, reward: np.ndarray, value: np.ndarray, tried: np.ndarray,
     horizon: int, rate: float, bootstrap: bool,
 ) -> None:  # fmt: skip
