@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bale.models import BiLSTMTagger
+from benchmarks.race.workload import Way
 from benchmarks.train_step.bilstm.sentences import Sentence
-from benchmarks.train_step.workload import Way
 
 HALVES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

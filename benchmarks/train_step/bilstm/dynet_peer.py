@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.race.dynet_model import DynetPeer, start
 from benchmarks.train_step.bilstm.sentences import LAYERS, Sentence, cut
-from benchmarks.train_step.dynet_model import DynetPeer, start
 
 SIDES = ("forwards", "backwards")
 
@@ -20,17 +20,24 @@ def make(
     samples: dict[str, np.ndarray], weights: dict[str, np.ndarray], threads: int, options: dict[str, Any]
 ) -> TaggerPeer:
     mode = options["autobatch"]
-    return TaggerPeer(start(mode), samples, weights, BUILDERS[mode])
+    return TaggerPeer(start(mode), samples, weights, BUILDERS[mode], options["training"])
 
 
 class TaggerPeer(DynetPeer):
     """Has a builder, DyNet's LSTM, for each layer and side."""
 
-    def __init__(self, dy: Any, samples: dict[str, np.ndarray], weights: dict[str, np.ndarray], builder: str):
-        plain = {name: weight for name, weight in weights.items() if not name.startswith(SIDES)}
-        super().__init__(dy, plain, lookups={"embed.weight"}, gates={}, build=self.loss)
-        self.sentences = cut(samples["words"], samples["lengths"])
-        self.tags = cut(samples["labels"], samples["lengths"])
+    def __init__(
+        self, dy: Any, samples: dict[str, np.ndarray], weights: dict[str, np.ndarray], builder: str, training: bool
+    ):
+        super().__init__(
+            dy,
+            {name: weight for name, weight in weights.items() if not name.startswith(SIDES)},
+            lookups={"embed.weight"},
+            gates={},
+            samples=list(zip(*(cut(samples[row], samples["lengths"]) for row in ("words", "labels")), strict=True)),
+            losses=self.losses_of,
+            training=training,
+        )
         self.make_builder = getattr(dy, builder)
         self.builders = {
             (side, layer): self._builder(f"{side}.{layer}", weights) for layer in range(LAYERS) for side in SIDES
@@ -48,13 +55,8 @@ class TaggerPeer(DynetPeer):
         self.parameters[cell] = parameters
         return builder
 
-    def loss(self) -> Any:
-        losses = []
-        for words, tags in zip(self.sentences, self.tags, strict=True):
-            losses += self._losses(words, tags)
-        return self.dy.esum(losses)
-
-    def _losses(self, words: Sentence, tags: Sentence) -> list[Any]:
+    def losses_of(self, sample: tuple[Sentence, Sentence]) -> list[Any]:
+        words, tags = sample
         dy, embed, (head, bias) = self.dy, self.parameters["embed.weight"], self.layer("head")
         row = [embed[word] for word in words]
         for layer in range(LAYERS):
