@@ -18,7 +18,11 @@ ENVIRONMENTS = ROOT / ".peers"
 
 
 class PeerError(Exception):
-    """A worker that ended or could not start; the message has its last words."""
+    """A worker that ended or could not start; the message has its last words, `impl` the name of the peer."""
+
+    def __init__(self, impl: str, message: str):
+        super().__init__(f"{impl}: {message}")
+        self.impl = impl
 
 
 def python_of(peer: str) -> Path:
@@ -104,5 +108,5 @@ class PeerContestant:
         line = self.process.stdout.readline()
         if not line:
             words = self.said.read_text(errors="replace").strip()
-            raise PeerError(f"{self.impl}: its worker ended with {self.process.wait()}:\n{words[-2000:]}")
+            raise PeerError(self.impl, f"its worker ended with {self.process.wait()}:\n{words[-2000:]}")
         return json.loads(line)
