@@ -12,6 +12,7 @@ from bale.data.generators import (
     random_ptb,
     random_tagged,
 )
+from bale.data.identifiers import IDENTIFIER_TAGS, Identifiers, identifiers_of, python_identifiers
 from bale.data.lattice import (
     Lattice,
     LatticeSample,
@@ -35,8 +36,9 @@ from bale.data.parallel import (
     read_parallel,
 )
 from bale.data.ptb import PtbTree, parse_ptb, ptb_samples, ptb_vocabulary, read_ptb
+from bale.data.sources import split_of
 from bale.data.spelled import SpelledSample, SpelledWord, character_vocabulary, spelled_samples
-from bale.data.standard_library import FunctionNames, python_functions, split_of
+from bale.data.standard_library import FunctionNames, python_functions
 from bale.data.syntax import KINDS, functions_of
 from bale.data.tagged import (
     TaggedSample,
@@ -55,6 +57,7 @@ __all__ = [
     "BEGIN",
     "CIRCUIT_KINDS",
     "END",
+    "IDENTIFIER_TAGS",
     "KINDS",
     "REDUCE",
     "SHIFT",
@@ -62,6 +65,7 @@ __all__ = [
     "Dag",
     "DagSample",
     "FunctionNames",
+    "Identifiers",
     "Lattice",
     "LatticeSample",
     "LatticeSizes",
@@ -82,6 +86,7 @@ __all__ = [
     "character_vocabulary",
     "functions_of",
     "gold_actions",
+    "identifiers_of",
     "lattice_samples",
     "lattice_sizes",
     "make_lattice",
@@ -95,6 +100,7 @@ __all__ = [
     "ptb_samples",
     "ptb_vocabulary",
     "python_functions",
+    "python_identifiers",
     "random_circuits",
     "random_functions",
     "random_lattices",

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bale.models.chains import run_both_ways
+
 
 class BiLSTMTagger(nn.Module):
     """Tag the words of one sentence.
@@ -48,17 +50,4 @@ class BiLSTMTagger(nn.Module):
             raise ValueError("a sentence has at least one word, got none")
         numbers = torch.as_tensor(words, device=self.zero.device)  # [length]
         row = [self.embed(number) for number in numbers.unbind()]
-        for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
-            from_left = self.read(forwards, row)
-            from_right = self.read(backwards, row[::-1])[::-1]
-            row = [torch.cat(pair, -1) for pair in zip(from_left, from_right, strict=True)]
-        return self.head(torch.stack(row))
-
-    def read(self, cell: nn.Module, row: list[Tensor]) -> list[Tensor]:
-        """Run `cell` along a row of inputs [width]; return the state h [hidden] after each."""
-        h = c = self.zero
-        states: list[Tensor] = []
-        for x in row:
-            h, c = cell(x, (h, c))
-            states.append(h)
-        return states
+        return self.head(torch.stack(run_both_ways(self.forwards, self.backwards, row, self.zero)))

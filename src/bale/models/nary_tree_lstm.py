@@ -8,7 +8,7 @@ an input and no children, an inner node children and no input.
 import torch
 from torch import Tensor, nn
 
-from bale.models.trees import TreeLike, pop_last, post_order
+from bale.models.trees import TreeLike, from_words
 
 
 class Leaf(nn.Module):
@@ -54,6 +54,7 @@ class NaryTreeLSTM(nn.Module):
         embed: the width of a word's vector; `hidden` where it is not given.
         arity: the number of children for which there are weights. A node with fewer, such as one of a unary chain,
             has zero states in the place of the last ones.
+        every_node: return logits of every node rather than of the root alone, as for SST's labels of phrases.
 
     Raises ValueError for a node of more than `arity` children, IndexError for a word not in 0 .. `vocabulary` - 1.
 
@@ -65,27 +66,33 @@ class NaryTreeLSTM(nn.Module):
 
     zero: Tensor
 
-    def __init__(self, vocabulary: int, classes: int, hidden: int, embed: int | None = None, arity: int = 2) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        classes: int,
+        hidden: int,
+        embed: int | None = None,
+        arity: int = 2,
+        every_node: bool = False,
+    ) -> None:
         super().__init__()
-        self.arity = arity
+        self.arity, self.every_node = arity, every_node
         self.leaf = Leaf(vocabulary, hidden if embed is None else embed, hidden)
         self.inner = Inner(hidden, arity)
         self.head = nn.Linear(hidden, classes)
         self.register_buffer("zero", torch.zeros(hidden), persistent=False)  # h and c of a missing child
 
     def forward(self, tree: TreeLike) -> Tensor:
-        """Take one tree, the kind of each leaf the number of its word; return its logits [classes]."""
-        nodes = post_order(tree)
-        words = torch.tensor([node.kind for node in nodes if not node.children], device=self.zero.device)  # [leaves]
-        next_word = iter(words.unbind())
-        states: list[tuple[Tensor, Tensor]] = []  # (h, c) of the nodes whose parent is still to come
-        for node in nodes:
-            if node.children:
-                states.append(self.inner(*self.operands(pop_last(states, len(node.children)))))
-            else:
-                states.append(self.leaf(next(next_word)))
-        ((h, _),) = states
-        return self.head(h)
+        """Take one tree, the kind of each leaf the number of its word.
+
+        Return its logits [classes], or with `every_node` those of all its nodes in post-order [nodes, classes].
+        """
+        states = from_words(
+            tree, self.zero.device, self.leaf, lambda _, children: self.inner(*self.operands(children))
+        )  # (h, c) of every node
+        if self.every_node:
+            return torch.stack([self.head(h) for h, _ in states])
+        return self.head(states[-1][0])
 
     def operands(self, children: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
         """Return h_1, ..., h_arity, c_1, ..., c_arity, zero where a child is missing."""

@@ -1,7 +1,10 @@
 """What does a tree model ask of a tree, and in which order does it visit the nodes?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
 
 
 class TreeLike(Protocol):
@@ -39,3 +42,35 @@ def pop_last(stack: list[Value], count: int) -> list[Value]:
     taken = stack[first:]
     del stack[first:]
     return taken
+
+
+def from_words(
+    tree: TreeLike,
+    device: torch.device,
+    leaf: Callable[[Tensor], Value],
+    inner: Callable[[TreeLike, list[Value]], Value],
+) -> list[Value]:
+    """Compute a value for every node of a tree whose words stand at the leaves; return them in post-order.
+
+    `leaf` takes the number of a word, a tensor [] on `device`; `inner` a node and the values of its children.
+    """
+    nodes = post_order(tree)
+    words = torch.tensor([node.kind for node in nodes if not node.children], device=device)  # [leaves]
+    next_word = iter(words.unbind())
+    values: list[Value] = []
+    waiting: list[Value] = []  # of the nodes whose parent is still to come
+    for node in nodes:
+        below = pop_last(waiting, len(node.children))
+        values.append(inner(node, below) if below else leaf(next(next_word)))
+        waiting.append(values[-1])
+    return values
+
+
+def pair(children: Sequence[Value], model: str) -> tuple[Value, Value]:
+    """Return the values of a node's two children.
+
+    Raises ValueError, naming the model, where there are not two.
+    """
+    if len(children) != 2:
+        raise ValueError(f"a node has {len(children)} children and {model} takes two: binarise the tree")
+    return children[0], children[1]
