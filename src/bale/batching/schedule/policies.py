@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from bale.batching.graph import Graph
 from bale.batching.schedule.agenda import by_agenda
+from bale.batching.schedule.beam import by_beam
 from bale.batching.schedule.depth import by_depth
 from bale.batching.schedule.portfolio import by_portfolio
 from bale.batching.schedule.schedule import Schedule
@@ -21,6 +22,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         "agenda": by_agenda,
         "sufficient": by_sufficient_condition,
         "height": by_portfolio,
+        "beam": by_beam,
     }
 )
 
