@@ -10,7 +10,7 @@ from random_graphs import chain, drawn, graphs, side_by_side
 from test_frontier import reversed_graph
 
 from bale.batching.graph import Graph
-from bale.batching.schedule import POLICIES, lower_bound, make_schedule
+from bale.batching.schedule import POLICIES, exact, lower_bound, make_schedule
 from bale.batching.schedule.exact import optimum
 from bale.errors import ScheduleError
 
@@ -110,6 +110,14 @@ def test_a_limit_leaves_a_valid_answer_with_a_bound():
     assert bounds == sorted(bounds)
     assert bounds[-1] > bounds[0]
     assert optimum(graph, limit=best.states).proved
+
+
+def test_a_search_that_begins_anew_with_more_room_finds_the_same(monkeypatch):
+    graph = hard_graph(chains=5, length=10)
+    at_once, stopped = optimum(graph), optimum(graph, limit=500)
+    monkeypatch.setattr(exact, "FIRST_ROOM", 3)
+    assert optimum(graph) == at_once
+    assert optimum(graph, limit=500) == stopped
 
 
 def test_the_same_graph_gets_the_same_answer():

@@ -26,6 +26,8 @@ from bale.batching.schedule.schedule import Schedule
 from bale.errors import ScheduleError
 
 WORD = 64  # nodes in a word of a set
+# A search begins anew with 16 times the room where this is too little: a small hash table stays in the cache.
+FIRST_ROOM = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,16 @@ def optimum(graph: Graph, *, limit: int = 1 << 21) -> Optimum:
     known, bound = by_beam(graph), int(lower_bound_by_type(graph).sum())
     if len(known) == bound:
         return Optimum(known, bound, states=0)
-    problem, states = _problem(graph), _states(graph, limit)
-    last, bound, count = _search(problem, states, bound, len(known))
+    problem, room = _problem(graph), min(limit, FIRST_ROOM)
+    states = _states(graph, room)
+    last, proved, count = _search(problem, states, bound, len(known))
+    while last < 0 and proved < len(known) and room < limit:
+        room = min(limit, 16 * room)
+        states = _states(graph, room)
+        last, proved, count = _search(problem, states, bound, len(known))
     if last >= 0:
         known = Schedule.from_sequence(graph, _sequence(states, last), policy="optimum")
-    return Optimum(known, bound, states=count)
+    return Optimum(known, proved, states=count)
 
 
 class Problem(NamedTuple):
@@ -119,7 +126,6 @@ def _problem(graph: Graph) -> Problem:
 
 
 def _states(graph: Graph, limit: int) -> States:
-    # Memory that is never written costs nothing: zeros come from the system, so a high limit is cheap.
     words = -(-len(graph) // WORD)
     room = limit + 1
     executed = np.zeros((room, words), np.uint64)
