@@ -57,13 +57,13 @@ def optimum(graph: Graph, *, limit: int = 1 << 21) -> Optimum:
     """Search a schedule of `graph` with the fewest batches, beginning from the beam's.
 
     It ends at once where that is as short as the lower bound, as on most trees, chains and lattices. Random graphs of
-    five types and 60 nodes take some thousand states and milliseconds, with 100 nodes sometimes millions. Where `limit`
-    states are not enough the answer is not `proved`: the beam's schedule, with the bound reached so far. A state
-    takes 40 bytes, with more than 64 nodes 8 more for every 64, and time by nodes x words of 64. The same graph and
-    limit give the same answer. Raises ScheduleError where `limit` is not between 1 and 2^30.
+    five types and 60 nodes take hundreds to thousands of states and milliseconds, with 100 nodes sometimes a million.
+    Where `limit` states are not enough the answer is not `proved`: the beam's schedule, with the bound reached so far.
+    A state takes 40 bytes, with more than 64 nodes 8 more for every 64, and time by nodes x words of 64. The same graph
+    and limit give the same answer. Raises ScheduleError where `limit` is not between 1 and 2^30.
 
     >>> print(optimum(Graph.of([0, 1, 1, 0], [[], [0], [], [2]])))
-    Optimum: 3 batches, optimal, 4 states
+    Optimum: 3 batches, optimal, 1 states
     """
     if not 1 <= limit <= 1 << 30:
         raise ScheduleError(f"limit is {limit}; expected how many states may be known, from 1 to 2^30")
