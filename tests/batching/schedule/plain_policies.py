@@ -3,10 +3,13 @@
 The tests ask for the same sequences from the fast ones.
 """
 
+import math
 from fractions import Fraction
 from itertools import count
 
 import networkx as nx
+
+from bale.batching.schedule.beam import BASE, REACH, UNITS
 
 
 def network(graph):
@@ -131,3 +134,36 @@ def fewest_batches(graph):
             return batches
         states = {done.union(batch) for done in states for batch in ready_by_type(graph, done).values()}
     raise AssertionError
+
+
+def beam_sequence(graph, width, best):
+    """A beam of `width` lanes over sequences of fewer than `best` batches; empty where it loses them all.
+
+    Lanes are ranked by the bound on their batches, then by the soft length of what remains, then by their parent's rank
+    and their last type; of those that have run the same nodes one stays.
+    """
+    own = {node: height[graph.type[node]] for node, height in height_of(graph).items()}
+
+    def heights_left(done):
+        return [[own[n] for n in range(len(graph)) if n not in done and graph.type[n] == t] for t in kinds]
+
+    def rank(lane):
+        left = [row for row in heights_left(lane[1]) if row]
+        soft = (math.log(sum(BASE**h for h in row if h > max(row) - REACH), BASE) for row in left)
+        return sum(map(max, left)), sum(round(UNITS * length) for length in soft)
+
+    kinds = range(len(graph.types))
+    lanes = [((), frozenset())]
+    for taken in range(best):
+        for sequence, done in lanes:
+            if len(done) == len(graph):
+                return list(sequence)
+        steps = [
+            ((*sequence, kind), done.union(batch))
+            for sequence, done in lanes
+            for kind, batch in ready_by_type(graph, done).items()
+        ]
+        steps = sorted((lane for lane in steps if taken + 1 + rank(lane)[0] < best), key=rank)
+        different = dict.fromkeys(done for _, done in steps)
+        lanes = [next(lane for lane in steps if lane[1] == done) for done in different][:width]
+    return []

@@ -76,12 +76,12 @@ def test_arrays_may_be_read_only():
 def test_height_is_the_default():
     graph = side_by_side(chain([0, 1, 0]), chain([1, 1, 0]))
     assert make_schedule(graph) == make_schedule(graph, "height")
-    assert list(POLICIES) == ["depth", "agenda", "sufficient", "height"]
+    assert list(POLICIES) == ["depth", "agenda", "sufficient", "height", "beam"]
 
 
 @pytest.mark.parametrize("policy", ["dpeth", "", None, 3, ["depth"]], ids=repr)
 def test_an_unknown_policy_lists_the_known(policy):
-    with pytest.raises(ScheduleError, match="is unknown; known are depth, agenda, sufficient, height") as error:
+    with pytest.raises(ScheduleError, match="is unknown; known are depth, agenda, sufficient, height, beam") as error:
         make_schedule(chain([0]), policy)
     assert repr(policy) in str(error.value)
     assert isinstance(error.value, BaleError)

@@ -5,14 +5,14 @@ from random_graphs import chain, drawn, graphs
 
 from bale.batching.schedule import lower_bound, portfolio
 from bale.batching.schedule.height import Variant, height_schedules
-from bale.batching.schedule.portfolio import by_portfolio
+from bale.batching.schedule.portfolio import by_height_portfolio
 
 
 @drawn
 @given(graphs(max_nodes=24))
 def test_the_first_of_the_shortest_wins(graph):
     members = [schedule for backward in (False, True) for schedule in height_schedules(graph, Variant, backward)]
-    assert by_portfolio(graph) == min(members, key=len)  # min keeps the first of equals
+    assert by_height_portfolio(graph) == min(members, key=len)  # min keeps the first of equals
 
 
 def tries(graph, monkeypatch):
@@ -25,7 +25,7 @@ def tries(graph, monkeypatch):
             yield schedule
 
     monkeypatch.setattr(portfolio, "height_schedules", listening)
-    by_portfolio(graph)
+    by_height_portfolio(graph)
     return asked
 
 
@@ -36,6 +36,6 @@ def test_it_stops_at_the_bound(monkeypatch):
 @drawn
 @given(graphs())
 def test_it_is_never_below_the_bound_and_always_runs(graph):
-    schedule = by_portfolio(graph)
+    schedule = by_height_portfolio(graph)
     schedule.check(graph)
     assert len(schedule) >= lower_bound(graph)

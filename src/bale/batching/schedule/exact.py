@@ -18,14 +18,16 @@ import numpy as np
 from numba import njit
 
 from bale.batching.graph import Graph
+from bale.batching.schedule.beam import by_beam
 from bale.batching.schedule.bounds import lower_bound_by_type
 from bale.batching.schedule.frontier import dataflow
 from bale.batching.schedule.height import heights
-from bale.batching.schedule.portfolio import by_portfolio
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import ScheduleError
 
 WORD = 64  # nodes in a word of a set
+# A search begins anew with 16 times the room where this is too little: a small hash table stays in the cache.
+FIRST_ROOM = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,32 @@ class Optimum:
 
 
 def optimum(graph: Graph, *, limit: int = 1 << 21) -> Optimum:
-    """Search a schedule of `graph` with the fewest batches, beginning from the portfolio's.
+    """Search a schedule of `graph` with the fewest batches, beginning from the beam's.
 
     It ends at once where that is as short as the lower bound, as on most trees, chains and lattices. Random graphs of
-    five types and 60 nodes take some thousand states and milliseconds, with 100 nodes sometimes millions. Where `limit`
-    states are not enough the answer is not `proved`: the portfolio's schedule, with the bound reached so far. A state
-    takes 40 bytes, with more than 64 nodes 8 more for every 64, and time by nodes x words of 64. The same graph and
-    limit give the same answer. Raises ScheduleError where `limit` is not between 1 and 2^30.
+    five types and 60 nodes take hundreds to thousands of states and milliseconds, with 100 nodes sometimes a million.
+    Where `limit` states are not enough the answer is not `proved`: the beam's schedule, with the bound reached so far.
+    A state takes 40 bytes, with more than 64 nodes 8 more for every 64, and time by nodes x words of 64. The same graph
+    and limit give the same answer. Raises ScheduleError where `limit` is not between 1 and 2^30.
 
     >>> print(optimum(Graph.of([0, 1, 1, 0], [[], [0], [], [2]])))
-    Optimum: 3 batches, optimal, 4 states
+    Optimum: 3 batches, optimal, 1 states
     """
     if not 1 <= limit <= 1 << 30:
         raise ScheduleError(f"limit is {limit}; expected how many states may be known, from 1 to 2^30")
-    known, bound = by_portfolio(graph), int(lower_bound_by_type(graph).sum())
+    known, bound = by_beam(graph), int(lower_bound_by_type(graph).sum())
     if len(known) == bound:
         return Optimum(known, bound, states=0)
-    problem, states = _problem(graph), _states(graph, limit)
-    last, bound, count = _search(problem, states, bound, len(known))
+    problem, room = _problem(graph), min(limit, FIRST_ROOM)
+    states = _states(graph, room)
+    last, proved, count = _search(problem, states, bound, len(known))
+    while last < 0 and proved < len(known) and room < limit:
+        room = min(limit, 16 * room)
+        states = _states(graph, room)
+        last, proved, count = _search(problem, states, bound, len(known))
     if last >= 0:
         known = Schedule.from_sequence(graph, _sequence(states, last), policy="optimum")
-    return Optimum(known, bound, states=count)
+    return Optimum(known, proved, states=count)
 
 
 class Problem(NamedTuple):
@@ -93,13 +100,13 @@ class Problem(NamedTuple):
 
 
 class States(NamedTuple):
-    """The states known so far, in the order in which they were found; room for `limit` of them.
+    """The states known so far, in the order in which they were found; room for `limit` of them, and one too many.
 
-    executed  uint64 [limit, words]  the nodes that have run
-    parent    int32 [limit]          the state from which it was reached, -1 at the first
-    kind      int32 [limit]          the type that ran last
-    steps     int32 [limit]          the batches so far; -1 where the same set was reached again in fewer
-    below     int32 [limit]          the next state on the stack of its estimate, -1 at the last
+    executed  uint64 [room, words]   the nodes that have run
+    parent    int32 [room]           the state from which it was reached, -1 at the first
+    kind      int32 [room]           the type that ran last
+    steps     int32 [room]           the batches so far; -1 where the same set was reached again in fewer
+    below     int32 [room]           the next state on the stack of its estimate, -1 at the last
     table     int32 [power of two]   the hash table: 0, or 1 + the state whose set hashes there
     """
 
@@ -119,11 +126,11 @@ def _problem(graph: Graph) -> Problem:
 
 
 def _states(graph: Graph, limit: int) -> States:
-    # Memory that is never written costs nothing: zeros come from the system, so a high limit is cheap.
     words = -(-len(graph) // WORD)
-    executed = np.zeros((limit, words), np.uint64)
-    parent, kind, steps, below = (np.zeros(limit, np.int32) for _ in range(4))
-    return States(executed, parent, kind, steps, below, np.zeros(1 << (2 * limit - 1).bit_length(), np.int32))
+    room = limit + 1
+    executed = np.zeros((room, words), np.uint64)
+    parent, kind, steps, below = (np.zeros(room, np.int32) for _ in range(4))
+    return States(executed, parent, kind, steps, below, np.zeros(1 << (2 * room - 1).bit_length(), np.int32))
 
 
 @njit(cache=True)
@@ -191,9 +198,9 @@ def _search(problem: Problem, states: States, bound: int, best: int) -> tuple[in
             for kind in range(problem.types - 1, -1, -1):
                 if longer[kind] < 0 or estimate + longer[kind] >= best:
                     continue
-                if count == states.steps.size:
-                    return -1, estimate, count
                 if _reach(states, count, state, kind, batches[kind]):
+                    if count == states.steps.size - 1:
+                        return -1, estimate, count
                     states.below[count] = stacks[estimate + longer[kind]]
                     stacks[estimate + longer[kind]] = count
                     count += 1

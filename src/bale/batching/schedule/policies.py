@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from bale.batching.graph import Graph
 from bale.batching.schedule.agenda import by_agenda
+from bale.batching.schedule.beam import by_beam
 from bale.batching.schedule.depth import by_depth
 from bale.batching.schedule.fsm import Policy
 from bale.batching.schedule.portfolio import Portfolio, by_height_portfolio
@@ -22,6 +23,7 @@ POLICIES: Mapping[str, PolicyFunction] = MappingProxyType(
         "agenda": by_agenda,
         "sufficient": by_sufficient_condition,
         "height": by_height_portfolio,
+        "beam": by_beam,
         "auto": Portfolio(),
     }
 )
