@@ -11,9 +11,9 @@ from test_frontier import reversed_graph
 
 from bale.batching.graph import Graph
 from bale.batching.schedule import lower_bound
-from bale.batching.schedule.beam import REACH, by_beam
+from bale.batching.schedule.beam import REACH
 from bale.batching.schedule.exact import optimum
-from bale.batching.schedule.portfolio import by_height_portfolio
+from bale.batching.schedule.portfolio import by_beam, by_height_portfolio
 from bale.errors import ScheduleError
 
 

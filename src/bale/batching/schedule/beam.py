@@ -16,7 +16,6 @@ from bale.batching.graph import Graph
 from bale.batching.schedule.bounds import lower_bound_by_type
 from bale.batching.schedule.frontier import Dataflow, Frontier, advance, dataflow, open_frontier, reversed_dataflow
 from bale.batching.schedule.height import heights
-from bale.batching.schedule.portfolio import by_height_portfolio
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import ScheduleError
 
@@ -27,30 +26,25 @@ REACH = 80  # levels below the longest that it looks at; the next would weigh 5e
 UNITS = 1 << 20  # soft lengths are whole numbers of 1 / UNITS, so that sums are exact and a tie is a tie
 
 
-def by_beam(graph: Graph, width: int = 8) -> Schedule:
-    """Schedule `graph` by a beam of `width` lanes, on the reversed graph and on the graph; never longer than height's.
+def shorter_by_beam(graph: Graph, than: Schedule, width: int) -> Schedule:
+    """A schedule of fewer batches than a known one, by a beam of `width` lanes; the known one where it finds none.
 
-    The portfolio's schedule comes first, and is kept unless a beam finds a shorter. Nothing is tried once one is as
-    short as the lower bound, and no lane is kept that cannot become shorter than the best. A lane is copied where
-    several of its steps go on: at most O(width x (operands + nodes x batches)), on mini-batches of lattices half of
-    what the portfolio takes. Raises ScheduleError where `width` is below 1.
-
-    >>> print(by_beam(Graph.of([0, 1, 1, 0], [[], [0], [], [2]])))
-    Schedule: 4 nodes in 3 batches by height (share)
+    The reversed graph is tried, then the graph. Nothing is tried once a schedule is as short as the lower bound, and no
+    lane is kept that cannot become shorter than the best. A lane is copied where several of its steps go on: at most
+    O(width x (operands + nodes x batches)). Raises ScheduleError where `width` is below 1.
     """
     if width < 1:
         raise ScheduleError(f"the width of the beam is {width}; expected how many lanes it has, at least 1")
-    shortest = by_height_portfolio(graph)
     bound = int(lower_bound_by_type(graph).sum())
     for backward in (True, False):
-        if len(shortest) == bound:
+        if len(than) == bound:
             break
         flow = reversed_dataflow(graph) if backward else dataflow(graph)
-        sequence = _sequence(flow, *_levels(flow, heights(flow)), width, bound, len(shortest))
+        sequence = _sequence(flow, *_levels(flow, heights(flow)), width, bound, len(than))
         if sequence.size:
             policy = f"beam ({width} wide{', reversed' if backward else ''})"
-            shortest = Schedule.from_sequence(graph, sequence[::-1] if backward else sequence, policy)
-    return shortest
+            than = Schedule.from_sequence(graph, sequence[::-1] if backward else sequence, policy)
+    return than
 
 
 class Lanes(NamedTuple):

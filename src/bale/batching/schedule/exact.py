@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit
 
 from bale.batching.graph import Graph
-from bale.batching.schedule.beam import by_beam
 from bale.batching.schedule.bounds import lower_bound_by_type
 from bale.batching.schedule.frontier import dataflow
 from bale.batching.schedule.height import heights
+from bale.batching.schedule.portfolio import by_beam
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import ScheduleError
 

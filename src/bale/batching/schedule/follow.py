@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bale.batching.schedule.encoding import Encoding, encode
+from bale.batching.schedule.encoding import Encoding, encode, sure
 from bale.batching.schedule.frontier import Dataflow, advance, open_frontier
 from bale.batching.schedule.height import (
     Variant,
@@ -28,8 +28,8 @@ def follow(
     height   int32 [nodes, types] of the graph; may be empty, and is then computed when it is first asked for
     choices  int32 [states]: the type to run in each
 
-    Returns the types that ran, int32 [batches], and how many of them height chose: where the table does not have the
-    state, or names a type of which no node is ready.
+    Returns the types that ran, int32 [batches], and how many of them height (its variant "sure first") chose: where the
+    table does not have the state, or names a type of which no node is ready.
     """
     frontier = open_frontier(flow)
     uses_levels = encoding == Encoding.SHARE
@@ -41,8 +41,10 @@ def follow(
     steps = unseen = 0
     size = encode(encoding, frontier, levels, state)
     while size > 0:
-        number = find(states, state, size)
-        chosen = -1 if number == NEW else choices[number]
+        chosen = sure(encoding, frontier, levels)
+        if chosen < 0:
+            number = find(states, state, size)
+            chosen = -1 if number == NEW else choices[number]
         if chosen < 0 or frontier.low[chosen] == frontier.high[chosen]:
             unseen += 1
             if not uses_levels:  # from here on they are kept up to date
@@ -50,7 +52,7 @@ def follow(
                 if height.size == 0:
                     height = heights(flow)
                 levels = open_levels(flow, frontier, height)
-            chosen = choose_by_height(frontier, levels, Variant.SHARE)
+            chosen = choose_by_height(frontier, levels, Variant.SURE_FIRST)
         sequence[steps] = chosen
         steps += 1
         batch = advance(flow, frontier, chosen)

@@ -36,7 +36,7 @@ class Policy:
     learned   how it came about and how good it was then, as JSON can hold it; for people
 
     Called with a Graph it returns a Schedule, whose `unseen` counts the steps at which the table does not hold the
-    state, and height (its variant "share") chooses. `bale.learn_policy` makes one.
+    state, and height (its variant "sure first") chooses. `bale.learn_policy` makes one.
     """
 
     types: tuple[TypeKey, ...]
