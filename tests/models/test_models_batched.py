@@ -62,7 +62,7 @@ def test_the_others_take_few_batches(name):
 
 
 def batches_of(name, samples):
-    """How many batches ran the calls of each cell, by the cell's path; calls that differ in constants count together."""
+    """How many batches ran the calls of each cell, by its path; calls that differ in constants count together."""
     counts = {}
 
     def policy(graph):
