@@ -32,10 +32,10 @@ import numpy as np
 import torch
 
 import bale
-from benchmarks.train_step import local
+from benchmarks.race import local
+from benchmarks.race.workload import Workload
 from benchmarks.train_step.__main__ import WORKLOADS, make
 from benchmarks.train_step.tree_lstm.trees import random_trees
-from benchmarks.train_step.workload import Workload
 
 CONTESTANTS: dict[str, Callable[[Workload], list[local.LocalContestant]]] = {
     "bale": local.with_merging,
@@ -95,7 +95,7 @@ def _measure(contestant: local.LocalContestant, warm: int) -> dict[str, Any]:
     gc.disable()  # what a step leaves in cycles would go at some time: none of it may be large
 
     def without_gradients(peak: Callable[[Callable[[], Any]], float | None]) -> float | None:
-        contestant.model.zero_grad()
+        contestant.workload.model.zero_grad()
         return peak(contestant.step)
 
     rss = [without_gradients(peak_of_process) for _ in range(RSS_STEPS)]

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.train_step.entrants import CONTESTANTS, ON_REQUEST, enter, leave
-from benchmarks.train_step.local import per_sample
-from benchmarks.train_step.peer import PeerError
-from benchmarks.train_step.race import Mismatch, compare, race
+from benchmarks.race.entrants import enter, leave
+from benchmarks.race.local import per_sample
+from benchmarks.race.peer import PeerError
+from benchmarks.race.turns import Mismatch, compare, race
+from benchmarks.race.workload import Workload
+from benchmarks.train_step.entrants import CONTESTANTS, ON_REQUEST, module_of
 from benchmarks.train_step.report import Line, lines_of, show
-from benchmarks.train_step.workload import Workload
 
 WORKLOADS = {"tree-lstm": 64, "bilstm": 64, "ast": 256}
 """The workloads and the size of their mini-batch where none is asked for."""
@@ -37,7 +38,7 @@ def run(workload: Workload, names: list[str], threads: int, pairs: int, seconds:
     """Compare and race; raises Mismatch or PeerError, which name the contestant."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        contestants = enter(workload, names, Path(folder), threads, say)
+        contestants = enter(workload, names, Path(folder), threads, say, module_of)
         try:
             compare(contestants, per_sample(workload))
             steps = race(contestants, pairs, seconds, lambda done: progress(done, pairs))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import platform
-import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.train_step.contestant import STAGES, Contestant, Step
-from benchmarks.train_step.workload import Workload
+from benchmarks.race.contestant import Contestant, Step
+from benchmarks.race.machine import processor
+from benchmarks.race.medians import cpu_ms, stages_ms, step_ms
+from benchmarks.race.workload import Workload
 
 Line = dict[str, Any]
+
+STAGES = {"build": ("build", "schedule"), "forward": ("forward",), "backward": ("backward",)}
+"""What is reported, and of which stages it is the sum."""
 
 
 def lines_of(
@@ -23,21 +25,20 @@ def lines_of(
     """Medians, in the order of the contestants; of one contestant's variants only the fastest."""
     batch, machine = len(workload.samples), processor()
     conditions = {"workload": workload.name, "batch": batch, "hidden": workload.hidden}
-    floors = [
-        _step_ms(taken) for contestant, taken in zip(contestants, steps, strict=True) if contestant.impl == "floor"
-    ]
+    taken_by = list(zip(contestants, steps, strict=True))
+    floors = [step_ms(taken) for contestant, taken in taken_by if contestant.impl == "floor"]
     lines: dict[str, Line] = {}
-    for contestant, taken in zip(contestants, steps, strict=True):
-        step_ms = _step_ms(taken)
+    for contestant, taken in taken_by:
+        median = step_ms(taken)
         line = {
             **conditions,
             "impl": contestant.impl,
             "variant": contestant.variant,
-            "step_ms": round(step_ms, 3),
-            **{f"{stage}_ms": _stage_ms(taken, stage) for stage in STAGES},
-            "cpu_ms": round(1e3 * statistics.median(step.cpu_seconds for step in taken), 3),
-            "trees_per_s": round(1e3 * batch / step_ms, 1),
-            "floor_ratio": round(step_ms / floors[0], 3) if floors else None,
+            "step_ms": round(median, 3),
+            **{f"{stage}_ms": stages_ms(taken, *parts) for stage, parts in STAGES.items()},
+            "cpu_ms": round(cpu_ms(taken), 3),
+            "trees_per_s": round(1e3 * batch / median, 1),
+            "floor_ratio": round(median / floors[0], 3) if floors else None,
             "threads": threads,
             "runs": len(taken),
             "versions": contestant.versions,
@@ -66,23 +67,3 @@ def table_of(lines: Sequence[Line]) -> Table:
 
 def show(lines: Sequence[Line], *, on_stderr: bool) -> None:
     Console(stderr=on_stderr, width=120).print(table_of(lines))
-
-
-def processor() -> str:
-    """The processor's name; Linux alone knows it in words."""
-    try:
-        described = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in described.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _step_ms(steps: Sequence[Step]) -> float:
-    return 1e3 * statistics.median(step.seconds for step in steps)
-
-
-def _stage_ms(steps: Sequence[Step], stage: str) -> float | None:
-    if stage not in steps[0].stages:
-        return None
-    return round(1e3 * statistics.median(step.stages[stage] for step in steps), 3)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.train_step.contestant import Step, StopWatch
+from benchmarks.race.contestant import Step, StopWatch
 
 
 class TorchPeer:

@@ -23,8 +23,9 @@ SIZES = (3, 1, 7, 2, 5, 1, 9, 4)
 SOME = ("BiLSTMTagger", "NaryTreeLSTM", "LatticeLSTM")
 
 
-def learn(model, samples, **options):
-    return bale.learn_policy(model, samples, episodes=60, **options)
+def learn(model, samples, *, encoding="sort", **options):
+    """Of the order of types there are many states, even here; shares are hardly in doubt on samples this small."""
+    return bale.learn_policy(model, samples, episodes=60, encoding=encoding, **options)
 
 
 class Keeper(nn.Module):
@@ -179,6 +180,13 @@ def test_what_was_learned_on_is_run_as_learned(name):
 def test_every_encoding_can_be_learned(encoding):
     policy = learn(made("TreeGRU"), drawn("TreeGRU", SIZES), encoding=encoding)
     assert str(policy.encoding) == str(encoding)
+
+
+def test_trees_leave_shares_nothing_to_learn():
+    policy = bale.learn_policy(made("TreeGRU"), drawn("TreeGRU", SIZES))
+    assert policy.encoding == bale.Encoding.SHARE
+    assert policy.states == ()
+    assert policy.learned["batches"] == policy.learned["bound"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100, None])

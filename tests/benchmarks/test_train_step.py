@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.race.contestant import Step
+from benchmarks.race.entrants import PEERS, enter, leave, written
+from benchmarks.race.local import per_sample
+from benchmarks.race.peer import installed
+from benchmarks.race.turns import Mismatch, compare
+from benchmarks.race.worker import read, write
 from benchmarks.train_step.__main__ import WORKLOADS, make, run
-from benchmarks.train_step.contestant import Step
-from benchmarks.train_step.entrants import CONTESTANTS, PEERS, enter, leave
-from benchmarks.train_step.local import per_sample
-from benchmarks.train_step.peer import installed, takes_part
-from benchmarks.train_step.race import Mismatch, compare
+from benchmarks.train_step.entrants import CONTESTANTS, module_of
 from benchmarks.train_step.report import table_of
-from benchmarks.train_step.worker import read, write
 
 FIELDS = set(
     "workload batch hidden impl variant step_ms cpu_ms build_ms forward_ms backward_ms trees_per_s floor_ratio threads "
@@ -24,7 +25,7 @@ LOCAL = [name for name in CONTESTANTS if name not in PEERS]
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_bale_and_every_way_by_hand_agree_with_the_loop(name: str, tmp_path: Path) -> None:
     workload = make(name, batch=5, hidden=6, seed=1)
-    contestants = enter(workload, LOCAL, tmp_path, threads=1, say=lambda text: None)
+    contestants = enter(workload, LOCAL, tmp_path, threads=1, say=lambda text: None, module_of=module_of)
     assert {contestant.impl for contestant in contestants} >= {"bale", "by-hand", "floor"}
     compare(contestants, per_sample(workload))
 
@@ -32,12 +33,12 @@ def test_bale_and_every_way_by_hand_agree_with_the_loop(name: str, tmp_path: Pat
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_peer_agrees_with_the_loop(name: str, peer: str, tmp_path: Path) -> None:
-    if not takes_part(name, peer):
+    if not written(module_of(name, peer)):
         pytest.skip(f"nobody has written {name} for {peer}")
     if not installed(peer):
         pytest.skip(f"{peer} is not installed: make peers")
     workload = make(name, batch=5, hidden=6, seed=1)
-    contestants = enter(workload, [peer], tmp_path, threads=1, say=lambda text: None)
+    contestants = enter(workload, [peer], tmp_path, threads=1, say=lambda text: None, module_of=module_of)
     try:
         compare(contestants, per_sample(workload))
     finally:
@@ -57,7 +58,7 @@ def test_the_report_has_every_field_and_every_contestant_once() -> None:
 
 def test_a_mismatch_names_the_contestant(tmp_path: Path) -> None:
     workload = make("tree-lstm", batch=2, hidden=4, seed=0)
-    (contestant,) = enter(workload, ["bale"], tmp_path, threads=1, say=lambda text: None)
+    (contestant,) = enter(workload, ["bale"], tmp_path, threads=1, say=lambda text: None, module_of=module_of)
     right = contestant.gradient
 
     contestant.gradient = lambda: right() * 1.001  # type: ignore[method-assign]
@@ -70,9 +71,9 @@ def test_a_mismatch_names_the_contestant(tmp_path: Path) -> None:
 
 def test_absent_contestants_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("benchmarks.train_step.peer.ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr("benchmarks.race.peer.ENVIRONMENTS", tmp_path)
     workload = make("tree-lstm", batch=2, hidden=4, seed=0)
-    assert enter(workload, ["dgl"], tmp_path, threads=1, say=said.append) == []
+    assert enter(workload, ["dgl"], tmp_path, threads=1, say=said.append, module_of=module_of) == []
     assert said == ["dgl stays away: it is not installed; `make peers` does that"]
 
 

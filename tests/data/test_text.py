@@ -2,14 +2,22 @@
 
 import pytest
 
-from bale.data import read_ptb, read_tagged
+from bale.data import read_lattices, read_parallel, read_ptb, read_tagged
 from bale.errors import DataError
 
 READERS = [
     (read_ptb, "one tree a line, (label (label word) ...)", b"(1 a)"),
     (read_tagged, "one sentence a line, word|TAG word|TAG ...", b"a|X"),
+    (
+        read_parallel,
+        "one pair of sentences a line, <s> ... </s> ||| <s> ... </s>",
+        b"<s> a </s> ||| <s> b </s>",
+    ),
+    (read_lattices, "the number of sentences, then a block of lines for each", b"1\n2\n0 1\n0\n1 0 5"),
 ]
-pytestmark = pytest.mark.parametrize(("read", "expected", "line"), READERS, ids=["ptb", "tagged"])
+pytestmark = pytest.mark.parametrize(
+    ("read", "expected", "line"), READERS, ids=["ptb", "tagged", "parallel", "lattice"]
+)
 
 
 def message_of(read, path):
@@ -43,7 +51,8 @@ def test_an_empty_file(tmp_path, read, expected, line, content):
 def test_bytes_that_are_not_utf8(tmp_path, read, expected, line, mark):
     path = tmp_path / "latin"
     path.write_bytes(mark + line + b"\n" + "é".encode() + b"\xe9|X\n")
-    assert message_of(read, path) == f"{path}:2:2: byte 0xe9 is not UTF-8; expected {expected}, in UTF-8"
+    second = line.count(b"\n") + 2
+    assert message_of(read, path) == f"{path}:{second}:2: byte 0xe9 is not UTF-8; expected {expected}, in UTF-8"
 
 
 def test_a_path_may_be_a_string(tmp_path, read, expected, line):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.race.contestant import StopWatch
 from benchmarks.train_step.ast.trees import Node, from_arrays
-from benchmarks.train_step.contestant import StopWatch
 from benchmarks.train_step.torch_peer import TorchPeer, load
 
 

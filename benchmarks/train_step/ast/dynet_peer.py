@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.race.dynet_model import DynetPeer, start
 from benchmarks.train_step.ast.trees import Node, from_arrays
-from benchmarks.train_step.dynet_model import DynetPeer, start
 
 GATES = {"node.gates.x": 3, "node.gates.h": 3, "node.gates.bias": 3}
 LAYERS = ("node.gates", "forget.gate")
@@ -18,7 +18,6 @@ def make(
 ) -> DynetPeer:
     dy = start(options["autobatch"])
     affine, logistic, tanh, cmult = dy.affine_transform, dy.logistic, dy.tanh, dy.cmult
-    trees, labels = from_arrays(samples["kinds"], samples["arities"]), samples["labels"].tolist()
 
     def encode(node: Node) -> tuple[Any, Any]:
         x = kinds[node.kind]
@@ -34,11 +33,20 @@ def make(
         c = dy.esum([cmult(logistic(i), tanh(u)), *kept])
         return cmult(logistic(o), tanh(c)), c
 
-    def loss() -> Any:
-        logits = (affine([bias, head, encode(tree)[0]]) for tree in trees)
-        return dy.esum([dy.pickneglogsoftmax(row, label) for row, label in zip(logits, labels, strict=True)])
+    def losses(sample: tuple[Node, int]) -> list[Any]:
+        tree, label = sample
+        return [dy.pickneglogsoftmax(affine([bias, head, encode(tree)[0]]), label)]
 
-    peer = ChildSumPeer(dy, halved(weights), lookups={"embed.weight"}, gates=GATES, build=loss)
+    trees = from_arrays(samples["kinds"], samples["arities"])
+    peer = ChildSumPeer(
+        dy,
+        halved(weights),
+        lookups={"embed.weight"},
+        gates=GATES,
+        samples=list(zip(trees, samples["labels"].tolist(), strict=True)),
+        losses=losses,
+        training=options["training"],
+    )
     kinds, (head, bias) = peer.parameters["embed.weight"], peer.layer("head")
     gates = list(zip(*(peer.parameters[f"node.gates.{part}"] for part in ("x", "h", "bias")), strict=True))
     forget_of_x, forget_of_h, forget_bias = (peer.parameters[f"forget.gate.{part}"] for part in ("x", "h", "bias"))

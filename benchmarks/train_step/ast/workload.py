@@ -9,8 +9,8 @@ import torch
 
 from bale.data import Tree, python_functions
 from bale.models import ChildSumTreeLSTM
+from benchmarks.race.workload import Product, Way, Workload
 from benchmarks.train_step.ast import by_hand
-from benchmarks.train_step.workload import Product, Way, Workload
 
 END = (-1, -1)  # kind and arity, after a root
 

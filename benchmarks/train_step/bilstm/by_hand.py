@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bale.models import BiLSTMTagger
+from benchmarks.race.workload import Way
 from benchmarks.train_step.bilstm.sentences import Sentence
-from benchmarks.train_step.workload import Way
 
 HALVES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -95,12 +96,7 @@ class Packed:
     """One bidirectional nn.LSTM over the very parameters of the model's cells."""
 
     def __init__(self, model: BiLSTMTagger):
-        self.model = model
-        width, hidden = _widths(model.forwards[0])
-        self.lstm = nn.LSTM(width, hidden, num_layers=len(model.forwards), bidirectional=True)
-        for layer, (forwards, backwards) in enumerate(zip(model.forwards, model.backwards, strict=True)):
-            _share(forwards, self.lstm, f"_l{layer}")
-            _share(backwards, self.lstm, f"_l{layer}_reverse")
+        self.model, self.lstm = model, lstm_of(model.forwards, model.backwards)
 
     def __call__(self, plan: Pack) -> Tensor:
         packed = PackedSequence(self.model.embed(plan.words), plan.sizes)
@@ -114,13 +110,7 @@ class Padded:
     def __init__(self, model: BiLSTMTagger):
         self.model = model
         cells = zip(model.forwards, model.backwards, strict=True)
-        self.layers = [(self._lstm(forwards), self._lstm(backwards)) for forwards, backwards in cells]
-
-    @staticmethod
-    def _lstm(cell: nn.Module) -> nn.LSTM:
-        lstm = nn.LSTM(*_widths(cell))
-        _share(cell, lstm, "_l0")
-        return lstm
+        self.layers = [(lstm_of([forwards]), lstm_of([backwards])) for forwards, backwards in cells]
 
     def __call__(self, plan: Pad) -> Tensor:
         def mirror(row: Tensor) -> Tensor:
@@ -168,11 +158,14 @@ class Loop:
         return torch.cat(states, 1)
 
 
-def _widths(cell: nn.Module) -> tuple[int, int]:
-    """Of an LSTMCell: the widths of its input and of its state."""
-    return cell.weight_ih.shape[1], cell.weight_hh.shape[1]
-
-
-def _share(cell: nn.Module, lstm: nn.LSTM, suffix: str) -> None:
-    for half in HALVES:
-        setattr(lstm, half + suffix, getattr(cell, half))
+def lstm_of(forwards: Iterable[nn.Module], backwards: Iterable[nn.Module] = ()) -> nn.LSTM:
+    """An nn.LSTM over the very parameters of LSTMCells, one a layer; with cells of the other direction it has both."""
+    sides = [list(forwards), list(backwards)]
+    first = sides[0][0]
+    width, hidden = first.weight_ih.shape[1], first.weight_hh.shape[1]
+    lstm = nn.LSTM(width, hidden, num_layers=len(sides[0]), bidirectional=bool(sides[1]))
+    for side, suffix in zip(sides, ("", "_reverse"), strict=True):
+        for layer, cell in enumerate(side):
+            for half in HALVES:
+                setattr(lstm, f"{half}_l{layer}{suffix}", getattr(cell, half))
+    return lstm

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.race.contestant import StopWatch
 from benchmarks.train_step.bilstm.sentences import LAYERS, Sentence, cut
-from benchmarks.train_step.contestant import StopWatch
 from benchmarks.train_step.torch_peer import TorchPeer, load
 from benchmarks.train_step.torchfold_model import Fold
 

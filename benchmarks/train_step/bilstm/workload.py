@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from bale.models import BiLSTMTagger
+from benchmarks.race.workload import Product, Workload
 from benchmarks.train_step.bilstm import by_hand
 from benchmarks.train_step.bilstm.sentences import LAYERS, TAGS, VOCABULARY, as_arrays, random_sentences
-from benchmarks.train_step.workload import Product, Workload
 
 
 def make(batch: int, hidden: int, seed: int) -> Workload:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.train_step.contestant import StopWatch
+from benchmarks.race.contestant import StopWatch
 from benchmarks.train_step.torch_peer import TorchPeer, load
 from benchmarks.train_step.tree_lstm.model import TreeLSTM
 from benchmarks.train_step.tree_lstm.trees import Tree, from_array

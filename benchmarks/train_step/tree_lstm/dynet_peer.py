@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.train_step.dynet_model import DynetPeer, start
+from benchmarks.race.dynet_model import DynetPeer, start
 from benchmarks.train_step.tree_lstm.trees import Tree, from_array
 
 GATES = {"leaf.gates.weight": 3, "leaf.gates.bias": 3, "inner.gates.weight": 5, "inner.gates.bias": 5}
@@ -17,7 +17,6 @@ def make(
 ) -> DynetPeer:
     dy = start(options["autobatch"])
     affine, logistic, tanh, cmult = dy.affine_transform, dy.logistic, dy.tanh, dy.cmult
-    trees, labels = from_array(samples["nodes"]), samples["labels"].tolist()
 
     def encode(tree: Tree) -> tuple[Any, Any]:
         if type(tree) is int:
@@ -33,11 +32,19 @@ def make(
             c = cmult(logistic(i), tanh(u)) + kept
         return cmult(logistic(o), tanh(c)), c
 
-    def loss() -> Any:
-        logits = (affine([bias, head, encode(tree)[0]]) for tree in trees)
-        return dy.esum([dy.pickneglogsoftmax(row, label) for row, label in zip(logits, labels, strict=True)])
+    def losses(sample: tuple[Tree, int]) -> list[Any]:
+        tree, label = sample
+        return [dy.pickneglogsoftmax(affine([bias, head, encode(tree)[0]]), label)]
 
-    peer = DynetPeer(dy, weights, lookups={"leaf.embed.weight"}, gates=GATES, build=loss)
+    peer = DynetPeer(
+        dy,
+        weights,
+        lookups={"leaf.embed.weight"},
+        gates=GATES,
+        samples=list(zip(from_array(samples["nodes"]), samples["labels"].tolist(), strict=True)),
+        losses=losses,
+        training=options["training"],
+    )
     words, (head, bias) = peer.parameters["leaf.embed.weight"], peer.layer("head")
     leaf, inner = peer.layer("leaf.gates"), peer.layer("inner.gates")
     return peer

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from benchmarks.race.workload import Way, Workload
 from benchmarks.train_step.tree_lstm import by_hand
 from benchmarks.train_step.tree_lstm.model import TreeLSTM
 from benchmarks.train_step.tree_lstm.trees import CLASSES, as_array, inner_nodes, random_trees
-from benchmarks.train_step.workload import Way, Workload
 
 
 def make(batch: int, hidden: int, seed: int) -> Workload:

@@ -4,28 +4,19 @@ The task is that of code2vec with its paths left out (Alon et al., "code2vec: Le
 Code", POPL 2019): the functions are those of the standard library, the classes the commonest first words.
 """
 
-import hashlib
-import os
-import sysconfig
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
-from typing import Literal
 
 from bale.data.names import name_words
+from bale.data.sources import Sources, Split, split_of
 from bale.data.syntax import KINDS, Function, functions_of
 from bale.data.tree import Sample
 from bale.errors import DataError
 
 OTHER = "other"
-Split = Literal["train", "valid", "test"]
 
-_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 _FIRST_OF_A_FILE = 10  # of a file's functions come before any other's, where only some are asked for
-_UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # ValueError: null bytes, or not in its encoding
 
 
 @dataclass(frozen=True)
@@ -77,45 +68,33 @@ def python_functions(
     for name, value in (("max_functions", max_functions), ("max_nodes", max_nodes), ("words", words)):
         if value is not None and value < 1:
             raise DataError(f"{name} must be at least 1, got {value}")
-    root = Path(sysconfig.get_path("stdlib") if library is None else library)
     reading = _Reading(max_nodes)
-    for path in sorted(_python_files(root), key=lambda path: _fraction("order:" + path)):
-        reading.read(root, path)
+    sources = Sources(library)
+    for path, found in sources.parse(functions_of):
+        reading.add(path, found)
         if max_functions is not None and len(reading.first) >= max_functions:
             break
     functions = sorted((reading.first + reading.rest)[:max_functions], key=lambda entry: entry[:2])
     if not functions:
-        raise DataError(f"{root}: no function in any .py file; expected the sources of Python's standard library")
-    return _label(functions, words, reading)
-
-
-def split_of(path: str) -> Split:
-    """Return the split of a file, by its path below the library's folder, with '/' between its parts."""
-    position = _fraction(path)
-    return "train" if position < 0.8 else "valid" if position < 0.9 else "test"
+        raise DataError(
+            f"{sources.root}: no function in any .py file; expected the sources of Python's standard library"
+        )
+    return _label(functions, words, sources, reading.too_large)
 
 
 _Entry = tuple[str, int, Function]  # file, position in the file, function
 
 
 class _Reading:
-    """What has been read so far: the first few functions of each file, the rest of them, and what went wrong."""
+    """The functions so far: the first few of each file, the rest of them, and how many were too large."""
 
     def __init__(self, max_nodes: int) -> None:
         self.max_nodes = max_nodes
         self.first: list[_Entry] = []
         self.rest: list[_Entry] = []
-        self.files = 0
-        self.unparsed: list[str] = []
         self.too_large = 0
 
-    def read(self, root: Path, path: str) -> None:
-        self.files += 1
-        try:
-            functions = _parse(root / path)
-        except _UNPARSABLE:
-            self.unparsed.append(path)
-            return
+    def add(self, path: str, functions: list[Function]) -> None:
         kept = [function for function in functions if function.tree.size <= self.max_nodes]
         self.too_large += len(functions) - len(kept)
         entries = [(path, position, function) for position, function in enumerate(kept)]
@@ -123,32 +102,7 @@ class _Reading:
         self.rest += entries[_FIRST_OF_A_FILE:]
 
 
-def _parse(path: Path) -> list[Function]:
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the parser warns of other people's escapes ("\d")
-        return functions_of(source)
-
-
-def _python_files(root: Path) -> Iterator[str]:
-    """Yield the paths below `root`, with '/' between their parts; a folder of other packages is not entered."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
-        for name in files:
-            if name.endswith(".py"):
-                yield (Path(folder) / name).relative_to(root).as_posix()
-
-
-def _fraction(text: str) -> float:
-    """Return a number in [0, 1) that looks random and is the same in every process, as that of `hash` is not."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def _label(functions: list[_Entry], words: int, reading: _Reading) -> FunctionNames:
+def _label(functions: list[_Entry], words: int, sources: Sources, too_large: int) -> FunctionNames:
     """Choose the classes from the training split and number every function's."""
     splits: dict[Split, list[_Entry]] = {"train": [], "valid": [], "test": []}
     for entry in functions:
@@ -169,9 +123,9 @@ def _label(functions: list[_Entry], words: int, reading: _Reading) -> FunctionNa
         test=samples("test"),
         classes=classes,
         kinds=KINDS,
-        files=reading.files,
-        unparsed=tuple(sorted(reading.unparsed)),
-        too_large=reading.too_large,
+        files=sources.files,
+        unparsed=tuple(sorted(sources.unparsed)),
+        too_large=too_large,
     )
 
 

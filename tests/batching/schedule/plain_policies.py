@@ -3,10 +3,13 @@
 The tests ask for the same sequences from the fast ones.
 """
 
+import math
 from fractions import Fraction
 from itertools import count
 
 import networkx as nx
+
+from bale.batching.schedule.beam import BASE, REACH, UNITS
 
 
 def network(graph):
@@ -101,7 +104,7 @@ def height_sequence(graph, variant):
 
     def score(kind, ready, done):
         hard = share_of(kind, ready, height)
-        soft = share_of(kind, ready, height, lambda below: Fraction(1, 2**below))
+        soft = soft_share_of(kind, ready, height)
         return {"share": (hard,), "soft share": (soft,), "sure first": (hard == 1, soft)}[variant]
 
     return sequence_of(graph, score)
@@ -115,32 +118,41 @@ def share_of(kind, ready, height, weight=lambda below: int(below == 0)):
     return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
 
 
+def soft_share_of(kind, ready, height):
+    return share_of(kind, ready, height, lambda below: Fraction(1, 2**below))
+
+
 def state_of(encoding, ready, height):
     """The state of a frontier of which `ready_by_type` found something ready; the encoding is named as in files."""
-    shares = [Fraction(0), Fraction(1, 4), Fraction(1, 2), Fraction(3, 4), Fraction(9, 10), Fraction(1)]
     by_size = sorted(ready, key=lambda kind: (-len(ready[kind]), kind))
-    return {
-        "base": lambda: tuple(ready),
-        "max": lambda: (*ready, by_size[0]),
-        "sort": lambda: tuple(by_size),
-        "share": lambda: tuple(
-            len(shares) * kind + sum(share_of(kind, ready, height) >= least for least in shares[1:]) for kind in ready
-        ),
-    }[encoding]()
+    if encoding != "share":
+        return {"base": tuple(ready), "max": (*ready, by_size[0]), "sort": tuple(by_size)}[encoding]
+    shares = {kind: soft_share_of(kind, ready, height) for kind in ready}
+    first = sorted(ready, key=lambda kind: (-shares[kind], kind))[:2]
+    return tuple(2 * kind + (shares[kind] >= Fraction(1, 2)) for kind in first)
 
 
-def table_sequence(graph, encoding, table):
-    """The types that a table, {state: type}, runs, and how many of them height had to choose by its share."""
+def sure_of(encoding, ready, height):
+    """The type that runs whatever a table says, or None."""
+    sure = [kind for kind in ready if share_of(kind, ready, height) == 1]
+    return sure[0] if encoding == "share" and sure else None
+
+
+def table_steps(graph, encoding, table):
+    """[(the type that runs, the state or "sure" or "unseen")] by a table {state: type}; the unseen are height's."""
     height = height_of(graph)
-    done, sequence, unseen = set(), [], 0
+    done, steps = set(), []
     while ready := ready_by_type(graph, done):
-        chosen = table.get(state_of(encoding, ready, height))
+        chosen, place = sure_of(encoding, ready, height), "sure"
+        if chosen is None:
+            place = state_of(encoding, ready, height)
+            chosen = table.get(place)
         if chosen not in ready:
-            chosen = max(ready, key=lambda kind: (share_of(kind, ready, height), -kind))
-            unseen += 1
-        sequence.append(chosen)
+            scores = {k: (share_of(k, ready, height) == 1, soft_share_of(k, ready, height), -k) for k in ready}
+            chosen, place = max(ready, key=scores.__getitem__), "unseen"
+        steps.append((chosen, place))
         done.update(ready[chosen])
-    return sequence, unseen
+    return steps
 
 
 def longest_chain(graph, kind):
@@ -161,3 +173,36 @@ def fewest_batches(graph):
             return batches
         states = {done.union(batch) for done in states for batch in ready_by_type(graph, done).values()}
     raise AssertionError
+
+
+def beam_sequence(graph, width, best):
+    """A beam of `width` lanes over sequences of fewer than `best` batches; empty where it loses them all.
+
+    Lanes are ranked by the bound on their batches, then by the soft length of what remains, then by their parent's rank
+    and their last type; of those that have run the same nodes one stays.
+    """
+    own = {node: height[graph.type[node]] for node, height in height_of(graph).items()}
+
+    def heights_left(done):
+        return [[own[n] for n in range(len(graph)) if n not in done and graph.type[n] == t] for t in kinds]
+
+    def rank(lane):
+        left = [row for row in heights_left(lane[1]) if row]
+        soft = (math.log(sum(BASE**h for h in row if h > max(row) - REACH), BASE) for row in left)
+        return sum(map(max, left)), sum(round(UNITS * length) for length in soft)
+
+    kinds = range(len(graph.types))
+    lanes = [((), frozenset())]
+    for taken in range(best):
+        for sequence, done in lanes:
+            if len(done) == len(graph):
+                return list(sequence)
+        steps = [
+            ((*sequence, kind), done.union(batch))
+            for sequence, done in lanes
+            for kind, batch in ready_by_type(graph, done).items()
+        ]
+        steps = sorted((lane for lane in steps if taken + 1 + rank(lane)[0] < best), key=rank)
+        different = dict.fromkeys(done for _, done in steps)
+        lanes = [next(lane for lane in steps if lane[1] == done) for done in different][:width]
+    return []

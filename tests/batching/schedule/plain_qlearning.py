@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import networkx as nx
-from plain_policies import batches_of, height_of, network, ready_by_type, state_of, table_sequence
+from plain_policies import batches_of, height_of, network, ready_by_type, state_of, sure_of, table_steps
 from test_frontier import reversed_graph
 
 from bale.batching.schedule import lower_bound
@@ -28,16 +28,18 @@ class PlainTable:
 
 
 def run_plain_episode(graph, encoding, table, rng, epsilon):
-    """[(state, type, reward)] of one run."""
+    """[(state, type, reward)] of one run; the state is None where the table is not asked."""
     height, net = height_of(graph), network(graph)
     ancestors = [nx.ancestors(net, node) for node in net]
     done, path = set(), []
     while ready := ready_by_type(graph, done):
-        state = state_of(encoding, ready, height)
-        if rng.random() < epsilon:
-            chosen = sorted(ready)[rng.integers(0, len(ready))]
-        else:
-            chosen = max(ready, key=lambda kind: (table.value[state, kind], -kind))
+        state, chosen = None, sure_of(encoding, ready, height)
+        if chosen is None:
+            state = state_of(encoding, ready, height)
+            if rng.random() < epsilon:
+                chosen = sorted(ready)[rng.integers(0, len(ready))]
+            else:
+                chosen = max(ready, key=lambda kind: (table.value[state, kind], -kind))
         remaining = {n for n in range(len(graph)) if n not in done and graph.type[n] == chosen}
         first_level = [n for n in remaining if remaining.isdisjoint(ancestors[n])]
         path.append((state, chosen, len(ready[chosen]) / len(first_level) - 1))
@@ -48,12 +50,14 @@ def run_plain_episode(graph, encoding, table, rng, epsilon):
 def learn_from_plain_episode(path, table, learning):
     """Move the values along the path, the first step first, so that later ones find the earlier already moved."""
     for step, (state, kind, _) in enumerate(path):
+        if state is None:
+            continue
         target = 0.0
         for _, _, reward in path[step : step + learning.horizon]:
             target += reward
         if learning.bootstrap and step + learning.horizon < len(path):
             after = path[step + learning.horizon][0]
-            if table.tried[after]:
+            if after in table.tried:
                 target += max(table.value[after, other] for other in table.tried[after])
         table.value[state, kind] += learning.rate * (target - table.value[state, kind])
         table.tried[state].add(kind)
@@ -61,9 +65,9 @@ def learn_from_plain_episode(path, table, learning):
 
 def plain_batches(graph, encoding, backward, choices):
     """How many batches a table makes of a graph; a reversed sequence may have steps to spare."""
-    if not backward:
-        return len(table_sequence(graph, encoding, choices)[0])
-    return len(batches_of(graph, table_sequence(reversed_graph(graph), encoding, choices)[0][::-1]))
+    steps = table_steps(reversed_graph(graph) if backward else graph, encoding, choices)
+    sequence = [kind for kind, _ in steps]
+    return len(batches_of(graph, sequence[::-1])) if backward else len(sequence)
 
 
 def learn_plainly(graphs, encoding, backward, learning, rng, on_episode):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -9,16 +10,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import given
-from plain_policies import batches_of, table_sequence
+from plain_policies import batches_of, table_steps
 from random_graphs import chain, drawn, graphs, side_by_side
 from test_frontier import reversed_graph
 
 from bale.batching.graph import Graph
 from bale.batching.schedule import Encoding, Policy, lower_bound, make_schedule
+from bale.batching.schedule.encoding import SURE
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
 from bale.batching.schedule.height import Variant, by_height
 from bale.batching.schedule.learn import learn
 from bale.batching.schedule.qlearning import QLearning
+from bale.batching.schedule.states import NEW
+from bale.batching.schedule.transitions import transitions
 from bale.errors import PolicyError
 
 # A few samples over three types, in whose states every encoding meets ties and waits.
@@ -44,12 +48,16 @@ def unknown_nodes(policy, graph):
     return int((graph.type >= len(policy.types)).sum())
 
 
-def expected(policy, graph):
-    """What the table makes of a graph whose types have the policy's numbers: its batches, and the choices of height."""
+def plain_steps(policy, graph):
+    """What the table makes of a graph whose types have the policy's numbers: the type and the state of each step."""
     table = dict(zip(policy.states, policy.choices, strict=True))
-    planned = reversed_graph(graph) if policy.backward else graph
-    sequence, unseen = table_sequence(planned, str(policy.encoding), table)
-    return batches_of(graph, sequence[::-1] if policy.backward else sequence), unseen
+    return table_steps(reversed_graph(graph) if policy.backward else graph, str(policy.encoding), table)
+
+
+def expected(policy, graph):
+    """The batches of those steps, and how many of them height had to choose."""
+    kinds, places = zip(*plain_steps(policy, graph), strict=True) if len(graph) else ((), ())
+    return batches_of(graph, kinds[::-1] if policy.backward else kinds), places.count("unseen")
 
 
 @every_encoding
@@ -68,16 +76,18 @@ def test_a_policy_runs_what_its_table_says(encoding, backward, graph):
     assert ([batch.tolist() for batch in schedule], schedule.unseen) == expected(policy, graph)
     assert schedule.policy == policy.name == f"fsm-{encoding}{' (reversed)' if backward else ''}"
     assert len(schedule) >= lower_bound(graph)
-    assert np.count_nonzero(policy.steps(graph) == -1) == schedule.unseen
+    kinds, states = (part.tolist() for part in policy.steps(graph))
+    places = [{NEW: "unseen", SURE: "sure"}.get(state) or policy.states[state] for state in states]
+    assert list(zip(kinds, places, strict=True)) == plain_steps(policy, graph)
 
 
 @every_way
 @drawn
 @given(graphs(max_nodes=24))
 def test_without_a_table_height_chooses(backward, graph):
-    # Whatever the encoding, and though only that of shares keeps the heights of the frontier from the beginning.
-    height = by_height(graph, Variant.SHARE, backward)
-    for encoding in Encoding:
+    # Shares are left out: of several types that are sure they run the first, and height the one of highest soft share.
+    height = by_height(graph, Variant.SURE_FIRST, backward)
+    for encoding in (Encoding.BASE, Encoding.MAX, Encoding.SORT):
         schedule = Policy(type_keys(graph.types), encoding, backward, (), ())(graph)
         schedule.check(graph)
         assert np.array_equal(schedule.batch_type, height.batch_type)
@@ -101,19 +111,27 @@ def test_on_its_own_lesson_a_policy_meets_nothing_new(encoding, backward):
 @every_way
 def test_transitions_are_the_steps_of_the_last_run(encoding, backward):
     policy = learned(encoding, backward)
-    steps = policy.steps(LESSON).tolist()
-    path = ["begin", *steps, "end"]
+    numbers = {state: number for number, state in enumerate(policy.states)}
+    path = [f"sure {kind}" if place == "sure" else numbers[place] for kind, place in plain_steps(policy, LESSON)]
+    assert policy.learned["transitions"] == transitions(policy, [LESSON])
     counted = {(source, target): count for source, target, count in policy.learned["transitions"]}
-    assert sum(counted.values()) == len(steps) + 1
-    assert all(count == list(pairwise(path)).count(pair) for pair, count in counted.items())
-    assert {policy.choices[state] for state in steps} == set(LESSON.type.tolist())
+    assert counted == Counter(pairwise(["begin", *path, "end"]))
+    twice = {(source, target): count for source, target, count in transitions(policy, [LESSON, LESSON])}
+    assert twice == {pair: 2 * count for pair, count in counted.items()}
+
+
+def test_transitions_tell_what_height_chose_and_come_in_order():
+    policy = Policy(type_keys(LESSON.types), Encoding.BASE, False, ((0,), (1,)), (1, 1))
+    graph = replace(chain([0, 1, 0, 1]), types=LESSON.types)
+    assert transitions(policy, [graph]) == (("begin", "unseen", 1), (1, "unseen", 1), (1, "end", 1), ("unseen", 1, 2))
 
 
 def test_a_choice_that_is_not_ready_is_left_to_height():
     policy = Policy(type_keys(LESSON.types), Encoding.BASE, False, ((0,), (1,)), (1, 1))
     graph = chain([0, 0, 1])
     assert policy(replace(graph, types=LESSON.types)).unseen == 2
-    assert policy.steps(replace(graph, types=LESSON.types)).tolist() == [-1, -1, 1]
+    kinds, states = policy.steps(replace(graph, types=LESSON.types))
+    assert (kinds.tolist(), states.tolist()) == ([0, 0, 1], [NEW, NEW, 1])
 
 
 def test_types_are_known_by_what_they_are_not_by_their_numbers():
@@ -200,7 +218,7 @@ def test_a_file_is_for_people_too(encoding, tmp_path):
 
 
 def kinds_of(encoding, state):
-    return [code // 6 for code in state] if encoding == Encoding.SHARE else state
+    return [code // 2 for code in state] if encoding == Encoding.SHARE else state
 
 
 def test_a_policy_without_states_has_a_file_too(tmp_path):
@@ -306,5 +324,5 @@ def test_a_policy_by_hand_is_checked_too():
     keys = (TypeKey("leaf", "a"), TypeKey("inner", "b"))
     with pytest.raises(PolicyError, match="there are 2 states, but 1 choices"):
         Policy(keys, Encoding.BASE, False, ((0,), (1,)), (0,))
-    with pytest.raises(PolicyError, match=r"states\[0\] is \[12\]; expected some of the integers 0 to 11"):
-        Policy(keys, Encoding.SHARE, False, ((12,),), (0,))
+    with pytest.raises(PolicyError, match=r"states\[0\] is \[4\]; expected some of the integers 0 to 3"):
+        Policy(keys, Encoding.SHARE, False, ((4,),), (0,))

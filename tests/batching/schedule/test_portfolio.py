@@ -1,4 +1,4 @@
-"""A portfolio is the first of its shortest members, in the order that it states, and makes no more than it must."""
+"""A portfolio is the first of its shortest members, in the order that it states, and makes no more than is worth it."""
 
 import numpy as np
 import pytest
@@ -9,30 +9,35 @@ from test_frontier import reversed_graph
 
 from bale.batching.graph import Graph
 from bale.batching.schedule import POLICIES, Encoding, Policy, Portfolio, Schedule, lower_bound, make_schedule
+from bale.batching.schedule.beam import shorter_by_beam
 from bale.batching.schedule.depth import by_depth
 from bale.batching.schedule.fingerprint import type_keys
 from bale.batching.schedule.height import Variant, height_schedules
 from bale.batching.schedule.learn import learn
-from bale.batching.schedule.portfolio import by_height_portfolio
+from bale.batching.schedule.portfolio import WIDTH, by_beam, by_height_portfolio
 from bale.batching.schedule.qlearning import QLearning
 from bale.errors import PolicyError
 
-# None of the members reaches the bound on it.
+# None of the members reaches the bound on it, nor does anything: it is two batches, and the optimum three.
 ABOVE_ITS_BOUND = side_by_side(chain([0, 1]), chain([1, 0]))
 
-NAMES = [
+HEIGHT = [
     "height (share)",
     "height (soft share)",
     "height (sure first)",
     "height (share, reversed)",
     "height (soft share, reversed)",
     "height (sure first, reversed)",
-    "sufficient",
+]
+AUTO = [
+    *HEIGHT[:2:-1],
+    *HEIGHT[2::-1],
     "sufficient (reversed)",
-    "agenda",
+    "sufficient",
     "agenda (reversed)",
-    "depth",
+    "agenda",
     "depth (reversed)",
+    "depth",
 ]
 
 
@@ -40,53 +45,69 @@ def height_members(graph):
     return [schedule for backward in (False, True) for schedule in height_schedules(graph, Variant, backward)]
 
 
-def other_members(graph):
-    """Sufficient condition, agenda and depth, each forward and reversed, as they are defined."""
+def auto_members(graph):
+    """All that "auto" may try before the beam, in its order; all but height as they are defined."""
+    forwards = height_members(graph)
+    members = [*forwards[:2:-1], *forwards[2::-1]]
     for name, sequence in (("sufficient", sufficient_sequence), ("agenda", agenda_sequence)):
-        yield Schedule.from_sequence(graph, sequence(graph), name)
-        yield Schedule.from_sequence(graph, sequence(reversed_graph(graph))[::-1], f"{name} (reversed)")
-    yield by_depth(graph)
+        turned = sequence(reversed_graph(graph))[::-1]
+        members.append(Schedule.from_sequence(graph, turned, f"{name} (reversed)"))
+        members.append(Schedule.from_sequence(graph, sequence(graph), name))
     from_the_end = -np.array(depth_of(reversed_graph(graph))[::-1], np.int64)
-    yield Schedule.from_keys(graph, (from_the_end, graph.type), "depth (reversed)")
+    members.append(Schedule.from_keys(graph, (from_the_end, graph.type), "depth (reversed)"))
+    return [*members, by_depth(graph)]
 
 
 def tries(graph, monkeypatch, portfolio):
-    """The names of the schedules that a portfolio makes, in order."""
+    """The names of the schedules that a portfolio makes or has a beam look for, in order."""
     made = []
     for name in ("from_sequence", "from_keys"):
         make = getattr(Schedule, name).__func__
 
         def listening(cls, *arguments, make=make, **options):
-            made.append(make(cls, *arguments, **options))
-            return made[-1]
+            schedule = make(cls, *arguments, **options)
+            made.append(schedule.policy)
+            return schedule
 
         monkeypatch.setattr(Schedule, name, classmethod(listening))
-    portfolio(graph)
+    with monkeypatch.context() as patched:
+        patched.setattr("bale.batching.schedule.portfolio.shorter_by_beam", lambda *_: made.append("beam"))
+        portfolio(graph)
     monkeypatch.undo()
-    return [schedule.policy for schedule in made]
+    return made
 
 
 @drawn
 @given(graphs(max_nodes=24))
 def test_the_first_of_heights_shortest_wins(graph):
-    assert by_height_portfolio(graph) == min(height_members(graph), key=len)  # min keeps the first of equals
+    members = height_members(graph)
+    assert [schedule.policy for schedule in members] == HEIGHT
+    assert by_height_portfolio(graph) == min(members, key=len)  # min keeps the first of equals
 
 
 @drawn
 @given(graphs(max_nodes=24))
-def test_auto_is_the_first_of_all_shortest(graph):
-    members = [*height_members(graph), *other_members(graph)]
-    assert [schedule.policy for schedule in members] == NAMES
+def test_auto_is_the_first_of_all_shortest_or_what_the_beam_finds_below(graph):
+    members = auto_members(graph)
+    assert [schedule.policy for schedule in members] == AUTO
     for schedule in members:
         schedule.check(graph)
-    assert Portfolio()(graph) == min(members, key=len)
+    # on graphs this small every batch less is worth every try
+    assert Portfolio()(graph) == shorter_by_beam(graph, min(members, key=len), WIDTH)
     assert make_schedule(graph, "auto") == Portfolio()(graph)
+
+
+@drawn
+@given(graphs(max_nodes=24))
+def test_auto_is_never_longer_than_any_member(graph):
+    # The beam is no member: it begins from another schedule there, and may find another one.
+    assert all(len(make_schedule(graph)) <= len(make_schedule(graph, name)) for name in POLICIES if name != "beam")
 
 
 @drawn
 @given(graphs())
 def test_what_a_reversed_member_runs_is_its_sequence_turned_around(graph):
-    members = {schedule.policy: schedule for schedule in other_members(graph)}
+    members = {schedule.policy: schedule for schedule in auto_members(graph)}
     for name, sequence in (("sufficient", sufficient_sequence), ("agenda", agenda_sequence)):
         turned = sequence(reversed_graph(graph))[::-1]
         assert [batch.tolist() for batch in members[f"{name} (reversed)"]] == batches_of(graph, turned)
@@ -94,31 +115,47 @@ def test_what_a_reversed_member_runs_is_its_sequence_turned_around(graph):
 
 
 def test_members_are_tried_in_the_order_stated(monkeypatch):
-    policies = tuple(Policy(type_keys(ABOVE_ITS_BOUND.types), Encoding.SHARE, way, (), ()) for way in (False, True))
-    assert tries(ABOVE_ITS_BOUND, monkeypatch, by_height_portfolio) == NAMES[:6]
-    assert tries(ABOVE_ITS_BOUND, monkeypatch, Portfolio()) == NAMES
-    assert tries(ABOVE_ITS_BOUND, monkeypatch, Portfolio(policies)) == ["fsm-share", "fsm-share (reversed)", *NAMES]
+    policies = tuple(Policy(type_keys(ABOVE_ITS_BOUND.types), Encoding.BASE, way, (), ()) for way in (False, True))
+    assert tries(ABOVE_ITS_BOUND, monkeypatch, by_height_portfolio) == HEIGHT
+    assert tries(ABOVE_ITS_BOUND, monkeypatch, by_beam) == [*HEIGHT, "beam"]
+    assert tries(ABOVE_ITS_BOUND, monkeypatch, Portfolio()) == [*AUTO, "beam"]
+    learned_first = ["fsm-base", "fsm-base (reversed)", *AUTO, "beam"]
+    assert tries(ABOVE_ITS_BOUND, monkeypatch, Portfolio(policies)) == learned_first
 
 
-@pytest.mark.parametrize("portfolio", [by_height_portfolio, Portfolio()], ids=["height", "auto"])
-def test_it_stops_at_the_bound(portfolio, monkeypatch):
-    assert tries(chain([0, 1, 0, 0]), monkeypatch, portfolio) == NAMES[:1]
-    assert tries(Graph.of([], []), monkeypatch, portfolio) == NAMES[:1]
+@pytest.mark.parametrize(("portfolio", "first"), [(by_height_portfolio, HEIGHT[0]), (Portfolio(), AUTO[0])])
+def test_it_stops_at_the_bound(portfolio, first, monkeypatch):
+    assert tries(chain([0, 1, 0, 0]), monkeypatch, portfolio) == [first]
+    assert tries(Graph.of([], []), monkeypatch, portfolio) == [first]
 
 
 def test_it_stops_at_the_first_member_that_reaches_the_bound(monkeypatch):
-    def a_later_one_reaches_it(graph):
-        schedule = by_height_portfolio(graph)
-        return schedule.policy != NAMES[0] and len(schedule) == lower_bound(graph)
+    def reached_later(graph, members):
+        lengths = [len(schedule) for schedule in members(graph)]
+        return lengths[0] > min(lengths) == lower_bound(graph)
 
-    graph = next(filter(a_later_one_reaches_it, random_graphs()))
-    lengths = {schedule.policy: len(schedule) for schedule in height_members(graph)}
-    for portfolio in (by_height_portfolio, Portfolio()):
+    for names, portfolio, members in (
+        (HEIGHT, by_height_portfolio, height_members),
+        (AUTO, Portfolio(), auto_members),
+    ):
+        graph = next(graph for graph in random_graphs() if reached_later(graph, members))
         asked = tries(graph, monkeypatch, portfolio)
-        assert asked == NAMES[: len(asked)]
-        assert 1 < len(asked) <= 6
-        assert lengths[asked[-1]] == lower_bound(graph)
-        assert all(lengths[name] > lower_bound(graph) for name in asked[:-1])
+        lengths = [len(schedule) for schedule in members(graph)]
+        assert asked == names[: 1 + lengths.index(lower_bound(graph))]
+
+
+@pytest.mark.parametrize(("bound", "tried"), [(99, [*AUTO, "beam"]), (100, AUTO[:1])])
+def test_auto_stops_within_one_percent_of_the_bound(bound, tried, monkeypatch):
+    graph = side_by_side(ABOVE_ITS_BOUND, chain([2] * (bound - 2)))
+    assert lower_bound(graph) == bound == len(by_height_portfolio(graph)) - 1
+    assert tries(graph, monkeypatch, Portfolio()) == tried
+
+
+@pytest.mark.parametrize(("copies", "tried"), [(31, [*AUTO, "beam"]), (32, AUTO), (249, AUTO), (250, AUTO[:1])])
+def test_auto_stops_where_a_batch_less_would_not_pay_for_the_try(copies, tried, monkeypatch):
+    # One batch above the bound, of four nodes a copy: 1,000 nodes are tried in the time of a batch, 125 by the beam.
+    graph = side_by_side(*[ABOVE_ITS_BOUND] * copies)
+    assert tries(graph, monkeypatch, Portfolio()) == tried
 
 
 def random_graphs():
@@ -134,7 +171,7 @@ def random_graphs():
 @drawn
 @given(graphs(max_nodes=24))
 def test_it_is_never_below_the_bound_and_always_runs(graph):
-    for portfolio in (by_height_portfolio, Portfolio()):
+    for portfolio in (by_height_portfolio, by_beam, Portfolio()):
         schedule = portfolio(graph)
         schedule.check(graph)
         assert len(schedule) >= lower_bound(graph)
@@ -148,7 +185,9 @@ def test_learned_tables_come_first(monkeypatch):
 
 
 def test_a_learned_table_may_win():
+    # Large enough that no beam is tried; of small ones nearly all have an optimum that the beam finds.
     graph = Graph.of([1, 1, 0, 2, 2, 0, 0, 1, 2, 0], [[], [0], [1, 1], [2], [], [], [3, 4], [4, 5], [], [1, 3]])
+    graph = side_by_side(*[graph] * 30)
     policy = learn([graph], Encoding.SORT, QLearning(episodes=60, every=10))
     schedule = Portfolio((policy,))(graph)
     assert schedule == policy(graph)
@@ -172,4 +211,5 @@ def test_a_learned_table_of_another_network_is_an_error():
 
 def test_the_names_of_the_table_are_the_portfolios():
     assert POLICIES["height"] is by_height_portfolio
+    assert POLICIES["beam"] is by_beam
     assert POLICIES["auto"] == Portfolio()

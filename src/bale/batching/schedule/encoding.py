@@ -9,84 +9,99 @@ import numpy as np
 from numba import njit
 
 from bale.batching.schedule.frontier import Frontier
-from bale.batching.schedule.height import Levels
+from bale.batching.schedule.height import Levels, Variant, score
 
 
 class Encoding(IntEnum):
     """The states of a policy. The first three are ED-Batch's (ICML 2023, section 2.3).
 
-    All but SHARE look only at how many nodes of each type are ready, so they cannot tell the middle of a run from its
-    end, and the sets of a larger mini-batch are not those of a smaller one. SHARE is ours: it sees by how much each
-    ready type would shorten what remains, which means the same at every size.
+    They look only at how many nodes of each type are ready, so they cannot tell the beginning of a run from its end,
+    and the sets of a large mini-batch are not those of a small one. SHARE is ours. It sees by how much each ready type
+    would shorten what remains (height.py), which means the same at every size; and it asks only where that is in
+    doubt: a type that is sure to shorten it runs without a look at the table.
     """
 
     BASE = 0  # the set of ready types
     MAX = 1  # that set, and the type with most ready nodes
     SORT = 2  # the ready types, most ready nodes first
-    SHARE = 3  # the ready types, each with its share of the highest nodes (height.py) as one of `SHARES`
+    SHARE = 3  # the two ready types of highest soft share, each with its share: below a half, or not
 
     def __str__(self) -> str:
         return self.name.lower()
 
 
-# The lower ends of the shares that SHARE tells apart; only a share of exactly 1 is the last.
-SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-_SHARES = np.array(SHARES)
+SEEN = 2  # types in a state of SHARE; more make more states than a mini-batch can teach
+SURE = -2  # what stands for the number of a state where SHARE does not ask the table
+
+
+def codes(encoding: Encoding, types: int) -> int:
+    """How many integers, from 0 on, states over so many types are made of."""
+    return 2 * types if encoding == Encoding.SHARE else types
 
 
 def describe(encoding: Encoding, state: Sequence[int], names: Sequence[str]) -> list[str]:
     """The parts of a state, for people; `names` are those of the types.
 
-    >>> describe(Encoding.SHARE, [5, 7], ["leaf", "inner"])
-    ['leaf = 1', 'inner 0.25 to 0.5']
+    >>> describe(Encoding.SHARE, [1, 2], ["leaf", "inner"])
+    ['leaf (half or more)', 'inner (less than half)']
     """
     if encoding == Encoding.SHARE:
-        kinds, levels = zip(*(divmod(code, len(SHARES)) for code in state), strict=True) if state else ((), ())
-        last = len(SHARES) - 1
-        return [
-            f"{names[kind]} " + ("= 1" if level == last else f"{SHARES[level]:g} to {SHARES[level + 1]:g}")
-            for kind, level in zip(kinds, levels, strict=True)
-        ]
+        return [f"{names[code // 2]} ({'half or more' if code % 2 else 'less than half'})" for code in state]
     if encoding == Encoding.MAX:
         return [*(names[kind] for kind in state[:-1]), f"most: {names[state[-1]]}"]
     return [names[kind] for kind in state]
 
 
 @njit(cache=True)
+def sure(encoding: int, frontier: Frontier, levels: Levels) -> int:
+    """The first type that SHARE runs without a look at the table; -1 where there is none, and for other encodings."""
+    if encoding == Encoding.SHARE:
+        for kind in range(frontier.low.size):
+            top = levels.top[kind]
+            if _ready(frontier, kind) > 0 and levels.own[top] > 0 and levels.others[top] == 0:
+                return kind
+    return -1
+
+
+@njit(cache=True)
 def encode(encoding: int, frontier: Frontier, levels: Levels, state: np.ndarray) -> int:
-    """Write the state of a frontier to `state`, int32 [at least types + 1], and return its length.
+    """Write the state of a frontier to `state`, int32 [at least types + 1], and return its length; 0 where it is empty.
 
     Ties go to the lower type. `levels` is read by SHARE alone.
     """
-    types = frontier.low.size
     size = 0
-    for kind in range(types):
-        if frontier.high[kind] > frontier.low[kind]:
+    for kind in range(frontier.low.size):
+        if _ready(frontier, kind) > 0:
             state[size] = kind
             size += 1
+    if encoding == Encoding.SHARE:
+        return _by_share(frontier, levels, state, size)
+    ready = np.empty(size, np.int64)
+    for k in range(size):
+        ready[k] = _ready(frontier, state[k])
     if encoding == Encoding.MAX and size > 0:
-        most = state[0]
-        for k in range(1, size):
-            if _ready(frontier, state[k]) > _ready(frontier, most):
-                most = state[k]
-        state[size] = most
+        state[size] = state[np.argmax(ready)]
         return size + 1
     if encoding == Encoding.SORT:
-        for k in range(1, size):  # by insertion: stable, and there are few types
-            kind, at = state[k], k
-            while at > 0 and _ready(frontier, state[at - 1]) < _ready(frontier, kind):
-                state[at] = state[at - 1]
-                at -= 1
-            state[at] = kind
-    if encoding == Encoding.SHARE:
-        for k in range(size):
-            kind = state[k]
-            top = levels.top[kind]
-            share = levels.own[top] / (levels.own[top] + levels.others[top])
-            state[k] = kind * _SHARES.size + np.searchsorted(_SHARES, share, side="right") - 1
+        state[:size] = state[:size][np.argsort(-ready, kind="mergesort")]  # stable
     return size
 
 
 @njit(cache=True)
+def _by_share(frontier: Frontier, levels: Levels, state: np.ndarray, size: int) -> int:
+    """Turn the ready types state[:size] into the state that SHARE sees."""
+    in_all = (frontier.high - frontier.low).sum()
+    share = np.empty(size, np.float64)
+    for k in range(size):
+        ready = _ready(frontier, state[k])
+        share[k] = score(levels, state[k], ready, in_all - ready, Variant.SOFT_SHARE)
+    order = np.argsort(-share, kind="mergesort")[:SEEN]
+    kinds = state[order]
+    for k in range(order.size):
+        state[k] = 2 * kinds[k] + (share[order[k]] >= 0.5)
+    return order.size
+
+
+@njit(cache=True)
 def _ready(frontier: Frontier, kind: int) -> int:
-    return frontier.high[kind] - frontier.low[kind]
+    return int(frontier.high[kind] - frontier.low[kind])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from bale.batching.schedule.encoding import Encoding, encode
+from bale.batching.schedule.encoding import SURE, Encoding, encode, sure
 from bale.batching.schedule.frontier import Dataflow, advance, open_frontier
 from bale.batching.schedule.height import (
     Variant,
@@ -28,8 +28,9 @@ def follow(
     height   int32 [nodes, types] of the graph; may be empty, and is then computed when it is first asked for
     choices  int32 [states]: the type to run in each
 
-    Returns the types that ran, int32 [batches], and the numbers of the states in which they did, int32 [batches]; NEW
-    where height chose: the table does not have the state, or names a type of which no node is ready.
+    Returns the types that ran, int32 [batches], and the numbers of the states in which they did, int32 [batches]: SURE
+    where the table was not asked, NEW where height (its variant "sure first") chose, since the table does not have the
+    state, or names a type of which no node is ready.
     """
     frontier = open_frontier(flow)
     uses_levels = encoding == Encoding.SHARE
@@ -42,8 +43,10 @@ def follow(
     steps = 0
     size = encode(encoding, frontier, levels, state)
     while size > 0:
-        number = find(states, state, size)
-        chosen = -1 if number == NEW else choices[number]
+        number, chosen = SURE, sure(encoding, frontier, levels)
+        if chosen < 0:
+            number = find(states, state, size)
+            chosen = -1 if number == NEW else choices[number]
         if chosen < 0 or frontier.low[chosen] == frontier.high[chosen]:
             number = NEW
             if not uses_levels:  # from here on they are kept up to date
@@ -51,7 +54,7 @@ def follow(
                 if height.size == 0:
                     height = heights(flow)
                 levels = open_levels(flow, frontier, height)
-            chosen = choose_by_height(frontier, levels, Variant.SHARE)
+            chosen = choose_by_height(frontier, levels, Variant.SURE_FIRST)
         sequence[steps], visited[steps] = chosen, number
         steps += 1
         batch = advance(flow, frontier, chosen)

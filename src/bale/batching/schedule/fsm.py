@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bale.batching.graph import Graph
-from bale.batching.schedule.encoding import SHARES, Encoding
+from bale.batching.schedule.encoding import Encoding, codes
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
 from bale.batching.schedule.follow import follow
 from bale.batching.schedule.frontier import dataflow, renumbered, reversed_dataflow
@@ -34,8 +34,8 @@ class Policy:
     learned   how it came about and how good it was then, as JSON can hold it; for people
 
     Called with a Graph it returns a Schedule, whose `unseen` counts the steps at which the table does not hold the
-    state, and height (its variant "share") chooses. `bale.learn_policy` makes one. Raises PolicyError where its fields
-    do not fit together.
+    state, and height (its variant "sure first") chooses. `bale.learn_policy` makes one. Raises PolicyError where its
+    fields do not fit together.
     """
 
     types: tuple[TypeKey, ...]
@@ -52,10 +52,10 @@ class Policy:
             raise PolicyError(f"there are {len(self.states)} states, but {len(self.choices)} choices")
         if (k := _repeated(self.states)) is not None:
             raise PolicyError(f"states[{k}] is an earlier one once more: {list(self.states[k])}")
-        codes = len(self.types) * (len(SHARES) if self.encoding == Encoding.SHARE else 1)
+        beyond = codes(self.encoding, len(self.types))
         for k, (state, choice) in enumerate(zip(self.states, self.choices, strict=True)):
-            if not state or not all(0 <= code < codes for code in state):
-                raise PolicyError(f"states[{k}] is {list(state)}; expected some of the integers 0 to {codes - 1}")
+            if not state or not all(0 <= code < beyond for code in state):
+                raise PolicyError(f"states[{k}] is {list(state)}; expected some of the integers 0 to {beyond - 1}")
             if not 0 <= choice < len(self.types):
                 raise PolicyError(f"states[{k}] runs type {choice}, but there are types 0 to {len(self.types) - 1}")
 
@@ -77,12 +77,13 @@ class Policy:
         types = local[sequence[::-1] if self.backward else sequence]
         return Schedule.from_sequence(graph, types, self.name, int((visited == NEW).sum()))
 
-    def steps(self, graph: Graph) -> np.ndarray:
-        """int32 [steps]: which of `states` each step of planning `graph` is in; -1 where height chooses.
+    def steps(self, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+        """The steps of planning `graph`, in its order: two int32 [steps].
 
-        Raises PolicyError as a call does.
+        The number that this policy has for the type that runs; and which of `states` the step is in: NEW where height
+        chooses, SURE where the table is not asked (see `Encoding.SHARE`). Raises PolicyError as a call does.
         """
-        return self._follow(graph)[2]
+        return self._follow(graph)[1:]
 
     def _follow(self, graph: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """This policy's numbers for the types of `graph`; the numbers that run; the state of each step."""

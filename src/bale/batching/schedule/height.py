@@ -111,14 +111,15 @@ def choose_by_height(frontier: Frontier, levels: Levels, variant: int) -> int:
     for kind in range(ready.size):
         if ready[kind] == 0:
             continue
-        score = _score(levels, kind, ready[kind], ready_in_all - ready[kind], variant)
-        if score > best:
-            best, chosen = score, kind
+        its = score(levels, kind, ready[kind], ready_in_all - ready[kind], variant)
+        if its > best:
+            best, chosen = its, kind
     return chosen
 
 
 @njit(cache=True)
-def _score(levels: Levels, kind: int, own_ready: int, others_ready: int, variant: int) -> float:
+def score(levels: Levels, kind: int, own_ready: int, others_ready: int, variant: int) -> float:
+    """What `variant` thinks of running a type, of which `own_ready` nodes are ready, and `others_ready` of others."""
     top, own_top = levels.top[kind], levels.own_top[kind]
     share = float(levels.own[top] / (levels.own[top] + levels.others[top]))
     if variant == Variant.SHARE:

@@ -9,7 +9,7 @@ from bale.batching.graph import Graph
 from bale.batching.schedule.agenda import by_agenda
 from bale.batching.schedule.depth import by_depth
 from bale.batching.schedule.fsm import Policy
-from bale.batching.schedule.portfolio import Portfolio, by_height_portfolio
+from bale.batching.schedule.portfolio import Portfolio, by_beam, by_height_portfolio
 from bale.batching.schedule.schedule import Schedule
 from bale.batching.schedule.sufficient import by_sufficient_condition
 from bale.errors import ScheduleError
@@ -22,6 +22,7 @@ POLICIES: Mapping[str, PolicyFunction] = MappingProxyType(
         "agenda": by_agenda,
         "sufficient": by_sufficient_condition,
         "height": by_height_portfolio,
+        "beam": by_beam,
         "auto": Portfolio(),
     }
 )

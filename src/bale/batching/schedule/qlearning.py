@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from bale.batching.schedule.encoding import Encoding, encode
+from bale.batching.schedule.encoding import SURE, Encoding, encode, sure
 from bale.batching.schedule.frontier import Dataflow, Frontier, advance, open_frontier
 from bale.batching.schedule.height import enter_levels, leave_levels, no_levels, open_levels
 from bale.batching.schedule.lessons import Lessons, Table
@@ -96,7 +96,10 @@ def run_episode(
     flow: Dataflow, height: np.ndarray, first: FirstLevels, encoding: int, states: States, value: np.ndarray,
     rng: np.random.Generator, epsilon: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Run once, a random type with probability `epsilon`; the states, choices and rewards of all steps."""
+    """Run once, a random type with probability `epsilon`; the states, choices and rewards of all steps.
+
+    The state is SURE where the table is not asked.
+    """
     frontier = open_frontier(flow)
     uses_levels = encoding == Encoding.SHARE
     levels = open_levels(flow, frontier, height) if uses_levels else no_levels(flow)
@@ -108,8 +111,10 @@ def run_episode(
     steps = 0
     size = encode(encoding, frontier, levels, state)
     while size > 0:
-        number = add(states, state, size)
-        chosen = _random(frontier, rng) if rng.random() < epsilon else _most(frontier, value[number])
+        number, chosen = SURE, sure(encoding, frontier, levels)
+        if chosen < 0:
+            number = add(states, state, size)
+            chosen = _random(frontier, rng) if rng.random() < epsilon else _most(frontier, value[number])
         visited[steps], choice[steps] = number, chosen
         # -1 for the batch, and back the part that it has of all that could ever have run in it
         reward[steps] = (frontier.high[chosen] - frontier.low[chosen]) / first.size[chosen] - 1.0
@@ -146,9 +151,11 @@ def update_values(
     """Move every value towards its return, from the first step to the last, in place."""
     steps = visited.size
     for step in range(steps):
+        if visited[step] == SURE:
+            continue
         total = reward[step : step + horizon].sum()
         after = step + horizon
-        if bootstrap and after < steps and tried[visited[after]].any():
+        if bootstrap and after < steps and visited[after] != SURE and tried[visited[after]].any():
             best = -np.inf
             for kind in range(value.shape[1]):
                 if tried[visited[after], kind]:

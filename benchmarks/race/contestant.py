@@ -1,21 +1,26 @@
-"""What takes part in the race? Anything that can take one training step and show its loss and its gradient."""
+"""What takes part in a race? Anything that can run a mini-batch and show its loss and its gradient."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-STAGES = ("build", "forward", "backward")
+if TYPE_CHECKING:  # workers have no torch to import
+    from benchmarks.race.workload import Workload
 
 
 @dataclass(frozen=True)
 class Step:
-    """One training step: its loss, where it has one, and its seconds, all of them and by stage where they are known.
+    """One mini-batch, from samples to gradients, or to the loss where nobody trains.
 
+    loss          where there is one
+    seconds       of wall time
     cpu_seconds   those in which a processor worked on it: on a machine that others use, the steadier number
+    stages        seconds by stage, where they are known: "build" (trace, plan or graph), "schedule" (and memory),
+                  "forward", "backward"
     """
 
     loss: float | None
@@ -25,14 +30,18 @@ class Step:
 
 
 class Contestant(Protocol):
-    """One way to take the step. Of contestants with one `impl` and another `variant` the report has the fastest."""
+    """One way to take the step. Of contestants with one `impl` and another `variant` a report has the fastest."""
 
     impl: str
     variant: str | None
     versions: dict[str, str]
 
+    def turn_to(self, workload: Workload) -> None:
+        """From now on take steps over this mini-batch, of the same model."""
+        ...
+
     def step(self) -> Step:
-        """Forget all gradients, then take and time one step from samples to gradients."""
+        """Forget all gradients, then take and time one step over the mini-batch."""
         ...
 
     def gradient(self) -> np.ndarray | None:

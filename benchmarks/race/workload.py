@@ -1,4 +1,4 @@
-"""What is raced on? A per-sample model, its samples and labels, and what a contestant needs to know of them."""
+"""What is raced on? A per-sample model, a mini-batch with its labels, and what a contestant needs to know of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Product = tuple[int, int, int]
-"""A matrix product [rows, inner] x [inner, columns] of the forward pass."""
+"""A product [rows, inner] x [inner, columns] of the forward pass: values by a weight."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Workload:
-    """A mini-batch of a training step. The loss is the cross-entropy, summed over all rows of logits.
+    """A mini-batch. The loss is the cross-entropy, summed over all rows of logits.
 
     join      the outputs of all samples -> logits [rows, classes]
     by_hand   ways by name, without merging equal computations; the fastest is reported
     products  those of the forward pass, each with all its rows
     arrays    the samples, for workers that share no memory with this process
     by_hand_merged  ways that do merge some, where a skilled person would
+    chosen    which of the samples in `arrays` the mini-batch has; None for all of them
     """
 
     name: str
@@ -47,6 +48,7 @@ class Workload:
     products: list[Product]
     arrays: dict[str, np.ndarray]
     by_hand_merged: dict[str, Way] = field(default_factory=dict)
+    chosen: list[int] | None = None
 
     def loss(self, logits: Tensor) -> Tensor:
         return F.cross_entropy(logits, self.labels, reduction="sum")

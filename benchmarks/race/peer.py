@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.train_step.contestant import Step
+from benchmarks.race.contestant import Step
+from benchmarks.race.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".peers"
 
 
 class PeerError(Exception):
-    """A worker that ended or could not start; the message has its last words."""
+    """A worker that ended or could not start; the message has its last words, `impl` the name of the peer."""
+
+    def __init__(self, impl: str, message: str):
+        super().__init__(f"{impl}: {message}")
+        self.impl = impl
 
 
 def python_of(peer: str) -> Path:
@@ -30,31 +34,29 @@ def installed(peer: str) -> bool:
     return python_of(peer).exists() and (ENVIRONMENTS / peer / ".installed").exists()
 
 
-def module_of(workload: str, peer: str) -> str:
-    return f"benchmarks.train_step.{workload.replace('-', '_')}.{peer}_peer"
-
-
-def takes_part(workload: str, peer: str) -> bool:
-    """Whether somebody has written this workload for the peer."""
-    return importlib.util.find_spec(module_of(workload, peer)) is not None
-
-
 class PeerContestant:
     """One worker. It answers a line with a line, and computes only between the two.
 
     step           -> {"loss": ..., "seconds": ..., "stages": {...}}
+    choose LIST    -> {}, when the next steps are over these samples, numbers in the order in which they were written
     gradient PATH  -> {}, when the gradient is in the file
+
+    module    of the peer's, with the function `make` of benchmarks/race/worker.py
+    mode      how the peer runs; what the variant is named after
+    training  whether a step goes on to gradients
     """
 
-    def __init__(self, peer: str, workload: str, folder: Path, threads: int, options: dict[str, Any]):
-        self.impl, self.folder = peer, folder
-        self.variant = " ".join(f"{option} {value}" for option, value in options.items()) or None
+    def __init__(
+        self, peer: str, module: str, folder: Path, threads: int, mode: dict[str, Any], *, training: bool = True
+    ):
+        self.impl, self.folder, self.training = peer, folder, training
+        self.variant = " ".join(f"{option} {value}" for option, value in mode.items()) or None
         self.said = folder / f"{peer} {self.variant}.log"
-        command = [str(python_of(peer)), "-m", "benchmarks.train_step.worker", module_of(workload, peer), str(folder)]
+        command = [str(python_of(peer)), "-m", "benchmarks.race.worker", module, str(folder)]
         limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         with self.said.open("w") as log:
             self.process = subprocess.Popen(
-                [*command, str(threads), json.dumps(options)],
+                [*command, str(threads), json.dumps({**mode, "training": training})],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -68,10 +70,15 @@ class PeerContestant:
             self.close()
             raise
 
+    def turn_to(self, workload: Workload) -> None:
+        self._ask(f"choose {json.dumps(workload.chosen)}")
+
     def step(self) -> Step:
         return Step(**self._ask("step"))
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> np.ndarray | None:
+        if not self.training:
+            return None
         path = self.folder / f"{self.impl} gradient.npy"
         self._ask(f"gradient {path}")
         return np.load(path)
@@ -101,5 +108,5 @@ class PeerContestant:
         line = self.process.stdout.readline()
         if not line:
             words = self.said.read_text(errors="replace").strip()
-            raise PeerError(f"{self.impl}: its worker ended with {self.process.wait()}:\n{words[-2000:]}")
+            raise PeerError(self.impl, f"its worker ended with {self.process.wait()}:\n{words[-2000:]}")
         return json.loads(line)

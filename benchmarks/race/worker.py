@@ -1,9 +1,9 @@
 """A peer's process: it reads the samples and weights, then takes a step whenever it is told to.
 
-    python -m benchmarks.train_step.worker MODULE FOLDER THREADS OPTIONS
+    python -m benchmarks.race.worker MODULE FOLDER THREADS OPTIONS
 
 MODULE has a function make(samples, weights, threads, options), which returns a Peer; FOLDER/race.npz the arrays. The
-protocol is that of benchmarks/train_step/peer.py. Runs in the peer's environment, so it imports numpy and nothing else.
+protocol is that of benchmarks/race/peer.py. Runs in the peer's environment, so it imports numpy and nothing else.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.train_step.contestant import Step
+from benchmarks.race.contestant import Step
 
 Arrays = dict[str, np.ndarray]
 
 
 class Peer(Protocol):
-    """What a peer's module makes."""
+    """What a peer's module makes. Its option "training" tells whether a step goes on to gradients."""
 
     versions: dict[str, str]
+
+    def choose(self, numbers: list[int]) -> None:
+        """Take the next steps over these samples; before, over all. Only races whose mini-batches change ask for it."""
+        ...
 
     def step(self) -> Step: ...
 
@@ -59,7 +63,7 @@ def main() -> None:
     print(json.dumps({"versions": {"python": platform.python_version(), **peer.versions}}), file=answers)
     steps = 0
     for line in sys.stdin:
-        command, _, path = line.strip().partition(" ")
+        command, _, argument = line.strip().partition(" ")
         if command == "step":
             step = peer.step()
             print(json.dumps(vars(step)), file=answers)
@@ -67,9 +71,12 @@ def main() -> None:
             if steps == 3:  # as the parent does: what was made before the race is not searched again during a step
                 gc.collect()
                 gc.freeze()
+        elif command == "choose":
+            peer.choose(json.loads(argument))
+            print("{}", file=answers)
         else:
             gradients = peer.gradients()
-            np.save(path, np.concatenate([np.asarray(gradients[name]).reshape(-1) for name in weights]))
+            np.save(argument, np.concatenate([np.asarray(gradients[name]).reshape(-1) for name in weights]))
             print("{}", file=answers)
 
 

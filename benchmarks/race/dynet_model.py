@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import dynet_config
 import numpy as np
 
-from benchmarks.train_step.contestant import Step, StopWatch
+from benchmarks.race.contestant import Step, StopWatch
 
 MEGABYTES = 1024
 """Preallocated, a quarter each for values, gradients, parameters and scratch: enough for hidden 512 at batch 64, and it
@@ -29,7 +29,9 @@ class DynetPeer:
     a product for each gate, all of them batched together, is faster than one product of which pieces are picked (by
     15 % at batch 64, hidden 128: the gradient of a piece is a copy), and it is how DyNet's own TreeLSTM is written.
 
-    build   makes the graph of the mini-batch: its loss
+    samples   all that there are
+    losses    adds a sample to the graph -> its losses, which are summed
+    training  whether a step goes on to gradients
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class DynetPeer:
         *,
         lookups: set[str],
         gates: dict[str, int],
-        build: Callable[[], Any],
+        samples: Sequence[Any],
+        losses: Callable[[Any], Sequence[Any]],
+        training: bool,
     ):
-        self.dy, self.gates, self.build = dy, gates, build
+        self.dy, self.gates, self.losses, self.training = dy, gates, losses, training
+        self.samples = self.chosen = samples
         self.versions = {"dyNET38": version("dyNET38"), "dynet": dy.__version__}
         collection = self.collection = dy.ParameterCollection()
         self.parameters: dict[str, Any] = {}
@@ -59,18 +64,22 @@ class DynetPeer:
         weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
         return list(zip(weight, bias, strict=True)) if isinstance(weight, list) else (weight, bias)
 
+    def choose(self, numbers: list[int]) -> None:
+        self.chosen = [self.samples[number] for number in numbers]
+
     def step(self) -> Step:
         for parameter in self.parameters.values():
             for piece in parameter if isinstance(parameter, list) else [parameter]:
                 piece.scale_gradient(0.0)
         watch = StopWatch()
         self.dy.renew_cg()
-        loss = self.build()
+        loss = self.dy.esum([loss for sample in self.chosen for loss in self.losses(sample)])
         watch.lap("build")
         loss.forward()
         watch.lap("forward")
-        loss.backward()
-        watch.lap("backward")
+        if self.training:
+            loss.backward()
+            watch.lap("backward")
         return watch.step(loss.scalar_value())
 
     def gradients(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,118 @@
+"""The contestants of this process: the loop over samples, bale, and what is batched by hand."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import bale
+from benchmarks.race.contestant import Step, StopWatch
+from benchmarks.race.workload import Way, Workload
+
+VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
+
+Logits = Callable[[Workload, StopWatch], Tensor]
+"""The logits of a mini-batch; a lap "build" of the watch ends what comes before numbers."""
+
+
+class LocalContestant:
+    """A contestant that computes with the workload's own model.
+
+    training   a step goes on to gradients; else it ends with the loss, and autograd is off
+    """
+
+    versions = VERSIONS
+
+    def __init__(
+        self, impl: str, workload: Workload, logits: Logits, variant: str | None = None, *, training: bool = True
+    ):
+        self.impl, self.variant, self.training = impl, variant, training
+        self.workload, self.logits = workload, logits
+
+    def turn_to(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def step(self) -> Step:
+        self.workload.model.zero_grad()
+        watch = StopWatch()
+        with torch.set_grad_enabled(self.training):
+            loss = self.workload.loss(self.logits(self.workload, watch))
+            watch.lap("forward")
+        if self.training:
+            loss.backward()
+            watch.lap("backward")
+        return watch.step(loss.item())
+
+    def gradient(self) -> np.ndarray | None:
+        if not self.training:
+            return None
+        return torch.cat([_gradient(weight) for weight in self.workload.model.parameters()]).numpy()
+
+    def close(self) -> None:
+        pass
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    return (torch.zeros_like(weight) if weight.grad is None else weight.grad).flatten()
+
+
+def per_sample(workload: Workload, *, training: bool = True) -> LocalContestant:
+    """The definition of right: one sample after another, in plain PyTorch."""
+
+    def logits(workload: Workload, watch: StopWatch) -> Tensor:
+        return workload.join([workload.model(sample) for sample in workload.samples])
+
+    return LocalContestant("per-sample", workload, logits, training=training)
+
+
+def by_hand(workload: Workload, *, training: bool = True) -> list[LocalContestant]:
+    """The mini-batch as a skilled person batches it, in each way that could be the fastest."""
+    return [_by_hand("by-hand", workload, name, way, training) for name, way in workload.by_hand.items()]
+
+
+def by_hand_merged(workload: Workload, *, training: bool = True) -> list[LocalContestant]:
+    """The same, with equal computations merged where that is easily said; nobody where it is not."""
+    return [_by_hand("by-hand-merged", workload, name, way, training) for name, way in workload.by_hand_merged.items()]
+
+
+def _by_hand(impl: str, workload: Workload, name: str, way: Way, training: bool) -> LocalContestant:
+    def logits(workload: Workload, watch: StopWatch) -> Tensor:
+        plan = way.plan(workload.samples)
+        watch.lap("build")
+        return way.logits(plan)
+
+    return LocalContestant(impl, workload, logits, variant=name, training=training)
+
+
+class BaleContestant(LocalContestant):
+    """bale.batch(model)."""
+
+    versions = VERSIONS | {"bale": bale.__version__}
+
+    def __init__(self, impl: str, workload: Workload, *, training: bool = True, **options: bool):
+        self.batched = bale.batch(workload.model, **options)  # type: ignore[arg-type]
+        super().__init__(impl, workload, self._logits, training=training)
+
+    def _logits(self, workload: Workload, watch: StopWatch) -> Tensor:
+        return workload.join(self.batched(workload.samples))
+
+    def step(self) -> Step:
+        step = super().step()
+        assert self.batched.last is not None
+        seconds = self.batched.last.seconds
+        build, schedule = seconds["trace"], seconds["schedule"] + seconds["memory"]
+        forward = step.stages["forward"] - build - schedule
+        return replace(step, stages={**step.stages, "build": build, "schedule": schedule, "forward": forward})
+
+
+def with_merging(workload: Workload, *, training: bool = True) -> list[BaleContestant]:
+    return [BaleContestant("bale", workload, training=training)]
+
+
+def without_merging(workload: Workload, *, training: bool = True) -> list[BaleContestant]:
+    return [BaleContestant("bale-nomerge", workload, training=training, merge=False)]

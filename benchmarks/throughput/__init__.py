@@ -1,0 +1,1 @@
+"""How many samples a second, of networks on trees, chains, lattices and graphs: inference and training."""
