@@ -82,7 +82,7 @@ def draw_schedule(graph: Graph, schedule: Schedule) -> Figure:
     for kind in range(len(names)):
         ran = np.flatnonzero(schedule.batch_type == kind)
         axes.bar(ran + 0.5, tall[ran], width=0.9, bottom=kind + 0.43 - tall[ran], color=_colour(kind, pale=False))
-    axes.set(xlim=(0, max(1, steps)), ylim=(len(names) - 0.5, -0.5), xlabel="step")
+    axes.set(xlim=(0, max(1, steps)), ylim=(max(1, len(names)) - 0.5, -0.5), xlabel="step")
     axes.set_yticks(range(len(names)), names)
     counts = axes.secondary_yaxis("right")
     ran = np.bincount(schedule.batch_type, minlength=len(names))
