@@ -31,9 +31,9 @@ def learned(encoding=Encoding.SORT):
 
 
 def printed(renderable, width=80):
-    console = Console(width=width, file=io.StringIO())
-    console.print(renderable)
-    return console.file.getvalue()
+    text = io.StringIO()
+    Console(width=width, file=text).print(renderable)
+    return text.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 120])
