@@ -30,10 +30,10 @@ BEAM_TRIES = 8  # the beam costs about so many tries of another policy
 class Portfolio:
     """The policy "auto": the shortest schedule of those that are worth their making, the first where several are.
 
-    Tried in this order: the learned policies, if there are any; height, on the reversed graph, which is mostly better,
-    and on the graph: sure first, soft share, share; the sufficient condition, agenda and depth, reversed and not; the
-    beam. It stops within 1 % of the lower bound, or where all the batches above it would not pay for one more try
-    (`NODES_PER_BATCH`). No time is measured.
+    Tried in this order: the learned policies, if there are any; on the reversed graph, which is mostly better, height's
+    sure first, the sufficient condition, height's soft share and share; the same four on the graph; agenda and depth,
+    reversed and not; the beam. It stops within 1 % of the lower bound, or where all the batches above it would not pay
+    for the further tries (`NODES_PER_BATCH`). No time is measured.
     """
 
     learned: tuple[Policy, ...] = ()
@@ -49,20 +49,25 @@ class Portfolio:
             return 100 * above > bound and NODES_PER_BATCH * above > tries * len(graph)
 
         tried = self._tried(graph, forward, backward, height)
-        shortest = next(tried)
-        while worth(shortest, 1) and (other := next(tried, None)) is not None:
-            shortest = min(shortest, other, key=len)
-        return shorter_by_beam(graph, shortest, WIDTH) if worth(shortest, BEAM_TRIES) else shortest
+        shortest, more = next(tried), 1
+        while worth(shortest, more) and (other := next(tried, None)) is not None:
+            shortest, more = min(shortest, other, key=len), more + 1
+        return shorter_by_beam(graph, shortest, WIDTH) if worth(shortest, more - 1 + BEAM_TRIES) else shortest
 
     def _tried(self, graph: Graph, forward: Dataflow, backward: Dataflow, height: np.ndarray) -> Iterator[Schedule]:
         """`height` is that of the reversed graph."""
         yield from (policy(graph) for policy in self.learned)
         variants = (Variant.SURE_FIRST, Variant.SOFT_SHARE, Variant.SHARE)
-        yield from height_schedules(graph, variants, backward=True, height=height)
-        yield from height_schedules(graph, variants, backward=False)
-        for name, sequence in (("sufficient", sufficient_sequence), ("agenda", agenda_sequence)):
-            yield Schedule.from_sequence(graph, sequence(backward)[::-1], f"{name} (reversed)")
-            yield Schedule.from_sequence(graph, sequence(forward), name)
+        by_height = height_schedules(graph, variants, backward=True, height=height)
+        yield next(by_height)
+        yield Schedule.from_sequence(graph, sufficient_sequence(backward)[::-1], "sufficient (reversed)")
+        yield from by_height
+        by_height = height_schedules(graph, variants, backward=False)
+        yield next(by_height)
+        yield Schedule.from_sequence(graph, sufficient_sequence(forward), "sufficient")
+        yield from by_height
+        yield Schedule.from_sequence(graph, agenda_sequence(backward)[::-1], "agenda (reversed)")
+        yield Schedule.from_sequence(graph, agenda_sequence(forward), "agenda")
         yield by_depth(graph, backward=True)
         yield by_depth(graph)
 
