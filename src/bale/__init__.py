@@ -3,19 +3,24 @@
 from bale.batching.api import Batched, batch, cell
 from bale.batching.check import Checked, check
 from bale.batching.explain import Explanation, explain
-from bale.batching.schedule import POLICIES, lower_bound
+from bale.batching.learn import learn_policy
+from bale.batching.schedule import POLICIES, Encoding, Policy, Portfolio, lower_bound
 from bale.batching.stats import Stats
 
 __all__ = [
     "POLICIES",
     "Batched",
     "Checked",
+    "Encoding",
     "Explanation",
+    "Policy",
+    "Portfolio",
     "Stats",
     "batch",
     "cell",
     "check",
     "explain",
+    "learn_policy",
     "lower_bound",
 ]
 __version__ = "0.1.0"

@@ -25,6 +25,10 @@ class ScheduleError(BaleError):
     """A schedule does not run its graph: a node left over, run twice, or run before its operands."""
 
 
+class PolicyError(BaleError):
+    """A learned policy that is damaged, of another version, or of another network than it is asked to schedule."""
+
+
 class DataError(BaleError):
     """Input that a reader cannot understand; the message begins with file:line:column."""
 

@@ -1,6 +1,7 @@
 """`bale train` reports what it did, to people and to programs, and goes on where it stopped."""
 
 import json
+import re
 
 import pytest
 import safetensors.torch
@@ -42,6 +43,7 @@ SCHEMA = {
     "epoch": int,
     "steps": int,
     "samples": int,
+    "rows": int,
     "epochs": list,
     "accuracy": dict.fromkeys(
         ("test", "test_majority", "test_named", "test_named_majority", "best_valid", "valid_majority"), OPTIONAL
@@ -86,9 +88,9 @@ def test_json_on_stdout_is_all_there_is(train):
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert_fits(report, SCHEMA)
-    assert (report["steps"], report["samples"], report["epoch"]) == (6, 48, 2)
+    assert (report["steps"], report["samples"], report["rows"], report["epoch"]) == (6, 48, 48, 2)
     assert report["task"]["train"] == 24 and report["task"]["test"] == 3
-    assert [set(epoch) for epoch in report["epochs"]] == [{"epoch", "samples", "loss", "accuracy", "valid"}] * 2
+    assert [set(epoch) for epoch in report["epochs"]] == [{"epoch", "samples", "rows", "loss", "accuracy", "valid"}] * 2
     assert 0 <= report["accuracy"]["test"] <= 1
     assert report["per_step"]["batches"] >= report["per_step"]["bound"] > 0
     assert report["comparison"]["difference"] < 1e-5
@@ -172,6 +174,21 @@ def test_named_functions_alone(bale):
     assert report["task"]["classes"] == 50 and report["accuracy"]["test_named"] is None
     assert "ruled out" not in bale("train", "--data", "python-named", *options).stdout
     assert "that are not `other`, that answer ruled out" in " ".join(bale("train", *options).stdout.split())
+
+
+def test_a_lattice_model_needs_no_files_either(bale, tmp_path):
+    options = ("--limit", 120, "--steps", 2, "--batch-size", 8, "--hidden", 4, "--compare", 1)
+    result = bale("train", "--model", "lattice-lstm", *options, "--json", tmp_path / "report.json")
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert_fits(report, SCHEMA)
+    assert (report["task"]["data"], report["task"]["model"]) == ("identifiers", "lattice-lstm")
+    assert report["task"]["classes"] == 2 and report["samples"] == 16
+    assert 16 * 4 < report["rows"] == report["epochs"][0]["rows"]
+    assert report["comparison"]["difference"] < 1e-5
+    text = " ".join(result.stdout.split())
+    assert re.search(r"[0-9.]+% on the [0-9]+ characters of [0-9]+ test samples \(the commonest class alone", text)
+    assert re.search("identifiers: [0-9]+ training samples, 2 classes", text) and "samples/s in training" in text
 
 
 def test_ctrl_c_while_comparing_keeps_the_report(train, monkeypatch, tmp_path):

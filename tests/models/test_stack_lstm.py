@@ -1,4 +1,4 @@
-"""The stack LSTM scores each action by reading all of the stack, buffer and history anew, as if nothing had been kept."""
+"""The stack LSTM scores each action by reading stack, buffer and history anew, as if nothing had been kept."""
 
 import pytest
 import torch

@@ -62,13 +62,14 @@ def test_the_report_adds_up(samples, make_model):
     assert [record.step for record in records] == [1, 2, 3, 4, 5, 6]
     assert [record.epoch for record in records] == [0, 0, 0, 1, 1, 1]
     assert [record.samples for record in records] == [8, 8, 4, 8, 8, 4]
-    for name in ("samples", "nodes", "batches", "bound"):
+    assert [record.rows for record in records] == [8, 8, 4, 8, 8, 4]
+    for name in ("samples", "rows", "nodes", "batches", "bound"):
         assert getattr(report, name) == sum(getattr(record, name) for record in records)
     assert tuple(report.seconds) == STAGES
     assert all(record.batches >= record.bound > 0 for record in records)
     assert report.wall >= sum(report.seconds.values())
     first = records[:3]
-    assert report.epochs[0].samples == 20
+    assert report.epochs[0].samples == report.epochs[0].rows == 20
     assert report.epochs[0].loss == pytest.approx(sum(record.loss * record.samples for record in first) / 20)
     assert report.epochs[0].accuracy == pytest.approx(sum(record.correct for record in first) / 20)
 

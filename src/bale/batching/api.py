@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from bale.batching.engine import Settings, run_samples
 from bale.batching.execute.launch import CHECKS
 from bale.batching.execute.planned import CALLS_BEFORE_CAPTURE
-from bale.batching.schedule import POLICIES, Policy
+from bale.batching.schedule import POLICIES, PolicyFunction
 from bale.batching.stats import Stats
 from bale.batching.trace.cell import FunctionCell
 from bale.batching.trace.cell_filter import CellFilter
@@ -179,7 +179,7 @@ def batch(
     cells: Iterable[Any] | None = None,
     star: bool = False,
     stacked: bool = False,
-    policy: str | Policy = "height",
+    policy: str | PolicyFunction = "auto",
     executor: str = "planned",
     check: str = "new",
     merge: bool = True,

@@ -22,7 +22,7 @@ from bale.batching.graph import Graph
 from bale.batching.memory.arrange import arrange
 from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.merge import Merged, merge, mergeable_types
-from bale.batching.schedule import Policy, Schedule, lower_bound, make_schedule
+from bale.batching.schedule import PolicyFunction, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
 from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.containers import containers, restore
@@ -39,7 +39,7 @@ from bale.errors import TraceError
 class Settings:
     """How a batched model runs; see `bale.batch`."""
 
-    policy: str | Policy
+    policy: str | PolicyFunction
     executor: str
     check: str
     merge: bool
@@ -51,11 +51,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What the forwards left behind: the trace, their outputs (Refs inside), and the shadow they ran on."""
+    """What the forwards left behind: the trace, their outputs (Refs inside), and the shadow they ran on.
+
+    `held` is what the lists, dicts and sets of the model's attributes held before.
+    """
 
     trace: Trace
     outputs: list[Any]
     shadow: Any
+    held: list[tuple[Any, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ def trace_samples(
         if not isinstance(error, TraceError):
             error.add_note(f"bale: in the forward of sample {trace.sample}")
         raise
-    return Traced(trace, outputs, shadow)
+    return Traced(trace, outputs, shadow, held)
 
 
 def results_of(traced: Traced) -> list[Ref]:
@@ -118,21 +122,36 @@ def make_plan(
     traced: Traced, refs: Sequence[Ref], settings: Settings, clock: Callable[[str], None] = lambda stage: None
 ) -> Plan:
     """Merge, fold, schedule and lay out what was traced; `refs` are the results."""
-    trace = traced.trace
-    graph = trace.graph
-    cells = list(trace.formats)
-    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
-    mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
-    merged = merge(graph, mergeable, *trace.constant_ids())
-    pinned = merged.value(graph, trace.values_of(refs)[0])
-    folded = fold(merged.graph, gathers, pinned)
+    merged, folded = _reduce(traced.trace, refs, settings)
     clock("trace")
     schedule = make_schedule(folded.graph, settings.policy)
     clock("schedule")
     schedule = arrange(folded.graph, schedule)
     layout = make_layout(folded.graph, schedule)
     clock("memory")
-    return Plan(graph, merged, folded, schedule, layout)
+    return Plan(traced.trace.graph, merged, folded, schedule, layout)
+
+
+def _reduce(trace: Trace, refs: Sequence[Ref], settings: Settings) -> tuple[Merged, Folded]:
+    """The graph with equal computations merged, and with reductions folded into gathers."""
+    cells = list(trace.formats)
+    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
+    mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
+    merged = merge(trace.graph, mergeable, *trace.constant_ids())
+    pinned = merged.value(trace.graph, trace.values_of(refs)[0])
+    return merged, fold(merged.graph, gathers, pinned)
+
+
+def graph_of(
+    model: nn.Module, samples: Sequence[Any], kwargs: dict[str, Any], settings: Settings, registry: Registry
+) -> Graph:
+    """The graph that a mini-batch is scheduled as; nothing is computed, nothing of the model changes."""
+    traced = trace_samples(model, samples, kwargs, settings, registry)
+    try:
+        _, folded = _reduce(traced.trace, results_of(traced), settings)
+    finally:
+        restore(traced.held)  # what forwards left there will never be computed
+    return folded.graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +202,7 @@ def run_samples(
         bound=lower_bound(plan.folded.graph),
         seconds=seconds,
         policy=plan.schedule.policy,
+        unseen=plan.schedule.unseen,
         executor=results.executor,
     )
     return Result(outputs, traced, plan, results.call, stats)

@@ -20,3 +20,4 @@ class Stats:
     seconds: dict[str, float]
     policy: str
     executor: str
+    unseen: int = 0  # choices that a learned policy left to height, see Schedule

@@ -31,13 +31,15 @@ def train(
         str | None,
         typer.Option(
             help="python: functions of Python's standard library; the first word of the name, one of the 50 commonest "
-            "or `other`, is to be guessed. python-named: only functions named by one of the 50. sst:PATH: bracketed "
-            "trees, a file or a folder with train.txt, dev.txt and test.txt.",
-            show_default=_TASK.data,
+            "or `other`, is to be guessed. python-named: only functions named by one of the 50. identifiers: those of "
+            "the standard library, without capitals and underscores; which characters begin a word? sst:PATH, "
+            "lattice:PATH, tags:PATH: bracketed trees, word lattices, tagged sentences, a file or a folder with "
+            "train.txt, dev.txt and test.txt.",
+            show_default="python, or what fits the model",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"The tree LSTM: {' or '.join(MODELS)}.", show_default="what fits the data")
+        str | None, typer.Option(help=f"The network: {', '.join(MODELS)}.", show_default="what fits the data")
     ] = None,
     hidden: Annotated[int | None, typer.Option(help="Width of the states.", show_default=str(_TASK.hidden))] = None,
     limit: Annotated[int | None, typer.Option(help="Read so many samples only.", show_default="all")] = None,
@@ -70,7 +72,7 @@ def train(
         Path | None, typer.Option("--json", help="Write the report as JSON to this file, or to stdout for -.")
     ] = None,
 ) -> None:
-    """Train a tree network on real input and report accuracy, speed and what each step cost.
+    """Train a network on real input and report accuracy, speed and what each step cost.
 
     The report goes to stdout, progress to stderr. Ctrl-C ends the run after the present step, with a checkpoint
     (where --save is given) and the report so far, and exit code 130.
@@ -95,7 +97,7 @@ def train(
         raise BaleError(f"compare must be at least 0, got {compare}")
     folder = resume if save is None else save
     _check_outputs(folder, resume, json_to)
-    with notes.status(f"reading {task_config.data}"):
+    with notes.status(f"reading {task_config.data_name}"):
         task = load_task(task_config)
     done = 0 if checkpoint is None else checkpoint.place.step
     with TrainingProgress(notes, _planned_steps(config, len(task.train)), done) as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bale import __version__
-from bale.train import Comparison, FitReport, RunReport
+from bale.train import Comparison, FitReport, RunReport, Sample, Task
+from bale.train.rows import labels_of
 
 FORMAT = 1
 
@@ -26,7 +28,7 @@ def training_dict(report: RunReport) -> dict[str, Any]:
         "threads": report.threads,
         "interrupted": report.interrupted,
         "task": {
-            "data": report.task.config.data,
+            "data": report.task.config.data_name,
             "model": report.task.model,
             "hidden": report.task.config.hidden,
             "limit": report.task.config.limit,
@@ -41,6 +43,7 @@ def training_dict(report: RunReport) -> dict[str, Any]:
         "epoch": trained.epoch,
         "steps": trained.steps,
         "samples": trained.samples,
+        "rows": trained.rows,
         "epochs": [asdict(record) for record in trained.epochs],
         "accuracy": {
             "test": report.test,
@@ -74,7 +77,7 @@ def training_table(report: RunReport) -> RenderableType:
 def _facts(report: RunReport) -> list[tuple[str, str]]:
     task, trained = report.task, report.fit
     rows = [
-        ("task", f"{task.config.data}: {len(task.train):,} training samples, {len(task.classes)} classes"),
+        ("task", f"{task.config.data_name}: {len(task.train):,} training samples, {len(task.classes)} classes"),
         ("model", f"{task.model}, hidden {task.config.hidden}, {report.parameters:,} parameters"),
         ("trained", _trained(report)),
         ("accuracy", _accuracy(report)),
@@ -107,16 +110,22 @@ def _trained(report: RunReport) -> str:
 def _accuracy(report: RunReport) -> str:
     task = report.task
     rest = "" if task.rest is None else task.classes[task.rest]
-    named = sum(label != task.rest for _, label in task.test)
+    named = sum(label != task.rest for label in labels_of(task.test))
     parts = []
     for value, majority, samples in (
-        (report.test, report.test_majority, f"{len(task.test):,} test samples"),
+        (report.test, report.test_majority, _rows(task, task.test, "test")),
         (report.named, report.named_majority, f"the {named:,} of them that are not `{rest}`, that answer ruled out"),
-        (report.fit.best, report.valid_majority, f"{len(task.valid):,} validation samples, the best epoch"),
+        (report.fit.best, report.valid_majority, f"{_rows(task, task.valid, 'validation')}, the best epoch"),
     ):
         if value is not None and majority is not None:
             parts.append(f"{value:.1%} on {samples} (the commonest class alone {majority:.1%})")
     return "\n".join(parts) or "not measured"
+
+
+def _rows(task: Task, samples: Sequence[Sample], split: str) -> str:
+    """What accuracy is a share of: samples, or what there are several of in one."""
+    text = f"{len(samples):,} {split} samples"
+    return text if task.row is None else f"the {sum(1 for _ in labels_of(samples)):,} {task.row} of {text}"
 
 
 def _comparison(comparison: Comparison) -> str:

@@ -4,11 +4,13 @@ from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.compare import Comparison, compare
 from bale.train.config import TaskConfig, TrainConfig
+from bale.train.load import MODELS, load_task
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
+from bale.train.rows import Label, Sample
 from bale.train.run import RunReport, train_task
-from bale.train.step import STAGES, Sample, StepRecord
-from bale.train.task import MODELS, Task, load_task
+from bale.train.step import STAGES, StepRecord
+from bale.train.task import Task
 
 __all__ = [
     "MODELS",
@@ -17,6 +19,7 @@ __all__ = [
     "Comparison",
     "EpochRecord",
     "FitReport",
+    "Label",
     "Place",
     "RunReport",
     "Sample",

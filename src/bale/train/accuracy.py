@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from bale.train.step import Sample
+from bale.train.rows import Sample, labels_of, rows_of
 
 
 def accuracy(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> float | None:
-    """Return the share of samples whose class gets the largest logit, in eval mode; None where there are no samples.
+    """Return the share of rows whose label gets the largest logit, in eval mode; None where there are no samples.
 
     Leaves `batched` in the mode in which it was.
     """
@@ -20,10 +20,10 @@ def accuracy(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> 
 def accuracy_and_named(
     batched: nn.Module, samples: Sequence[Sample], batch_size: int, rest: int | None
 ) -> tuple[float | None, float | None]:
-    """Return `accuracy`, and the share of right answers on the samples that are not of the class `rest`.
+    """Return `accuracy`, and the share of right answers on the rows that are not of the class `rest`.
 
     The second answer is the largest logit of the other classes: whoever is asked knows that it is not `rest`, as the
-    majority that it is compared with does. It is None where `rest` is, or where every sample is of that class.
+    majority that it is compared with does. It is None where `rest` is, or where every row is of that class.
     """
     answers = _answers(batched, samples, batch_size)
     right = _share(labels == logits.argmax(-1) for logits, labels in answers)
@@ -37,10 +37,10 @@ def accuracy_and_named(
 def majority_accuracy(train: Sequence[Sample], samples: Sequence[Sample], rest: int | None = None) -> float | None:
     """Return the accuracy on `samples` of always answering the commonest class of `train`; None where one is empty.
 
-    Samples of the class `rest` are left out of both.
+    Rows of the class `rest` are left out of both.
     """
-    counts = Counter(label for _, label in train if label != rest)
-    labels = [label for _, label in samples if label != rest]
+    counts = Counter(label for label in labels_of(train) if label != rest)
+    labels = [label for label in labels_of(samples) if label != rest]
     if not counts or not labels:
         return None
     ((commonest, _),) = counts.most_common(1)
@@ -56,8 +56,8 @@ def _answers(batched: nn.Module, samples: Sequence[Sample], batch_size: int) -> 
         with torch.no_grad():
             for start in range(0, len(samples), batch_size):
                 chunk = samples[start : start + batch_size]
-                logits = torch.stack(batched([tree for tree, _ in chunk]))
-                answers.append((logits.cpu(), torch.tensor([label for _, label in chunk])))
+                logits, labels = rows_of(batched([sample for sample, _ in chunk]), [label for _, label in chunk])
+                answers.append((logits.cpu(), labels.cpu()))
     finally:
         batched.train(was_training)
     return answers

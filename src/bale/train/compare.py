@@ -8,7 +8,8 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from bale.train.step import Sample, classification_loss
+from bale.train.rows import Sample
+from bale.train.step import classification_loss
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _forward_backward(
 ) -> tuple[float, float]:
     model.zero_grad()
     start = perf_counter()
-    loss, _ = classification_loss(run([tree for tree, _ in samples]), [label for _, label in samples])
+    loss, _, _ = classification_loss(run([tree for tree, _ in samples]), [label for _, label in samples])
     loss.backward()
     seconds = perf_counter() - start
     model.zero_grad()

@@ -16,19 +16,28 @@ class TaskConfig:
     """What is learnt, and by which network.
 
     data    "python" (functions of the standard library; classes: the 50 commonest first words of names, and `other`),
-            "python-named" (only functions whose name begins with one of the 50) or "sst:PATH" (bracketed trees)
-    model   "child-sum" or "nary"; None is the one that fits the data
+            "python-named" (only functions whose name begins with one of the 50), "identifiers" (the standard library's,
+            without separators; where do words begin?), "sst:PATH" (bracketed trees), "lattice:PATH" (lattices with
+            tags) or "tags:PATH" (sentences with tags); None is the one that fits the model
+    model   one of `bale.train.MODELS`; None is the one that fits the data
     hidden  width of the states
     limit   how many samples are read, all splits together; None is all
     """
 
-    data: str = "python"
+    data: str | None = None
     model: str | None = None
     hidden: int = 128
     limit: int | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "hidden", "limit")
+
+    @property
+    def data_name(self) -> str:
+        """The data that are read: those that were asked for, or what fits the model and needs no files."""
+        if self.data is not None:
+            return self.data
+        return "identifiers" if (self.model or "").startswith("lattice-") else "python"
 
 
 @dataclass(frozen=True)

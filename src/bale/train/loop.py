@@ -19,7 +19,8 @@ from bale.train.config import TrainConfig
 from bale.train.interrupt import finish_first
 from bale.train.meter import FitReport, Meter
 from bale.train.order import mini_batches
-from bale.train.step import Sample, StepRecord, train_step
+from bale.train.rows import Sample
+from bale.train.step import StepRecord, train_step
 
 
 def fit(
@@ -37,8 +38,8 @@ def fit(
     """Train `model`, written for one sample, on `samples` in mini-batches; the model is changed in place.
 
     Args:
-        model: takes one sample, returns logits [classes].
-        samples: (sample, class) pairs.
+        model: takes one sample, returns logits [classes], or [labels, classes] for a sample with several labels.
+        samples: (sample, label) pairs; a label is the index of a class, or a tuple with one for each row of the output.
         config: how to train; `TrainConfig()` where it is not given.
         batched: `bale.batch(model)`, where the caller has one already; `config.policy` is then not looked at.
         valid: samples on which accuracy is measured after every epoch.

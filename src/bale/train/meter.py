@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bale.train.step import STAGES, StepRecord
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch, or the part of it that this run trained: means over its samples; `valid` where it was measured."""
+    """One epoch, or the part of it that this run trained: means over its rows; `valid` where it was measured.
+
+    A sample has one row, or one for each of its labels.
+    """
 
     epoch: int
     samples: int
+    rows: int
     loss: float
     accuracy: float
     valid: float | None = None
@@ -33,6 +37,7 @@ class FitReport:
     epoch: int
     steps: int
     samples: int
+    rows: int
     nodes: int
     batches: int
     bound: int
@@ -54,6 +59,7 @@ class Meter:
 
     steps: int = 0
     samples: int = 0
+    rows: int = 0
     nodes: int = 0
     batches: int = 0
     bound: int = 0
@@ -65,6 +71,7 @@ class Meter:
         """Count one step."""
         self.steps += 1
         self.samples += record.samples
+        self.rows += record.rows
         self.nodes += record.nodes
         self.batches += record.batches
         self.bound += record.bound
@@ -74,19 +81,19 @@ class Meter:
         self._add_to_epoch(record)
 
     def _add_to_epoch(self, record: StepRecord) -> None:
-        loss_sum, correct, samples = record.loss * record.samples, record.correct, record.samples
+        loss_sum, correct, samples, rows = record.loss * record.rows, record.correct, record.samples, record.rows
         if self.epochs and self.epochs[-1].epoch == record.epoch:
             last = self.epochs.pop()
-            loss_sum += last.loss * last.samples
-            correct += last.accuracy * last.samples
+            loss_sum += last.loss * last.rows
+            correct += last.accuracy * last.rows
             samples += last.samples
-        self.epochs.append(EpochRecord(record.epoch, samples, loss_sum / samples, correct / samples))
+            rows += last.rows
+        self.epochs.append(EpochRecord(record.epoch, samples, rows, loss_sum / rows, correct / rows))
 
     def set_valid(self, epoch: int, valid: float | None) -> None:
         """Note the accuracy on the validation samples after `epoch`, if this run trained any of it."""
         if self.epochs and self.epochs[-1].epoch == epoch:
-            last = self.epochs[-1]
-            self.epochs[-1] = EpochRecord(last.epoch, last.samples, last.loss, last.accuracy, valid)
+            self.epochs[-1] = replace(self.epochs[-1], valid=valid)
 
     def report(self, step: int, epoch: int, best: float | None, interrupted: bool) -> FitReport:
         """Return the sums so far."""
@@ -95,6 +102,7 @@ class Meter:
             epoch=epoch,
             steps=self.steps,
             samples=self.samples,
+            rows=self.rows,
             nodes=self.nodes,
             batches=self.batches,
             bound=self.bound,

@@ -17,7 +17,8 @@ from bale.train.config import TrainConfig
 from bale.train.loop import fit
 from bale.train.meter import FitReport
 from bale.train.order import mini_batches
-from bale.train.step import Sample, StepRecord
+from bale.train.rows import Sample
+from bale.train.step import StepRecord
 from bale.train.task import Task
 
 Notice = Callable[[str], None]
@@ -27,8 +28,8 @@ Notice = Callable[[str], None]
 class RunReport:
     """What a run learnt and cost. What an interrupt left unmeasured is None.
 
-    test_majority, valid_majority  the accuracy of always answering the training samples' commonest class
-    named, named_majority          both on the test samples that are not of the task's class `rest`, if it has one
+    test_majority, valid_majority  the accuracy of always answering the training samples' commonest label
+    named, named_majority          both on what in the test samples is not of the task's class `rest`, if it has one
     comparison                     against the per-sample loop
     """
 

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bale.errors import BaleError
-
-Sample = tuple[Any, int]
-"""One sample, as the model takes it, and the index of its class."""
+from bale.train.rows import Label, Sample, rows_of
 
 STAGES = ("trace", "schedule", "memory", "execute", "loss", "backward", "optimizer")
 
@@ -21,13 +19,15 @@ STAGES = ("trace", "schedule", "memory", "execute", "loss", "backward", "optimiz
 class StepRecord:
     """What one step did and cost.
 
-    `step` counts from 1; `loss` is the mini-batch's mean before the update; `nodes`, `batches` and `bound` are the
+    `step` counts from 1; `rows` are those of all outputs, one a sample or one for each of its labels; `loss` is the
+    mean over them before the update, `correct` counts those that were right; `nodes`, `batches` and `bound` are the
     engine's (`bale.batching.Stats`); `seconds` has the `STAGES`, `wall` is the whole step, which is a little more.
     """
 
     step: int
     epoch: int
     samples: int
+    rows: int
     loss: float
     correct: int
     nodes: int
@@ -48,7 +48,7 @@ def train_step(
     optimizer.zero_grad()
     outputs = batched([tree for tree, _ in samples])
     before_loss = perf_counter()
-    loss, correct = classification_loss(outputs, [label for _, label in samples])
+    loss, correct, rows = classification_loss(outputs, [label for _, label in samples])
     value = loss.item()
     if not torch.isfinite(loss):
         raise BaleError(f"the loss is {value} at step {step}: a lower learning rate (--lr) usually helps")
@@ -68,6 +68,7 @@ def train_step(
         step=step,
         epoch=epoch,
         samples=len(samples),
+        rows=rows,
         loss=value,
         correct=correct,
         nodes=stats.nodes,
@@ -78,9 +79,12 @@ def train_step(
     )
 
 
-def classification_loss(outputs: Sequence[Tensor], labels: Sequence[int]) -> tuple[Tensor, int]:
-    """Return the mean cross-entropy of per-sample logits, each [classes], and how many are largest at their label."""
-    logits = torch.stack(list(outputs))  # [samples, classes]
-    target = torch.tensor(labels, device=logits.device)
+def classification_loss(outputs: Sequence[Tensor], labels: Sequence[Label]) -> tuple[Tensor, int, int]:
+    """Return the mean cross-entropy over the rows of per-sample logits, and of how many rows how many are right.
+
+    A sample has one row, [classes], where its label is an int, else one for each label, [labels, classes]. The second
+    result counts the rows whose label has the largest logit, the third all rows.
+    """
+    logits, target = rows_of(outputs, labels)  # [rows, classes], [rows]
     correct = int((logits.detach().argmax(-1) == target).sum())
-    return cross_entropy(logits, target), correct
+    return cross_entropy(logits, target), correct, len(target)

@@ -6,7 +6,8 @@ from random_graphs import chain, drawn, graphs, side_by_side
 
 from bale.batching.graph import Graph
 from bale.batching.schedule.agenda import by_agenda
-from bale.batching.schedule.depth import by_depth, depths
+from bale.batching.schedule.depth import by_depth
+from bale.batching.schedule.frontier import dataflow, depths
 from bale.batching.schedule.sufficient import by_sufficient_condition
 
 
@@ -18,7 +19,7 @@ def batches(schedule):
 @given(graphs())
 def test_a_batch_holds_one_depth_and_one_type(graph):
     longest = depth_of(graph)
-    assert depths(graph).tolist() == longest
+    assert depths(dataflow(graph)).tolist() == longest
     schedule = by_depth(graph)
     held = [{(longest[node], int(graph.type[node])) for node in batch} for batch in schedule]
     assert all(len(keys) == 1 for keys in held)

@@ -7,6 +7,8 @@ first readers, so that operands are read in sequence: siblings side by side, cha
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numba import njit
 
@@ -36,7 +38,7 @@ def as_late_as_possible(graph: Graph, schedule: Schedule) -> Schedule:
         schedule.order, schedule.batch_start, schedule.batch_type, graph.operand_start, graph.operand_node,
         len(graph.types),
     )  # fmt: skip
-    return Schedule(order, start, schedule.batch_type[used], schedule.policy)
+    return replace(schedule, order=order, batch_start=start, batch_type=schedule.batch_type[used])
 
 
 def pieces(graph: Graph, schedule: Schedule) -> int:
@@ -48,7 +50,7 @@ def _ordered(graph: Graph, schedule: Schedule) -> Schedule:
     order = _by_first_reader(
         schedule.order, schedule.batch_start, graph.slot_start, graph.part_start, graph.operand_node
     )
-    return Schedule(order, schedule.batch_start, schedule.batch_type, schedule.policy)
+    return replace(schedule, order=order)
 
 
 @njit(cache=True)

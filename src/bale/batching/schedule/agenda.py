@@ -6,8 +6,7 @@ import numpy as np
 from numba import njit
 
 from bale.batching.graph import Graph
-from bale.batching.schedule.depth import depths
-from bale.batching.schedule.frontier import Dataflow, advance, dataflow, open_frontier
+from bale.batching.schedule.frontier import Dataflow, advance, dataflow, depths, open_frontier
 from bale.batching.schedule.schedule import Schedule
 
 
@@ -16,11 +15,13 @@ def by_agenda(graph: Graph) -> Schedule:
 
     Ties go to the lower type. O(nodes + operands + batches x types).
     """
-    return Schedule.from_sequence(graph, _sequence(dataflow(graph), depths(graph)), policy="agenda")
+    return Schedule.from_sequence(graph, agenda_sequence(dataflow(graph)), policy="agenda")
 
 
 @njit(cache=True)
-def _sequence(flow: Dataflow, depth: np.ndarray) -> np.ndarray:
+def agenda_sequence(flow: Dataflow) -> np.ndarray:
+    """The types that agenda runs, one after another."""
+    depth = depths(flow)
     remaining = np.zeros(flow.types, np.int64)
     depth_sum = np.zeros(flow.types, np.int64)
     for node in range(depth.size):

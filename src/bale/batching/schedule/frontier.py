@@ -68,6 +68,24 @@ def reversed_dataflow(graph: Graph) -> Dataflow:
     )
 
 
+def renumbered(flow: Dataflow, number: np.ndarray, types: int) -> Dataflow:
+    """The same dataflow under other numbers of its types: number [types] gives each its new one; at least `types`."""
+    types = max(types, int(number.max(initial=-1)) + 1)
+    return Dataflow(number.astype(np.int32)[flow.type], types, flow.operands, flow.user_start, flow.user_node)
+
+
+@njit(cache=True)
+def depths(flow: Dataflow) -> np.ndarray:
+    """int32 [nodes]: the edges on the longest path from any node without operands to each node."""
+    # Operands are recorded before their users, so one forward sweep settles every node.
+    depth = np.zeros(flow.type.size, np.int32)
+    for node in range(flow.type.size):
+        for edge in range(flow.user_start[node], flow.user_start[node + 1]):
+            user = flow.user_node[edge]
+            depth[user] = max(depth[user], depth[node] + 1)
+    return depth
+
+
 @njit(cache=True)
 def _edges(operand_start: np.ndarray, operand_node: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     nodes = operand_start.size - 1

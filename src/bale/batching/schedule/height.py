@@ -72,7 +72,7 @@ class Levels(NamedTuple):
     start    int32 [types + 1]  type -> its levels, heights 0 to the greatest of any node
     own      int32 [levels]     ready nodes of the type itself with that height
     others   int32 [levels]     ready nodes of other types with that height
-    top      int32 [types]      the level of the highest ready node: it only falls, since no user is above its operands
+    top      int64 [types]      the level of the highest ready node: it only falls, since no user is above its operands
     own_top  int32 [types]      a level that no ready node of the type itself is above, the highest's if there is one
     entered  int32 [types]      how far the frontier's queue has been counted
     """
@@ -88,36 +88,38 @@ class Levels(NamedTuple):
 @njit(cache=True)
 def _sequence(flow: Dataflow, height: np.ndarray, variant: int) -> np.ndarray:
     frontier = open_frontier(flow)
-    levels = _open_levels(flow, frontier, height)
+    levels = open_levels(flow, frontier, height)
     sequence = np.empty(flow.type.size, np.int32)
     steps = 0
-    chosen = _choose(frontier, levels, variant)
+    chosen = choose_by_height(frontier, levels, variant)
     while chosen >= 0:
         sequence[steps] = chosen
         steps += 1
         batch = advance(flow, frontier, chosen)
-        _leave(levels, height, batch, chosen)
-        _enter(levels, height, frontier)
-        chosen = _choose(frontier, levels, variant)
+        leave_levels(levels, height, batch, chosen)
+        enter_levels(levels, height, frontier)
+        chosen = choose_by_height(frontier, levels, variant)
     return sequence[:steps]
 
 
 @njit(cache=True)
-def _choose(frontier: Frontier, levels: Levels, variant: int) -> int:
+def choose_by_height(frontier: Frontier, levels: Levels, variant: int) -> int:
+    """The ready type that `variant` of height runs next; -1 where nothing is ready."""
     ready = frontier.high - frontier.low  # [types]
     ready_in_all = ready.sum()
     best, chosen = -1.0, -1
     for kind in range(ready.size):
         if ready[kind] == 0:
             continue
-        score = _score(levels, kind, ready[kind], ready_in_all - ready[kind], variant)
-        if score > best:
-            best, chosen = score, kind
+        its = score(levels, kind, ready[kind], ready_in_all - ready[kind], variant)
+        if its > best:
+            best, chosen = its, kind
     return chosen
 
 
 @njit(cache=True)
-def _score(levels: Levels, kind: int, own_ready: int, others_ready: int, variant: int) -> float:
+def score(levels: Levels, kind: int, own_ready: int, others_ready: int, variant: int) -> float:
+    """What `variant` thinks of running a type, of which `own_ready` nodes are ready, and `others_ready` of others."""
     top, own_top = levels.top[kind], levels.own_top[kind]
     share = float(levels.own[top] / (levels.own[top] + levels.others[top]))
     if variant == Variant.SHARE:
@@ -145,7 +147,15 @@ def _soft_sum(count: np.ndarray, top: int, bottom: int, remaining: int) -> float
 
 
 @njit(cache=True)
-def _open_levels(flow: Dataflow, frontier: Frontier, height: np.ndarray) -> Levels:
+def no_levels(flow: Dataflow) -> Levels:
+    """What stands in for levels where no height is asked for."""
+    none, each = np.zeros(0, np.int32), np.zeros(flow.types, np.int32)
+    return Levels(np.zeros(flow.types + 1, np.int32), none, none, np.zeros(flow.types, np.int64), each, each)
+
+
+@njit(cache=True)
+def open_levels(flow: Dataflow, frontier: Frontier, height: np.ndarray) -> Levels:
+    """The levels of what is ready, wherever the run has got to."""
     start = np.zeros(flow.types + 1, np.int32)
     for node in range(flow.type.size):
         for kind in range(flow.types):
@@ -157,12 +167,12 @@ def _open_levels(flow: Dataflow, frontier: Frontier, height: np.ndarray) -> Leve
     levels = Levels(
         start, np.zeros(size, np.int32), np.zeros(size, np.int32), start[1:] - 1, start[:-1].copy(), entered
     )
-    _enter(levels, height, frontier)
+    enter_levels(levels, height, frontier)
     return levels
 
 
 @njit(cache=True)
-def _enter(levels: Levels, height: np.ndarray, frontier: Frontier) -> None:
+def enter_levels(levels: Levels, height: np.ndarray, frontier: Frontier) -> None:
     """Count the nodes that have become ready, and let the tops fall to the highest of what is ready now."""
     types = levels.top.size
     for kind in range(types):
@@ -178,7 +188,7 @@ def _enter(levels: Levels, height: np.ndarray, frontier: Frontier) -> None:
 
 
 @njit(cache=True)
-def _leave(levels: Levels, height: np.ndarray, batch: np.ndarray, kind: int) -> None:
+def leave_levels(levels: Levels, height: np.ndarray, batch: np.ndarray, kind: int) -> None:
     """Count out the nodes of `batch`: all that were ready of type `kind`."""
     for node in batch:
         _count(levels, height, node, kind, -1)

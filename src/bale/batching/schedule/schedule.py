@@ -21,12 +21,14 @@ class Schedule:
     batch_start  int32 [batches + 1]  batch -> its range in `order`
     batch_type   int32 [batches]      the type that each batch runs
     policy       which policy made it
+    unseen       how many of its choices a learned policy had to leave to height, not having met the state before
     """
 
     order: np.ndarray
     batch_start: np.ndarray
     batch_type: np.ndarray
     policy: str
+    unseen: int = 0
 
     def __len__(self) -> int:
         return self.batch_type.size
@@ -38,14 +40,13 @@ class Schedule:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Schedule):
             return NotImplemented
-        return self.policy == other.policy and all(
-            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)[:-1]
-        )
+        return all(np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
 
     __hash__ = None  # type: ignore[assignment]  # arrays inside: comparable, not hashable
 
     def __str__(self) -> str:
-        return f"Schedule: {self.order.size} nodes in {len(self)} batches by {self.policy}"
+        unseen = f", {self.unseen} choices left to height" if self.unseen else ""
+        return f"Schedule: {self.order.size} nodes in {len(self)} batches by {self.policy}{unseen}"
 
     def check(self, graph: Graph) -> None:
         """Replay the schedule on `graph`. O(nodes + operands).
@@ -103,7 +104,9 @@ class Schedule:
             )
 
     @classmethod
-    def from_sequence(cls, graph: Graph, sequence: Sequence[int] | np.ndarray, policy: str) -> Schedule:
+    def from_sequence(
+        cls, graph: Graph, sequence: Sequence[int] | np.ndarray, policy: str, unseen: int = 0
+    ) -> Schedule:
         """The schedule that runs, at each step, all ready nodes of the next type of `sequence`.
 
         A type of which no node is ready is skipped. Raises ScheduleError where `sequence` names a type that the graph
@@ -125,7 +128,7 @@ class Schedule:
                 f"of its sequence: {which}"
             )
         batch_start, order = group(batch_of, batch_type.size)
-        return cls(order, batch_start, batch_type, policy)
+        return cls(order, batch_start, batch_type, policy, unseen)
 
     @classmethod
     def from_keys(cls, graph: Graph, keys: tuple[np.ndarray, ...], policy: str) -> Schedule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -16,28 +18,38 @@ def by_sufficient_condition(graph: Graph) -> Schedule:
     A ratio of 1 means that running t now wastes nothing: its ready nodes are the whole first level of what remains of
     t. Ties go to the lower type. O((nodes + operands) x types), with int32 [nodes, types] in memory.
     """
-    return Schedule.from_sequence(graph, _sequence(dataflow(graph)), policy="sufficient")
+    return Schedule.from_sequence(graph, sufficient_sequence(dataflow(graph)), policy="sufficient")
+
+
+class FirstLevels(NamedTuple):
+    """How much of each type could run if only nodes of the type itself were waited for; `run_first` changes it.
+
+    blocked  int32 [nodes, types]  through how many of a node's operands a node of the type, yet to run, leads to it
+    size     int64 [types]         nodes yet to run that no node of their own type, yet to run, leads to
+    """
+
+    blocked: np.ndarray
+    size: np.ndarray
+
+    def copy(self) -> FirstLevels:
+        """What another run over the same graph begins with."""
+        return FirstLevels(self.blocked.copy(), self.size.copy())
 
 
 @njit(cache=True)
-def _sequence(flow: Dataflow) -> np.ndarray:
-    blocked = _blocked(flow)
-    first_level = np.zeros(flow.types, np.int64)  # nodes yet to run with no ancestor of their type yet to run
-    for node in range(flow.type.size):
-        first_level[flow.type[node]] += blocked[node, flow.type[node]] == 0
-
+def sufficient_sequence(flow: Dataflow) -> np.ndarray:
+    """The types that the sufficient condition runs, one after another."""
+    first = open_first_levels(flow)
     frontier = open_frontier(flow)
     sequence = np.empty(flow.type.size, np.int32)
     freed = np.empty(flow.type.size, np.int32)
     steps = 0
-    chosen = _choose(frontier.high - frontier.low, first_level)
+    chosen = _choose(frontier.high - frontier.low, first.size)
     while chosen >= 0:
         sequence[steps] = chosen
         steps += 1
-        batch = advance(flow, frontier, chosen)
-        first_level[chosen] -= batch.size
-        first_level[chosen] += _unblock(flow, blocked, batch, chosen, freed)
-        chosen = _choose(frontier.high - frontier.low, first_level)
+        run_first(flow, first, advance(flow, frontier, chosen), chosen, freed)
+        chosen = _choose(frontier.high - frontier.low, first.size)
     return sequence[:steps]
 
 
@@ -54,19 +66,22 @@ def _choose(ready: np.ndarray, first_level: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _blocked(flow: Dataflow) -> np.ndarray:
-    """int32 [nodes, types]: through how many of a node's operands a node of the type, yet to run, leads to it."""
+def open_first_levels(flow: Dataflow) -> FirstLevels:
+    """The first levels before anything has run."""
     blocked = np.zeros((flow.type.size, flow.types), np.int32)
     for node in range(flow.type.size):
         for edge in range(flow.user_start[node], flow.user_start[node + 1]):
             for kind in range(flow.types):
                 blocked[flow.user_node[edge], kind] += kind == flow.type[node] or blocked[node, kind] > 0
-    return blocked
+    size = np.zeros(flow.types, np.int64)
+    for node in range(flow.type.size):
+        size[flow.type[node]] += blocked[node, flow.type[node]] == 0
+    return FirstLevels(blocked, size)
 
 
 @njit(cache=True)
-def _unblock(flow: Dataflow, blocked: np.ndarray, batch: np.ndarray, kind: int, freed: np.ndarray) -> int:
-    """Take the nodes of `batch`, all of type `kind`, out of what blocks others; how many join the first level.
+def run_first(flow: Dataflow, first: FirstLevels, batch: np.ndarray, kind: int, freed: np.ndarray) -> None:
+    """Take the nodes of `batch`, all of type `kind`, out of the first level, and let in those that they blocked.
 
     `freed` is working space, int32 [nodes]. An edge is counted down once per type: when its operand is freed of it.
     """
@@ -78,12 +93,12 @@ def _unblock(flow: Dataflow, blocked: np.ndarray, batch: np.ndarray, kind: int, 
         node = freed[count]
         for edge in range(flow.user_start[node], flow.user_start[node + 1]):
             user = flow.user_node[edge]
-            blocked[user, kind] -= 1
-            if blocked[user, kind] > 0:
+            first.blocked[user, kind] -= 1
+            if first.blocked[user, kind] > 0:
                 continue
             if flow.type[user] == kind:
                 joined += 1  # and it blocks its own users until it runs
             else:
                 freed[count] = user
                 count += 1
-    return joined
+    first.size[kind] += joined - batch.size
