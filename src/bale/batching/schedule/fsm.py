@@ -107,7 +107,7 @@ class Policy:
             for state, choice in zip(self.states, self.choices, strict=True)
         ]
         fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
-        fields += [_list("types", [asdict(key) for key in self.types]), _list("states", states)]
+        fields += [json_list("types", [asdict(key) for key in self.types]), json_list("states", states)]
         Path(path).write_text("{\n  " + ",\n  ".join(fields) + "\n}\n", encoding="utf-8")
 
     @classmethod
@@ -150,7 +150,7 @@ class Policy:
         return policy
 
 
-def _list(name: str, rows: list[dict[str, Any]]) -> str:
+def json_list(name: str, rows: list[dict[str, Any]]) -> str:
     """A field of JSON that holds a list, a line for each entry."""
     lines = ",\n    ".join(json.dumps(row) for row in rows)
     return f"{json.dumps(name)}: [\n    {lines}\n  ]" if rows else f"{json.dumps(name)}: []"

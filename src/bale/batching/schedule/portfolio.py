@@ -11,6 +11,7 @@ from bale.batching.graph import Graph
 from bale.batching.schedule.agenda import agenda_sequence
 from bale.batching.schedule.beam import shorter_by_beam
 from bale.batching.schedule.bounds import lower_bound_by_type
+from bale.batching.schedule.costs import Costs, cost_of, whole_prices
 from bale.batching.schedule.depth import by_depth
 from bale.batching.schedule.frontier import Dataflow, dataflow, reversed_dataflow
 from bale.batching.schedule.fsm import Policy
@@ -20,9 +21,10 @@ from bale.batching.schedule.sufficient import sufficient_sequence
 
 WIDTH = 8  # lanes of the beam; more find little more
 
-# One more try costs about .1 us a node, one more batch about 100 us (forward and backward, on one core): so many nodes
-# are scheduled once more in the time that a batch takes. A constant, so that results do not depend on the machine.
-NODES_PER_BATCH = 1000
+# One more try costs about .1 us a node, one more batch about 100 us (forward and backward, on one core). Constants, so
+# that results do not depend on the machine.
+NODES_PER_US = 10  # scheduled once more in that time
+BATCH_US = 100.0  # where no costs are given
 BEAM_TRIES = 8  # the beam costs about so many tries of another policy
 
 
@@ -33,26 +35,25 @@ class Portfolio:
     Tried in this order: the learned policies, if there are any; height, on the reversed graph, which is mostly better,
     and on the graph: sure first, soft share, share; the sufficient condition, agenda and depth, reversed and not; the
     beam. It stops within 1 % of the lower bound, or where all the batches above it would not pay for one more try
-    (`NODES_PER_BATCH`). No time is measured.
+    (`NODES_PER_US`, `BATCH_US`). No time is measured.
+
+    With `costs` the cheapest schedule is kept instead, the shortest and then the first where several are, and it goes
+    on by the same rules with these costs: so the result never costs more than without them. A beam that minimises the
+    cost comes last. Where the schedule is as short as the bound of each type there is nothing to trade.
     """
 
     learned: tuple[Policy, ...] = ()
+    costs: Costs | None = None
 
     def __call__(self, graph: Graph) -> Schedule:
         """Raises PolicyError where a learned policy is of another network."""
         forward, backward = dataflow(graph), reversed_dataflow(graph)
         height = heights(backward)
-        bound = int(lower_bound_by_type(graph, height).sum())  # of chains, which are as long from either end
-
-        def worth(schedule: Schedule, tries: int) -> bool:
-            above = len(schedule) - bound
-            return 100 * above > bound and NODES_PER_BATCH * above > tries * len(graph)
-
+        lower_bound_by_type(graph, height)  # of chains, which are as long from either end
         tried = self._tried(graph, forward, backward, height)
-        shortest = next(tried)
-        while worth(shortest, 1) and (other := next(tried, None)) is not None:
-            shortest = min(shortest, other, key=len)
-        return shorter_by_beam(graph, shortest, WIDTH) if worth(shortest, BEAM_TRIES) else shortest
+        known: list[Schedule] = [next(tried)]
+        best = _search(graph, tried, known, np.full(len(graph.types), BATCH_US))
+        return best if self.costs is None else _search(graph, tried, known, self.costs.of(graph))
 
     def _tried(self, graph: Graph, forward: Dataflow, backward: Dataflow, height: np.ndarray) -> Iterator[Schedule]:
         """`height` is that of the reversed graph."""
@@ -65,6 +66,33 @@ class Portfolio:
             yield Schedule.from_sequence(graph, sequence(forward), name)
         yield by_depth(graph, backward=True)
         yield by_depth(graph)
+
+
+def _search(graph: Graph, tried: Iterator[Schedule], known: list[Schedule], per_batch: np.ndarray) -> Schedule:
+    """The cheapest of the `known` schedules and of as many more as are worth their making, which are added to them.
+
+    per_batch  float64 [types]: the microseconds that a batch of each type costs
+    """
+    types = len(graph.types)
+    bound = cost_of(lower_bound_by_type(graph), per_batch)
+
+    def cost(schedule: Schedule) -> float:
+        return cost_of(np.bincount(schedule.batch_type, minlength=types), per_batch)
+
+    def worth(schedule: Schedule, tries: int) -> bool:
+        above = cost(schedule) - bound
+        return 100 * above > bound and NODES_PER_US * above > tries * len(graph)
+
+    def cheapest() -> Schedule:
+        return min(known, key=lambda schedule: (cost(schedule), len(schedule)))
+
+    best = cheapest()
+    while worth(best, 1) and (other := next(tried, None)) is not None:
+        known.append(other)
+        best = cheapest()
+    if worth(best, BEAM_TRIES):
+        known.append(shorter_by_beam(graph, best, WIDTH, whole_prices(per_batch)))
+    return cheapest()  # what the beam finds is cheaper up to the rounding of prices
 
 
 def by_height_portfolio(graph: Graph) -> Schedule:
