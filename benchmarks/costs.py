@@ -208,12 +208,12 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--networks", type=lambda text: text.split(","), default=NETWORKS, metavar="A,B,...")
-    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=16, help="of a deep cell")
     parser.add_argument(
-        "--batch", type=lambda text: [int(size) for size in text.split(",")], default=[8, 64], metavar="N,M,..."
+        "--batch", type=lambda text: [int(size) for size in text.split(",")], default=[8, 16], metavar="N,M,..."
     )
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
     args = parser.parse_args()
     if unknown := [name for name in args.networks if name not in NETWORKS]:

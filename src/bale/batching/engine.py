@@ -51,11 +51,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What the forwards left behind: the trace, their outputs (Refs inside), and the shadow they ran on."""
+    """What the forwards left behind: the trace, their outputs (Refs inside), and the shadow they ran on.
+
+    `held` is what the lists, dicts and sets of the model's attributes held before.
+    """
 
     trace: Trace
     outputs: list[Any]
     shadow: Any
+    held: list[tuple[Any, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +105,7 @@ def trace_samples(
         if not isinstance(error, TraceError):
             error.add_note(f"bale: in the forward of sample {trace.sample}")
         raise
-    return Traced(trace, outputs, shadow)
+    return Traced(trace, outputs, shadow, held)
 
 
 def results_of(traced: Traced) -> list[Ref]:
@@ -143,7 +147,10 @@ def graph_of(
 ) -> Graph:
     """The graph that a mini-batch is scheduled as; nothing is computed, nothing of the model changes."""
     traced = trace_samples(model, samples, kwargs, settings, registry)
-    _, folded = _reduce(traced.trace, results_of(traced), settings)
+    try:
+        _, folded = _reduce(traced.trace, results_of(traced), settings)
+    finally:
+        restore(traced.held)  # what forwards left there will never be computed
     return folded.graph
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from bale.batching.api import Batched, as_samples, batch
@@ -20,7 +21,7 @@ def learn_policy(
     samples: Iterable[Any],
     *,
     episodes: int = 1000,
-    encoding: str = "share",
+    encoding: str | Encoding = "share",
     batch_size: int | None = None,
     backward: bool | None = None,
     bootstrap: bool = True,
@@ -47,7 +48,7 @@ def learn_policy(
     """
     batched = model if isinstance(model, Batched) else batch(model)
     encodings = {str(known): known for known in Encoding}
-    if encoding not in encodings:
+    if str(encoding) not in encodings:
         raise BaleError(f"encoding={encoding!r} is unknown; known are {', '.join(encodings)}")
     given = as_samples(samples, batched.settings.star)
     if not given:
@@ -55,9 +56,10 @@ def learn_policy(
     size = len(given) if batch_size is None else batch_size
     if size < 1:
         raise BaleError(f"batch_size must be at least 1, got {batch_size}")
-    graphs = [
-        graph_of(batched.inner, given[low : low + size], kwargs, batched.settings, batched.registry)
-        for low in range(0, len(given), size)
-    ]
+    with torch.random.fork_rng(devices=[]):  # forwards may draw numbers of their own
+        graphs = [
+            graph_of(batched.inner, given[low : low + size], kwargs, batched.settings, batched.registry)
+            for low in range(0, len(given), size)
+        ]
     learning = QLearning(episodes=episodes, bootstrap=bootstrap)
-    return learn(graphs, encodings[encoding], learning, backward=backward, seed=seed, on_episode=on_episode)
+    return learn(graphs, encodings[str(encoding)], learning, backward=backward, seed=seed, on_episode=on_episode)

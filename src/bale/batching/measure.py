@@ -111,7 +111,7 @@ class Readings:
 
 
 def fit_line(points: list[tuple[int, float]]) -> tuple[float, float]:
-    """a, b >= 0 with the least sum of ((a + b * rows - time) / time)^2; the mean time and 0 where rows are all equal."""
+    """a, b >= 0 with the least sum of ((a + b * rows - time) / time)^2; the mean time, 0 for equal rows."""
     if not points:
         return 0.0, 0.0
     rows, times = np.array(points, np.float64).T

@@ -103,17 +103,56 @@ def height_sequence(graph, variant):
     height = height_of(graph)
 
     def score(kind, ready, done):
-        nodes = [n for batch in ready.values() for n in batch]
-        top = max(height[n][kind] for n in nodes)
-
-        def share(weight):
-            mine = sum(weight(top - height[n][kind]) for n in ready[kind])
-            return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
-
-        hard, soft = share(lambda below: int(below == 0)), share(lambda below: Fraction(1, 2**below))
+        hard = share_of(kind, ready, height)
+        soft = soft_share_of(kind, ready, height)
         return {"share": (hard,), "soft share": (soft,), "sure first": (hard == 1, soft)}[variant]
 
     return sequence_of(graph, score)
+
+
+def share_of(kind, ready, height, weight=lambda below: int(below == 0)):
+    """What the ready nodes of a type weigh of all that are ready, each by how far its height is below the top."""
+    nodes = [n for batch in ready.values() for n in batch]
+    top = max(height[n][kind] for n in nodes)
+    mine = sum(weight(top - height[n][kind]) for n in ready[kind])
+    return Fraction(mine, sum(weight(top - height[n][kind]) for n in nodes))
+
+
+def soft_share_of(kind, ready, height):
+    return share_of(kind, ready, height, lambda below: Fraction(1, 2**below))
+
+
+def state_of(encoding, ready, height):
+    """The state of a frontier of which `ready_by_type` found something ready; the encoding is named as in files."""
+    by_size = sorted(ready, key=lambda kind: (-len(ready[kind]), kind))
+    if encoding != "share":
+        return {"base": tuple(ready), "max": (*ready, by_size[0]), "sort": tuple(by_size)}[encoding]
+    shares = {kind: soft_share_of(kind, ready, height) for kind in ready}
+    first = sorted(ready, key=lambda kind: (-shares[kind], kind))[:2]
+    return tuple(2 * kind + (shares[kind] >= Fraction(1, 2)) for kind in first)
+
+
+def sure_of(encoding, ready, height):
+    """The type that runs whatever a table says, or None."""
+    sure = [kind for kind in ready if share_of(kind, ready, height) == 1]
+    return sure[0] if encoding == "share" and sure else None
+
+
+def table_steps(graph, encoding, table):
+    """[(the type that runs, the state or "sure" or "unseen")] by a table {state: type}; the unseen are height's."""
+    height = height_of(graph)
+    done, steps = set(), []
+    while ready := ready_by_type(graph, done):
+        chosen, place = sure_of(encoding, ready, height), "sure"
+        if chosen is None:
+            place = state_of(encoding, ready, height)
+            chosen = table.get(place)
+        if chosen not in ready:
+            scores = {k: (share_of(k, ready, height) == 1, soft_share_of(k, ready, height), -k) for k in ready}
+            chosen, place = max(ready, key=scores.__getitem__), "unseen"
+        steps.append((chosen, place))
+        done.update(ready[chosen])
+    return steps
 
 
 def longest_chain(graph, kind):

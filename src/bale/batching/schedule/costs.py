@@ -15,7 +15,7 @@ import numpy as np
 
 from bale.batching.graph import Graph
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
-from bale.batching.schedule.fsm import json_list
+from bale.batching.schedule.policy_file import At, json_list
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import PolicyError
 
@@ -79,7 +79,7 @@ class Costs:
         return float(np.median([cost.per_batch for cost in self.types]))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the costs as JSON, a line for each type."""
+        """Write the costs as JSON, with a line for each type. Raises PolicyError where it cannot be written."""
         facts = {"format": FORMAT, "version": VERSION, "measured": dict(self.measured)}
         rows = [
             {
@@ -91,35 +91,45 @@ class Costs:
             for cost in self.types
         ]
         fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
-        Path(path).write_text("{\n  " + ",\n  ".join([*fields, json_list("types", rows)]) + "\n}\n", encoding="utf-8")
+        text = "{\n  " + ",\n  ".join([*fields, json_list("types", rows)]) + "\n}\n"
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise PolicyError(f"{path}: cannot be written: {error.strerror}") from error
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Costs:
-        """Read what `save` wrote. Raises PolicyError, naming the file and the field that is wrong, for anything else."""
+        """Read what `save` wrote. Raises PolicyError, naming the file and what is wrong in it, for anything else."""
         try:
-            return cls._from_facts(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls._of(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"{path}: are no costs: {error}") from error
         except PolicyError as error:
             raise PolicyError(f"{path}: {error}") from error
-        except ValueError as error:
-            raise PolicyError(f"{path}: is not the JSON of costs: {error}") from error
 
     @classmethod
-    def _from_facts(cls, facts: Any) -> Costs:
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    def _of(cls, text: str) -> Costs:
+        try:
+            file = At(json.loads(text), "")
+        except (ValueError, RecursionError) as error:  # the latter where there are brackets in brackets without end
+            raise PolicyError(f"is not the JSON of costs: {error}") from error
+        if not isinstance(file.value, dict) or file.value.get("format") != FORMAT:
             raise PolicyError(f'are no costs: expected an object whose "format" is "{FORMAT}"')
-        if facts.get("version") != VERSION:
+        if file.value.get("version") != VERSION:
             raise PolicyError(
-                f"version is {facts.get('version')!r}; this bale reads version {VERSION}: measure again "
-                "(bale.measure_costs)"
+                f"is of version {file.value.get('version')!r}; this bale reads version {VERSION}: measure again"
             )
-        rows, measured = facts.get("types"), facts.get("measured", {})
-        if not isinstance(rows, list):
-            raise PolicyError(f"types is {rows!r}; expected a list with an object for each type")
-        if not isinstance(measured, dict):
-            raise PolicyError(f"measured is {measured!r}; expected an object")
-        return cls(tuple(_type_cost(k, row) for k, row in enumerate(rows)), measured)
+        types = tuple(
+            TypeCost(
+                TypeKey(row["name"].of(str), row["fingerprint"].of(str)),
+                _number(row["per_batch"]),
+                _number(row["per_row"]),
+            )
+            for row in file["types"].entries()
+        )
+        return cls(types, file["measured"].of(dict))
 
 
 def cost_of(batches: np.ndarray, per_batch: np.ndarray) -> float:
@@ -135,17 +145,5 @@ def whole_prices(per_batch: np.ndarray) -> np.ndarray:
     return np.maximum(np.rint(DEAREST * (per_batch / dearest)).astype(np.int64), 1)
 
 
-def _type_cost(k: int, row: Any) -> TypeCost:
-    if not isinstance(row, dict):
-        raise PolicyError(f"types[{k}] is {row!r}; expected an object with name, fingerprint, per_batch and per_row")
-
-    def read(name: str, kind: tuple[type, ...], wanted: str) -> Any:
-        value = row.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            given = repr(value) if name in row else "missing"
-            raise PolicyError(f"types[{k}].{name} is {given}; expected {wanted}")
-        return value
-
-    key = TypeKey(read("name", (str,), "a string"), read("fingerprint", (str,), "a string"))
-    costs = [float(read(name, (int, float), "a number of microseconds")) for name in ("per_batch", "per_row")]
-    return TypeCost(key, costs[0], costs[1])
+def _number(at: At) -> float:
+    return float(at.value) if type(at.value) is int else at.of(float)

@@ -31,6 +31,12 @@ class Encoding(IntEnum):
 
 
 SEEN = 2  # types in a state of SHARE; more make more states than a mini-batch can teach
+SURE = -2  # what stands for the number of a state where SHARE does not ask the table
+
+
+def codes(encoding: Encoding, types: int) -> int:
+    """How many integers, from 0 on, states over so many types are made of."""
+    return 2 * types if encoding == Encoding.SHARE else types
 
 
 def describe(encoding: Encoding, state: Sequence[int], names: Sequence[str]) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from bale.batching.graph import Graph
-from bale.batching.schedule.encoding import Encoding, describe
+from bale.batching.schedule.encoding import Encoding, codes
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
 from bale.batching.schedule.follow import follow
 from bale.batching.schedule.frontier import dataflow, renumbered, reversed_dataflow
+from bale.batching.schedule.policy_file import fields_of, to_text
 from bale.batching.schedule.schedule import Schedule
-from bale.batching.schedule.states import States
+from bale.batching.schedule.states import NEW, States
 from bale.errors import PolicyError
-
-FORMAT, VERSION = "bale policy", 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ class Policy:
     learned   how it came about and how good it was then, as JSON can hold it; for people
 
     Called with a Graph it returns a Schedule, whose `unseen` counts the steps at which the table does not hold the
-    state, and height (its variant "sure first") chooses. `bale.learn_policy` makes one.
+    state, and height (its variant "sure first") chooses. `bale.learn_policy` makes one. Raises PolicyError where its
+    fields do not fit together.
     """
 
     types: tuple[TypeKey, ...]
@@ -45,6 +44,20 @@ class Policy:
     states: tuple[tuple[int, ...], ...]
     choices: tuple[int, ...]
     learned: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if (k := _repeated([key.fingerprint for key in self.types])) is not None:
+            raise PolicyError(f"types[{k}] ({self.types[k].name}) has the fingerprint of an earlier one")
+        if len(self.choices) != len(self.states):
+            raise PolicyError(f"there are {len(self.states)} states, but {len(self.choices)} choices")
+        if (k := _repeated(self.states)) is not None:
+            raise PolicyError(f"states[{k}] is an earlier one once more: {list(self.states[k])}")
+        beyond = codes(self.encoding, len(self.types))
+        for k, (state, choice) in enumerate(zip(self.states, self.choices, strict=True)):
+            if not state or not all(0 <= code < beyond for code in state):
+                raise PolicyError(f"states[{k}] is {list(state)}; expected some of the integers 0 to {beyond - 1}")
+            if not 0 <= choice < len(self.types):
+                raise PolicyError(f"states[{k}] runs type {choice}, but there are types 0 to {len(self.types) - 1}")
 
     def __str__(self) -> str:
         return f"Policy {self.name}: {len(self.states)} states over {len(self.types)} types"
@@ -58,14 +71,26 @@ class Policy:
 
         Raises PolicyError where more than half of the nodes are of types that this policy was not learned on.
         """
+        number, sequence, visited = self._follow(graph)
+        local = np.empty(number.max(initial=-1) + 1, np.int32)  # the graph's type of each; of some it has none
+        local[number] = np.arange(number.size)
+        types = local[sequence[::-1] if self.backward else sequence]
+        return Schedule.from_sequence(graph, types, self.name, int((visited == NEW).sum()))
+
+    def steps(self, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+        """The steps of planning `graph`, in its order: two int32 [steps].
+
+        The number that this policy has for the type that runs; and which of `states` the step is in: NEW where height
+        chooses, SURE where the table is not asked (see `Encoding.SHARE`). Raises PolicyError as a call does.
+        """
+        return self._follow(graph)[1:]
+
+    def _follow(self, graph: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """This policy's numbers for the types of `graph`; the numbers that run; the state of each step."""
         number = self._numbers(graph)
         flow = reversed_dataflow(graph) if self.backward else dataflow(graph)
         flow = renumbered(flow, number, len(self.types))
-        sequence, unseen = follow(flow, np.zeros((0, flow.types), np.int32), int(self.encoding), *self._table)
-        local = np.empty(flow.types, np.int32)  # the graph's type of every number; those it lacks are never chosen
-        local[number] = np.arange(number.size)
-        types = local[sequence[::-1] if self.backward else sequence]
-        return Schedule.from_sequence(graph, types, self.name, unseen)
+        return number, *follow(flow, np.zeros((0, flow.types), np.int32), int(self.encoding), *self._table)
 
     def _numbers(self, graph: Graph) -> np.ndarray:
         """int32 [types]: the number that this policy has for each type of `graph`; new ones come after the known."""
@@ -89,68 +114,33 @@ class Policy:
         return States.of(self.states), np.array(self.choices, np.int32)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the policy as JSON, with a line for each state that says in words what it means."""
-        names = [key.name for key in self.types]
-        facts = {
-            "format": FORMAT,
-            "version": VERSION,
-            "encoding": str(self.encoding),
-            "backward": self.backward,
-            "learned": dict(self.learned),
-        }
-        states = [
-            {
-                "state": state,
-                "run": choice,
-                "means": f"{', '.join(describe(self.encoding, state, names))}: {names[choice]}",
-            }
-            for state, choice in zip(self.states, self.choices, strict=True)
-        ]
-        fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
-        fields += [json_list("types", [asdict(key) for key in self.types]), json_list("states", states)]
-        Path(path).write_text("{\n  " + ",\n  ".join(fields) + "\n}\n", encoding="utf-8")
+        """Write the policy as JSON, with a line for each state that says in words what it means.
+
+        Raises PolicyError where it cannot be written.
+        """
+        try:
+            Path(path).write_text(to_text(self), encoding="utf-8")
+        except OSError as error:
+            raise PolicyError(f"{path}: cannot be written: {error.strerror}") from error
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Policy:
         """Read what `save` wrote. Raises PolicyError, naming the file and what is wrong in it, for anything else."""
         try:
-            return cls._from_facts(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls(**fields_of(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
             raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"{path}: is no policy: {error}") from error
         except PolicyError as error:
             raise PolicyError(f"{path}: {error}") from error
-        except ValueError as error:
-            raise PolicyError(f"{path}: is not the JSON of a policy: {error}") from error
-
-    @classmethod
-    def _from_facts(cls, facts: Any) -> Policy:
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise PolicyError(f'is no policy: expected an object whose "format" is "{FORMAT}"')
-        if facts.get("version") != VERSION:
-            raise PolicyError(
-                f"is of version {facts.get('version')!r}; this bale reads version {VERSION}: learn it again"
-            )
-        encodings = {str(encoding): encoding for encoding in Encoding}
-        if facts.get("encoding") not in encodings:
-            raise PolicyError(f"encoding {facts.get('encoding')!r} is unknown; known are {', '.join(encodings)}")
-        try:
-            types = tuple(TypeKey(str(key["name"]), str(key["fingerprint"])) for key in facts["types"])
-            states = tuple(tuple(int(part) for part in row["state"]) for row in facts["states"])
-            choices = tuple(int(row["run"]) for row in facts["states"])
-            policy = cls(
-                types, encodings[facts["encoding"]], bool(facts["backward"]), states, choices, dict(facts["learned"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise PolicyError(f"a field is missing or of the wrong kind: {error!r}") from error
-        if len(set(states)) != len(states):
-            raise PolicyError("a state occurs twice")
-        for k, choice in enumerate(choices):
-            if not 0 <= choice < len(types):
-                raise PolicyError(f"states[{k}] runs type {choice}, but there are types 0 to {len(types) - 1}")
-        return policy
 
 
-def json_list(name: str, rows: list[dict[str, Any]]) -> str:
-    """A field of JSON that holds a list, a line for each entry."""
-    lines = ",\n    ".join(json.dumps(row) for row in rows)
-    return f"{json.dumps(name)}: [\n    {lines}\n  ]" if rows else f"{json.dumps(name)}: []"
+def _repeated(values: Sequence[Any]) -> int | None:
+    """The place of the first value that came before."""
+    met: set[Any] = set()
+    for k, value in enumerate(values):
+        if value in met:
+            return k
+        met.add(value)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from bale.batching.schedule.encoding import Encoding
 from bale.batching.schedule.fsm import Policy
 from bale.batching.schedule.lessons import Lessons, Table
 from bale.batching.schedule.qlearning import OnEpisode, QLearning
+from bale.batching.schedule.transitions import transitions
 from bale.errors import PolicyError
 
 
@@ -42,6 +44,8 @@ def learn(
     lessons, table = min(found, key=lambda each: each[1].batches)  # the first of equals
     rows = table.states.rows()
     order = sorted(range(len(rows)), key=rows.__getitem__)  # for people who read the file
+    states, choices = tuple(rows[k] for k in order), tuple(int(table.choices[k]) for k in order)
+    policy = Policy(lessons.types, encoding, lessons.backward, states, choices)
     learned = {
         "mini_batches": len(graphs),
         "nodes": sum(len(graph) for graph in graphs),
@@ -49,6 +53,6 @@ def learn(
         "batches": table.batches,
         "episodes": table.episodes,
         "seed": seed,
+        "transitions": transitions(policy, graphs),
     }
-    states, choices = tuple(rows[k] for k in order), tuple(int(table.choices[k]) for k in order)
-    return Policy(lessons.types, encoding, lessons.backward, states, choices, learned)
+    return replace(policy, learned=learned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ WIDTH = 8  # lanes of the beam; more find little more
 
 # One more try costs about .1 us a node, one more batch about 100 us (forward and backward, on one core). Constants, so
 # that results do not depend on the machine.
-NODES_PER_US = 10  # scheduled once more in that time
+NODES_PER_US = 10  # are scheduled once more in that time
 BATCH_US = 100.0  # where no costs are given
 BEAM_TRIES = 8  # the beam costs about so many tries of another policy
 
@@ -32,14 +32,14 @@ BEAM_TRIES = 8  # the beam costs about so many tries of another policy
 class Portfolio:
     """The policy "auto": the shortest schedule of those that are worth their making, the first where several are.
 
-    Tried in this order: the learned policies, if there are any; height, on the reversed graph, which is mostly better,
-    and on the graph: sure first, soft share, share; the sufficient condition, agenda and depth, reversed and not; the
-    beam. It stops within 1 % of the lower bound, or where all the batches above it would not pay for one more try
-    (`NODES_PER_US`, `BATCH_US`). No time is measured.
+    Tried in this order: the learned policies, if there are any; on the reversed graph, which is mostly better, height's
+    sure first, the sufficient condition, height's soft share and share; the same four on the graph; agenda and depth,
+    reversed and not; the beam. It stops within 1 % of the lower bound, or where all the batches above it would not pay
+    for the further tries (`NODES_PER_US`, `BATCH_US`). No time is measured.
 
-    With `costs` the cheapest schedule is kept instead, the shortest and then the first where several are, and it goes
-    on by the same rules with these costs: so the result never costs more than without them. A beam that minimises the
-    cost comes last. Where the schedule is as short as the bound of each type there is nothing to trade.
+    With `costs` the search goes on from there by the same rules, in what batches cost instead of their number, and ends
+    with a beam that minimises it. The cheapest schedule of all is kept, of several the shortest: it never costs more
+    than what is kept without them. Where each type's batches are as few as its bound, there is nothing to trade.
     """
 
     learned: tuple[Policy, ...] = ()
@@ -49,50 +49,59 @@ class Portfolio:
         """Raises PolicyError where a learned policy is of another network."""
         forward, backward = dataflow(graph), reversed_dataflow(graph)
         height = heights(backward)
-        lower_bound_by_type(graph, height)  # of chains, which are as long from either end
+        lower_bound_by_type(graph, height)  # kept with the graph; chains are as long from either end
         tried = self._tried(graph, forward, backward, height)
-        known: list[Schedule] = [next(tried)]
-        best = _search(graph, tried, known, np.full(len(graph.types), BATCH_US))
-        return best if self.costs is None else _search(graph, tried, known, self.costs.of(graph))
+        first = next(tried)
+        shortest, made = _cheapest(graph, [first], tried, np.full(len(graph.types), BATCH_US))
+        if self.costs is None:
+            return shortest
+        return _cheapest(graph, [shortest, first, *made], tried, self.costs.of(graph))[0]
 
     def _tried(self, graph: Graph, forward: Dataflow, backward: Dataflow, height: np.ndarray) -> Iterator[Schedule]:
         """`height` is that of the reversed graph."""
         yield from (policy(graph) for policy in self.learned)
         variants = (Variant.SURE_FIRST, Variant.SOFT_SHARE, Variant.SHARE)
-        yield from height_schedules(graph, variants, backward=True, height=height)
-        yield from height_schedules(graph, variants, backward=False)
-        for name, sequence in (("sufficient", sufficient_sequence), ("agenda", agenda_sequence)):
-            yield Schedule.from_sequence(graph, sequence(backward)[::-1], f"{name} (reversed)")
-            yield Schedule.from_sequence(graph, sequence(forward), name)
+        by_height = height_schedules(graph, variants, backward=True, height=height)
+        yield next(by_height)
+        yield Schedule.from_sequence(graph, sufficient_sequence(backward)[::-1], "sufficient (reversed)")
+        yield from by_height
+        by_height = height_schedules(graph, variants, backward=False)
+        yield next(by_height)
+        yield Schedule.from_sequence(graph, sufficient_sequence(forward), "sufficient")
+        yield from by_height
+        yield Schedule.from_sequence(graph, agenda_sequence(backward)[::-1], "agenda (reversed)")
+        yield Schedule.from_sequence(graph, agenda_sequence(forward), "agenda")
         yield by_depth(graph, backward=True)
         yield by_depth(graph)
 
 
-def _search(graph: Graph, tried: Iterator[Schedule], known: list[Schedule], per_batch: np.ndarray) -> Schedule:
-    """The cheapest of the `known` schedules and of as many more as are worth their making, which are added to them.
+def _cheapest(
+    graph: Graph, known: Sequence[Schedule], tried: Iterator[Schedule], per_batch: np.ndarray
+) -> tuple[Schedule, list[Schedule]]:
+    """The cheapest of the known schedules and of as many more as are worth their making; and those that were tried.
 
     per_batch  float64 [types]: the microseconds that a batch of each type costs
     """
-    types = len(graph.types)
     bound = cost_of(lower_bound_by_type(graph), per_batch)
 
     def cost(schedule: Schedule) -> float:
-        return cost_of(np.bincount(schedule.batch_type, minlength=types), per_batch)
+        return cost_of(np.bincount(schedule.batch_type, minlength=len(graph.types)), per_batch)
+
+    def cheaper(*schedules: Schedule) -> Schedule:
+        return min(schedules, key=lambda schedule: (cost(schedule), len(schedule)))
 
     def worth(schedule: Schedule, tries: int) -> bool:
         above = cost(schedule) - bound
         return 100 * above > bound and NODES_PER_US * above > tries * len(graph)
 
-    def cheapest() -> Schedule:
-        return min(known, key=lambda schedule: (cost(schedule), len(schedule)))
-
-    best = cheapest()
-    while worth(best, 1) and (other := next(tried, None)) is not None:
-        known.append(other)
-        best = cheapest()
-    if worth(best, BEAM_TRIES):
-        known.append(shorter_by_beam(graph, best, WIDTH, whole_prices(per_batch)))
-    return cheapest()  # what the beam finds is cheaper up to the rounding of prices
+    best, made = cheaper(*known), []
+    while worth(best, len(made) + 1) and (other := next(tried, None)) is not None:
+        made.append(other)
+        best = cheaper(best, other)
+    if worth(best, len(made) + BEAM_TRIES):
+        # cheaper in rounded prices, so perhaps not in these
+        best = cheaper(best, shorter_by_beam(graph, best, WIDTH, whole_prices(per_batch)))
+    return best, made
 
 
 def by_height_portfolio(graph: Graph) -> Schedule:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from bale.batching.schedule.encoding import Encoding, encode, sure
+from bale.batching.schedule.encoding import SURE, Encoding, encode, sure
 from bale.batching.schedule.frontier import Dataflow, Frontier, advance, open_frontier
 from bale.batching.schedule.height import enter_levels, leave_levels, no_levels, open_levels
 from bale.batching.schedule.lessons import Lessons, Table
@@ -42,7 +42,7 @@ class QLearning:
     least_epsilon: float = 0.05
     bootstrap: bool = True
     every: int = 50
-    patience: int = 300
+    patience: int = 150
 
     def __post_init__(self) -> None:
         for name in ("episodes", "horizon", "every", "patience"):
@@ -57,22 +57,24 @@ class QLearning:
         tried = np.zeros((0, len(lessons.types)), np.bool_)
         epsilon = self.epsilon
         best: Table | None = None
+        enough = False
         for episode in range(1, self.episodes + 1):
             turn = episode % len(lessons.flows)
             states = lessons.room(states)
             value, tried = _as_long(value, states), _as_long(tried, states)
             flow, height, first = lessons.flows[turn], lessons.height[turn], firsts[turn].copy()
-            path = _episode(flow, height, first, int(encoding), states, value, rng, epsilon)
-            _update(*path, value, tried, self.horizon, self.rate, self.bootstrap)
+            path = run_episode(flow, height, first, int(encoding), states, value, rng, epsilon)
+            update_values(*path, value, tried, self.horizon, self.rate, self.bootstrap)
             epsilon = max(self.least_epsilon, self.decay * epsilon)
             if episode % self.every == 0 or episode == self.episodes:
                 choices = _greedy(value, tried)
                 batches = lessons.batches(encoding, states, choices)
                 if best is None or batches < best.batches:
                     best = Table(States(*(part.copy() for part in states)), choices, batches, episode)
-                if best.batches < NEAR_ENOUGH * lessons.bound or episode - best.episodes >= self.patience:
-                    break
+                enough = best.batches < NEAR_ENOUGH * lessons.bound or episode - best.episodes >= self.patience
             on_episode(episode, None if best is None else best.batches)
+            if enough:
+                break
         assert best is not None  # the last episode always ends with a greedy run
         return best
 
@@ -90,13 +92,13 @@ def _greedy(value: np.ndarray, tried: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _episode(
+def run_episode(
     flow: Dataflow, height: np.ndarray, first: FirstLevels, encoding: int, states: States, value: np.ndarray,
     rng: np.random.Generator, epsilon: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Run once, a random type with probability `epsilon`; the states, choices and rewards of all steps.
 
-    The state is NEW where the table is not asked.
+    The state is SURE where the table is not asked.
     """
     frontier = open_frontier(flow)
     uses_levels = encoding == Encoding.SHARE
@@ -109,7 +111,7 @@ def _episode(
     steps = 0
     size = encode(encoding, frontier, levels, state)
     while size > 0:
-        number, chosen = NEW, sure(encoding, frontier, levels)
+        number, chosen = SURE, sure(encoding, frontier, levels)
         if chosen < 0:
             number = add(states, state, size)
             chosen = _random(frontier, rng) if rng.random() < epsilon else _most(frontier, value[number])
@@ -142,18 +144,18 @@ def _most(frontier: Frontier, value: np.ndarray) -> int:
 
 
 @njit(cache=True)
-def _update(
+def update_values(
     visited: np.ndarray, choice: np.ndarray, reward: np.ndarray, value: np.ndarray, tried: np.ndarray,
     horizon: int, rate: float, bootstrap: bool,
 ) -> None:  # fmt: skip
     """Move every value towards its return, from the first step to the last, in place."""
     steps = visited.size
     for step in range(steps):
-        if visited[step] == NEW:
+        if visited[step] == SURE:
             continue
         total = reward[step : step + horizon].sum()
         after = step + horizon
-        if bootstrap and after < steps and visited[after] != NEW and tried[visited[after]].any():
+        if bootstrap and after < steps and visited[after] != SURE and tried[visited[after]].any():
             best = -np.inf
             for kind in range(value.shape[1]):
                 if tried[visited[after], kind]:

@@ -50,7 +50,10 @@ def with_room(states: States, more: int, items: int) -> States:
     room, length = states.start.size - 1, states.item.size
     if count + more <= room and filled + items <= length:
         return states
-    room, length = max(2 * room, count + more), max(2 * length, filled + items)
+    if count + more > room:
+        room = max(2 * room, count + more)
+    if filled + items > length:
+        length = max(2 * length, filled + items)
     slots = 1 << (2 * room).bit_length()  # at most half full, so that a free slot is near
     start, item = np.zeros(room + 1, np.int32), np.zeros(length, np.int32)
     larger = States(np.full(slots, NEW, np.int32), start, item, np.zeros(1, np.int32))
