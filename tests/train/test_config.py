@@ -2,8 +2,9 @@
 
 import pytest
 
-from bale.errors import BaleError
-from bale.train import TaskConfig, TrainConfig
+from bale.batching.schedule import Encoding, Policy, Portfolio
+from bale.errors import BaleError, PolicyError
+from bale.train import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.config import DEFAULT_EPOCHS
 
 
@@ -19,6 +20,7 @@ from bale.train.config import DEFAULT_EPOCHS
         ({"lr": float("nan")}, "lr must be above 0 and finite, got nan"),
         ({"minutes": -1.0}, "minutes must be above 0 and finite, got -1.0"),
         ({"policy": "luck"}, "policy 'luck' is unknown; known are depth, agenda"),
+        ({"policy": "luck.txt"}, "policy 'luck.txt' is unknown; known are depth, agenda"),
     ],
 )
 def test_wrong_settings(settings, problem):
@@ -44,3 +46,30 @@ def test_a_config_survives_json():
     assert TrainConfig.from_dict(config.to_dict()) == config
     with pytest.raises(BaleError, match="unknown settings colour"):
         TrainConfig.from_dict({"colour": "blue"})
+
+
+def test_a_policy_may_be_a_file(tmp_path):
+    policy = Policy((), Encoding.BASE, False, (), ())
+    policy.save(tmp_path / "policy.json")
+    config = TrainConfig(policy=str(tmp_path / "policy.json"))
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert config.load_policy() == Portfolio((policy,))
+    assert TrainConfig(policy="auto").load_policy() == "auto"
+    gone = TrainConfig(policy=str(tmp_path / "gone.json"))  # a checkpoint may be read where the file is no more
+    with pytest.raises(PolicyError, match=r"gone\.json: cannot be read"):
+        gone.load_policy()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"batch_size": 0}, "batch-size must be at least 1, got 0"),
+        ({"mini_batches": 0}, "mini-batches must be at least 1, got 0"),
+        ({"episodes": 0}, "episodes must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"encoding": "luck"}, "encoding 'luck' is unknown; known are base, max, sort, share"),
+    ],
+)
+def test_wrong_settings_of_learning(settings, problem):
+    with pytest.raises(BaleError, match=problem):
+        PolicyConfig(**settings)

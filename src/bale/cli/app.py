@@ -25,11 +25,11 @@ app = typer.Typer(
 Parameters = ParamSpec("Parameters")
 
 
-def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Add a command whose BaleErrors become one line on stderr and exit code 2, whose Ctrl-C becomes 130."""
+def guarded(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Let BaleErrors become one line on stderr and exit code 2, and Ctrl-C exit code 130."""
 
     @functools.wraps(function)
-    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             function(*args, **kwargs)
         except BaleError as error:
@@ -39,8 +39,14 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
-    app.command()(guarded)
-    return guarded
+    return run
+
+
+def command(function: Callable[Parameters, None], to: typer.Typer = app) -> Callable[Parameters, None]:
+    """Add a command, guarded, to `bale` itself or to a group of its commands."""
+    function = guarded(function)
+    to.command()(function)
+    return function
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,8 +1,9 @@
-"""How is a person kept informed while a model trains? A bar on a terminal, a line now and then in a log."""
+"""How is a person kept informed of what takes long? A bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,14 +13,12 @@ from bale.train import StepRecord
 _LINES = 20  # in a log, about; the first step always has one
 
 
-class TrainingProgress:
-    """Shows steps as they happen; enter it around the training, pass `on_step` and `on_stage` on."""
+class _Bar:
+    """A bar on a terminal; enter it around what takes long."""
 
-    def __init__(self, console: Console, total: int, done: int = 0) -> None:
+    def __init__(self, console: Console, description: str, total: int, done: int = 0) -> None:
         self.console = console
         self.total = total
-        self.done = done
-        self.loss: float | None = None
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -30,9 +29,9 @@ class TrainingProgress:
             disable=not console.is_terminal,
             transient=True,
         )
-        self.task = self.bar.add_task("training", total=total, completed=done, state="")
+        self.task = self.bar.add_task(description, total=total, completed=done, state="")
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
@@ -41,17 +40,51 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
+    def line(self, text: str) -> None:
+        """A line in a log."""
+        if not self.console.is_terminal:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class TrainingProgress(_Bar):
+    """Shows steps as they happen; enter it around the training, pass `on_step` and `on_stage` on."""
+
+    def __init__(self, console: Console, total: int, done: int = 0) -> None:
+        super().__init__(console, "training", total, done)
+        self.done = done
+        self.loss: float | None = None
+
     def on_step(self, record: StepRecord) -> None:
         """Show a step: the loss is a moving average, the speed that of this step."""
         self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
         state = f"loss {self.loss:.3f}  {record.samples / record.wall:,.0f} samples/s"
         self.bar.update(self.task, completed=record.step, state=state)
-        first = record.step == self.done + 1
-        if not self.console.is_terminal and (first or record.step % max(1, self.total // _LINES) == 0):
-            self.console.print(f"step {record.step}/{self.total}  {state}", highlight=False, soft_wrap=True)
+        if record.step == self.done + 1 or record.step % max(1, self.total // _LINES) == 0:
+            self.line(f"step {record.step}/{self.total}  {state}")
 
     def on_stage(self, text: str) -> None:
         """Say what comes next."""
         self.bar.update(self.task, description=text, state="")
-        if not self.console.is_terminal:
-            self.console.print(text, highlight=False, soft_wrap=True)
+        self.line(text)
+
+
+class LearningProgress(_Bar):
+    """Shows episodes of learning as they happen, each way from the first; pass `on_episode` on."""
+
+    def __init__(self, console: Console, episodes: int) -> None:
+        super().__init__(console, "learning", episodes)
+        self.episode = 0
+        self.fewest: int | None = None
+
+    def on_episode(self, episode: int, batches: int | None) -> None:
+        """Show an episode, and the fewest batches so far; a line in a log where there are fewer than before."""
+        if episode <= self.episode:  # begun again, the other way
+            self.fewest = None
+            self.bar.update(self.task, description="learning in reverse")
+            self.line("and in reverse")
+        self.episode = episode
+        state = "" if batches is None else f"{batches:,} batches"
+        self.bar.update(self.task, completed=episode, state=state)
+        if batches != self.fewest:
+            self.fewest = batches
+            self.line(f"episode {episode}/{self.total}  {state}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +12,11 @@ from rich.console import Console
 
 from bale.batching.schedule import POLICIES
 from bale.cli.app import INTERRUPTED, command
+from bale.cli.options import DATA, HIDDEN, LIMIT, MODEL, check_writable, given, option
 from bale.cli.progress import TrainingProgress
 from bale.errors import BaleError, CheckpointError
 from bale.report import training_dict, training_table
-from bale.train import MODELS, Checkpoint, RunReport, TaskConfig, TrainConfig, load_checkpoint, load_task, train_task
+from bale.train import Checkpoint, RunReport, TaskConfig, TrainConfig, load_checkpoint, load_task, train_task
 from bale.train.checkpoint import holds_checkpoint
 from bale.train.config import DEFAULT_EPOCHS
 from bale.train.files import prepare_folder
@@ -27,44 +27,29 @@ _TASK, _TRAIN = TaskConfig(), TrainConfig()
 
 @command
 def train(
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="python: functions of Python's standard library; the first word of the name, one of the 50 commonest "
-            "or `other`, is to be guessed. python-named: only functions named by one of the 50. identifiers: those of "
-            "the standard library, without capitals and underscores; which characters begin a word? sst:PATH, "
-            "lattice:PATH, tags:PATH: bracketed trees, word lattices, tagged sentences, a file or a folder with "
-            "train.txt, dev.txt and test.txt.",
-            show_default="python, or what fits the model",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help=f"The network: {', '.join(MODELS)}.", show_default="what fits the data")
-    ] = None,
-    hidden: Annotated[int | None, typer.Option(help="Width of the states.", show_default=str(_TASK.hidden))] = None,
-    limit: Annotated[int | None, typer.Option(help="Read so many samples only.", show_default="all")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Samples in a mini-batch.", show_default=str(_TRAIN.batch_size))
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default=str(_TRAIN.lr))] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="End after so many epochs.", show_default=f"{DEFAULT_EPOCHS}, without --steps")
-    ] = None,
+    data: Annotated[str | None, option(DATA, "python, or what fits the model")] = None,
+    model: Annotated[str | None, option(MODEL, "what fits the data")] = None,
+    hidden: Annotated[int | None, option(HIDDEN, _TASK.hidden)] = None,
+    limit: Annotated[int | None, option(LIMIT, "all")] = None,
+    batch_size: Annotated[int | None, option("Samples in a mini-batch.", _TRAIN.batch_size)] = None,
+    lr: Annotated[float | None, option("Adam's learning rate.", _TRAIN.lr)] = None,
+    epochs: Annotated[int | None, option("End after so many epochs.", f"{DEFAULT_EPOCHS}, without --steps")] = None,
     steps: Annotated[int | None, typer.Option(help="End after so many steps.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="End training after so long; the result then depends on the machine.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the first weights and the order.", show_default=str(_TRAIN.seed))
-    ] = None,
+    seed: Annotated[int | None, option("Of the first weights and the order.", _TRAIN.seed)] = None,
     policy: Annotated[
-        str | None, typer.Option(help=f"How batches are chosen: {', '.join(POLICIES)}.", show_default=_TRAIN.policy)
+        str | None,
+        option(
+            f"How batches are chosen: {', '.join(POLICIES)}, or the file of a learned policy, NAME.json, which then "
+            "competes with all others as in auto.",
+            _TRAIN.policy,
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="torch's threads.", show_default=str(_TRAIN.threads))] = None,
+    threads: Annotated[int | None, option("torch's threads.", _TRAIN.threads)] = None,
     compare: Annotated[int, typer.Option(help="Mini-batches timed against the per-sample loop.")] = 3,
-    save: Annotated[
-        Path | None, typer.Option(help="Folder for checkpoints.", show_default="the one of --resume")
-    ] = None,
+    save: Annotated[Path | None, option("Folder for checkpoints.", "the one of --resume")] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Go on from this folder's checkpoint, with its options where none are given.")
     ] = None,
@@ -96,6 +81,7 @@ def train(
     if compare < 0:
         raise BaleError(f"compare must be at least 0, got {compare}")
     folder = resume if save is None else save
+    config.load_policy()  # a file that is missing is an error now, not after the data are read
     _check_outputs(folder, resume, json_to)
     with notes.status(f"reading {task_config.data_name}"):
         task = load_task(task_config)
@@ -132,11 +118,7 @@ def _configs(
             raise CheckpointError(f"the checkpoint has seed {config.seed}, not {train_options['seed']}")
     if any(train_options[name] is not None for name in _LIMITS):
         config = replace(config, **dict.fromkeys(_LIMITS))  # new limits take the place of all the old ones
-    return replace(task, **_given(task_options)), replace(config, **_given(train_options))
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    return replace(task, **given(**task_options)), replace(config, **given(**train_options))
 
 
 def _check_outputs(folder: Path | None, resume: Path | None, json_to: Path | None) -> None:
@@ -145,10 +127,8 @@ def _check_outputs(folder: Path | None, resume: Path | None, json_to: Path | Non
         if folder != resume and holds_checkpoint(folder):
             raise CheckpointError(f"{folder}: holds a checkpoint already; continue it with --resume, or save elsewhere")
         prepare_folder(folder)
-    if json_to is None or str(json_to) == "-":
-        return
-    if json_to.is_dir() or not os.access(json_to if json_to.exists() else json_to.parent, os.W_OK):
-        raise BaleError(f"{json_to}: cannot be written; --json expects a file in a folder that exists, or -")
+    if json_to is not None and str(json_to) != "-":
+        check_writable(json_to, "--json expects - or a file")
 
 
 def _planned_steps(config: TrainConfig, samples: int) -> int:

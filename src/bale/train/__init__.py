@@ -3,10 +3,11 @@
 from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.compare import Comparison, compare
-from bale.train.config import TaskConfig, TrainConfig
+from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.load import MODELS, load_task
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
+from bale.train.policies import held_out_graphs, learn_for_task, task_of
 from bale.train.rows import Label, Sample
 from bale.train.run import RunReport, train_task
 from bale.train.step import STAGES, StepRecord
@@ -21,6 +22,7 @@ __all__ = [
     "FitReport",
     "Label",
     "Place",
+    "PolicyConfig",
     "RunReport",
     "Sample",
     "StepRecord",
@@ -31,8 +33,11 @@ __all__ = [
     "accuracy_and_named",
     "compare",
     "fit",
+    "held_out_graphs",
+    "learn_for_task",
     "load_checkpoint",
     "load_task",
     "majority_accuracy",
+    "task_of",
     "train_task",
 ]

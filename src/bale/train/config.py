@@ -1,11 +1,11 @@
-"""What does a user decide about a training run? Two frozen configs: the task, and how it is trained."""
+"""What does a user decide? Frozen configs: of the task, of how it is trained, of how a policy for it is learned."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from bale.batching.schedule import POLICIES
+from bale.batching.schedule import POLICIES, Encoding, Policy, Portfolio
 from bale.errors import BaleError
 
 DEFAULT_EPOCHS = 1
@@ -48,7 +48,8 @@ class TrainConfig:
                    where neither is given, after `DEFAULT_EPOCHS` epochs
     minutes        ends training early, after this much time in this process; results then depend on the machine
     seed           of the model's first weights and of the order of the samples
-    policy         one of `bale.batching.schedule.POLICIES`
+    policy         one of `bale.batching.schedule.POLICIES`, or the file of a learned policy, name.json, which then
+                   competes with all others as in "auto"
     threads        torch's; more than one seldom pays for rows this short, and costs dearly where cores are shared
     save_every     steps between two checkpoints, besides the ones at the ends of epochs
     """
@@ -70,8 +71,15 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise BaleError(f"{_option(name)} must be above 0 and finite, got {value}")
-        if self.policy not in POLICIES:
-            raise BaleError(f"policy {self.policy!r} is unknown; known are {', '.join(POLICIES)}")
+        if self.policy not in POLICIES and not self.policy.endswith(".json"):
+            raise BaleError(
+                f"policy {self.policy!r} is unknown; known are {', '.join(POLICIES)}, and the file of a learned one, "
+                "name.json"
+            )
+
+    def load_policy(self) -> str | Portfolio:
+        """What `bale.batch` takes as its policy. Raises PolicyError for a file that is missing or no policy."""
+        return self.policy if self.policy in POLICIES else Portfolio((Policy.load(self.policy),))
 
     @property
     def last_epoch(self) -> int | None:
@@ -91,7 +99,33 @@ class TrainConfig:
         return cls(**values)
 
 
-def _at_least(config: TaskConfig | TrainConfig, least: int, *names: str) -> None:
+@dataclass(frozen=True)
+class PolicyConfig:
+    """How a policy is learned, and on what policies are compared.
+
+    batch_size    samples in a mini-batch; a policy holds best for mini-batches about as large
+    mini_batches  how many are learned on, and on how many held-out ones policies are compared
+    seed          of the order of the samples, and of what learning tries
+
+    For the others see `bale.learn_policy`.
+    """
+
+    batch_size: int = 64
+    mini_batches: int = 4
+    encoding: str = "share"
+    episodes: int = 1000
+    bootstrap: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size", "mini_batches", "episodes")
+        _at_least(self, 0, "seed")
+        encodings = [str(encoding) for encoding in Encoding]
+        if self.encoding not in encodings:
+            raise BaleError(f"encoding {self.encoding!r} is unknown; known are {', '.join(encodings)}")
+
+
+def _at_least(config: TaskConfig | TrainConfig | PolicyConfig, least: int, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and value < least:

@@ -72,7 +72,7 @@ def fit(
             group["lr"] = config.lr
     run = _Run(
         model=model,
-        batched=batch(model, policy=config.policy, capture="eager") if batched is None else batched,
+        batched=batch(model, policy=config.load_policy(), capture="eager") if batched is None else batched,
         optimizer=optimizer,
         config=config,
         place=place,

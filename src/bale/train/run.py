@@ -68,7 +68,7 @@ def train_task(
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     model = task.make_model()
-    batched = batch(model, policy=config.policy, capture="eager")
+    batched = batch(model, policy=config.load_policy(), capture="eager")
     trained = fit(
         model,
         task.train,

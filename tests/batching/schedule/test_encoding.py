@@ -87,7 +87,7 @@ def test_states_of_shares_do_not_depend_on_how_many_samples_there_are():
         (Encoding.BASE, (0, 2), ["leaf", "head"]),
         (Encoding.MAX, (0, 2, 2), ["leaf", "head", "most: head"]),
         (Encoding.SORT, (2, 0), ["head", "leaf"]),
-        (Encoding.SHARE, (5, 2), ["head (half or more)", "inner (less than half)"]),
+        (Encoding.SHARE, (5, 2), ["head >= 1/2", "inner < 1/2"]),
     ],
     ids=["base", "max", "sort", "share"],
 )

@@ -22,7 +22,7 @@ from bale.batching.schedule.height import Variant, by_height
 from bale.batching.schedule.learn import learn
 from bale.batching.schedule.qlearning import QLearning
 from bale.batching.schedule.states import NEW
-from bale.batching.schedule.transitions import transitions
+from bale.batching.schedule.transitions import learned_transitions, transitions
 from bale.errors import PolicyError
 
 # A few samples over three types, in whose states every encoding meets ties and waits.
@@ -118,6 +118,18 @@ def test_transitions_are_the_steps_of_the_last_run(encoding, backward):
     assert counted == Counter(pairwise(["begin", *path, "end"]))
     twice = {(source, target): count for source, target, count in transitions(policy, [LESSON, LESSON])}
     assert twice == {pair: 2 * count for pair, count in counted.items()}
+
+
+@pytest.mark.parametrize(
+    "row", [["begin", 99, 1], [-1, 0, 1], ["begin", "middle", 1], ["sure 9", "end", 1], [0, 0, 0], [0, 0, 0.5], [0, 0]]
+)
+def test_transitions_that_are_none_are_refused(row):
+    policy = learned(Encoding.SORT, False)
+    kept = [["begin", 0, 1], row]
+    with pytest.raises(PolicyError, match=r"learned\.transitions\[1\] is .*; expected two places of this policy"):
+        learned_transitions(replace(policy, learned={"transitions": kept}))
+    assert learned_transitions(replace(policy, learned={})) == ()
+    assert learned_transitions(policy) == policy.learned["transitions"]
 
 
 def test_transitions_tell_what_height_chose_and_come_in_order():
@@ -257,6 +269,7 @@ DAMAGED = {
     "types as an object": (changed(types={}), "types is {}; expected a list"),
     "a type as a name": (changed(types=["leaf"]), 'types[0] is "leaf"; expected an object'),
     "a type without fingerprint": (changed(types=[{"name": "leaf"}]), "types[0].fingerprint is missing"),
+    "a type without operands": (changed(types=[{"name": "leaf", "fingerprint": "f"}]), "types[0].reads is missing"),
     "a type with a number": (changed(types=[{"name": 3, "fingerprint": "f"}]), "types[0].name is 3; expected a string"),
     "too few types": (lambda file: {**file, "types": file["types"][:1]}, "expected some of the integers 0 to "),
     "a type twice": (

@@ -43,10 +43,10 @@ def describe(encoding: Encoding, state: Sequence[int], names: Sequence[str]) -> 
     """The parts of a state, for people; `names` are those of the types.
 
     >>> describe(Encoding.SHARE, [1, 2], ["leaf", "inner"])
-    ['leaf (half or more)', 'inner (less than half)']
+    ['leaf >= 1/2', 'inner < 1/2']
     """
     if encoding == Encoding.SHARE:
-        return [f"{names[code // 2]} ({'half or more' if code % 2 else 'less than half'})" for code in state]
+        return [f"{names[code // 2]} {'>=' if code % 2 else '<'} 1/2" for code in state]
     if encoding == Encoding.MAX:
         return [*(names[kind] for kind in state[:-1]), f"most: {names[state[-1]]}"]
     return [names[kind] for kind in state]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bale.batching.schedule.encoding import Encoding, describe
-from bale.batching.schedule.fingerprint import TypeKey
+from bale.batching.schedule.fingerprint import TypeKey, labels
 from bale.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _KINDS = {
 
 def to_text(policy: Policy) -> str:
     """The file's text. Each state also says in words what it means; `fields_of` does not read them."""
-    names = [key.name for key in policy.types]
+    names = labels(policy.types)
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -67,7 +67,10 @@ def fields_of(text: str) -> dict[str, Any]:
         raise PolicyError(f"encoding {encoding!r} is unknown; known are {', '.join(encodings)}")
     rows = file["states"].entries()
     return {
-        "types": tuple(TypeKey(key["name"].of(str), key["fingerprint"].of(str)) for key in file["types"].entries()),
+        "types": tuple(
+            TypeKey(*(key[name].of(str) for name in ("name", "fingerprint", "reads")))
+            for key in file["types"].entries()
+        ),
         "encoding": encodings[encoding],
         "backward": file["backward"].of(bool),
         "states": tuple(tuple(code.of(int) for code in row["state"].entries()) for row in rows),

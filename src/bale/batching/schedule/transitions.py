@@ -10,6 +10,7 @@ from bale.batching.graph import Graph
 from bale.batching.schedule.encoding import SURE
 from bale.batching.schedule.fsm import Policy
 from bale.batching.schedule.states import NEW
+from bale.errors import PolicyError
 
 # What stands for no state of the table: before the first step, after the last, and a step at which height chose.
 BEGIN, END, UNSEEN = "begin", "end", "unseen"
@@ -18,8 +19,12 @@ Place = int | str
 """The number of a state of the policy; BEGIN, END or UNSEEN; or "sure K" where type K ran without asking the table."""
 
 
-def transitions(policy: Policy, graphs: Iterable[Graph]) -> tuple[tuple[Place, Place, int], ...]:
-    """(from, to, how often) over all steps of planning the graphs.
+Transitions = tuple[tuple[Place, Place, int], ...]
+"""(from, to, how often)."""
+
+
+def transitions(policy: Policy, graphs: Iterable[Graph]) -> Transitions:
+    """The transitions over all steps of planning the graphs.
 
     BEGIN comes first, then states by their numbers, then the rest. Raises PolicyError as calling the policy does.
     """
@@ -30,6 +35,19 @@ def transitions(policy: Policy, graphs: Iterable[Graph]) -> tuple[tuple[Place, P
         counts.update(pairwise([BEGIN, *places, END]))
     ordered = sorted(counts, key=lambda pair: [_order(place) for place in pair])
     return tuple((source, target, counts[source, target]) for source, target in ordered)
+
+
+def learned_transitions(policy: Policy) -> Transitions:
+    """Those of the last run of learning, which the policy's `learned` keeps; none where it does not.
+
+    Raises PolicyError where they are no transitions of this policy.
+    """
+    kept = policy.learned.get("transitions", ())
+    places = {BEGIN, END, UNSEEN, *(f"sure {kind}" for kind in range(len(policy.types))), *range(len(policy.states))}
+    for k, row in enumerate(kept):
+        if len(row) != 3 or not places.issuperset(row[:2]) or type(row[2]) is not int or row[2] < 1:
+            raise PolicyError(f"learned.transitions[{k}] is {row}; expected two places of this policy and how often")
+    return tuple((source, target, count) for source, target, count in kept)
 
 
 def _place(state: int, kind: int) -> Place:
