@@ -1,6 +1,7 @@
 # make run     train a tree network on Python's own standard library and report what it cost
 # make test    run the tests, on all processors
 # make lint    check style and types
+# make docs    build the documentation into site/
 # make peers   install the frameworks that the benchmarks race against, into .peers
 #
 # The first call installs into .venv, later ones only when pyproject.toml, constraints.txt or the C file have changed.
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: help run test lint peers clean
+.PHONY: help run test lint docs peers clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -30,6 +31,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 peers: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.peers.install $(ARGS)
 
@@ -44,5 +48,9 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	@$(PIP) -e '.[lint]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .peers
+	rm -rf $(VENV) .peers site

@@ -112,9 +112,7 @@ class Twin:
                 setattr(self, name, self._nothing(held))
         for name, function in vars(type(model)).items():
             if isinstance(function, types.FunctionType) and name != "__init__":
-                names = {**function.__globals__, "torch": DOES_NOTHING}
-                copy = types.FunctionType(function.__code__, names, name, function.__defaults__)
-                setattr(self, name, types.MethodType(copy, self))
+                setattr(self, name, types.MethodType(_without_torch(function), self))
 
     @staticmethod
     def _nothing(held: Any) -> Any:
@@ -124,6 +122,16 @@ class Twin:
             return held
         single = isinstance(held, (nn.Linear, nn.Embedding)) or type(held).__name__ == "Forget"
         return NoCell(NOTHING if single else (NOTHING, NOTHING))
+
+
+def _without_torch(function: types.FunctionType) -> types.FunctionType:
+    """The same Python where torch does nothing, also in what it calls of the models' own functions."""
+    names = {**function.__globals__, "torch": DOES_NOTHING}
+    for name in function.__code__.co_names:
+        called = names.get(name)
+        if isinstance(called, types.FunctionType) and called.__module__.startswith("bale.models"):
+            names[name] = _without_torch(called)
+    return types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
 
 
 def workloads(batch: int, hidden: int, seed: int) -> dict[str, tuple[nn.Module, list[Any]]]:

@@ -1,5 +1,6 @@
 """How do the tests run: on one thread, with examples that CI can repeat, on data that may be absent."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,12 @@ settings.load_profile("ci")
 
 # Two runs on one machine would otherwise wait for each other's threads, and a sum's last bit depend on their number.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What stays until the end is not looked at again by every collection that a test asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class Floor:
 
     impl = "floor"
     versions = VERSIONS
-    variant = None
+    variant: str | None = None
 
     def __init__(self, workload: Workload, *, training: bool = True):
         self.training = training

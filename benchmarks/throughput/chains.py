@@ -74,7 +74,7 @@ def encode_tagged(samples: list[Any]) -> dict[str, np.ndarray]:
 def encode_spelled(samples: list[Any]) -> dict[str, np.ndarray]:
     """The same; in the place of a rare word less the number of its characters, which are in a row of their own."""
     sentences = [words for words, _ in samples]
-    numbers = [[-len(word) if isinstance(word, tuple) else word for word in words] for words in sentences]
+    numbers = [tuple(-len(word) if isinstance(word, tuple) else word for word in words) for words in sentences]
     rare = [word for words in sentences for word in words if isinstance(word, tuple)]
     characters = np.array([character for word in rare for character in word])
     labels = np.concatenate([labels for _, labels in samples])

@@ -96,7 +96,7 @@ def _pushed_on_nothing(actions: tuple[int, ...]) -> int:
 
 
 def encode_lattices(samples: list[Any]) -> dict[str, np.ndarray]:
-    """The arcs [arcs, 2] of all positions, how many end at each, and how many positions each lattice has; the labels."""
+    """The arcs [arcs, 2] of all positions, how many end at each, how many positions each lattice has, and labels."""
     lattices = [lattice for lattice, _ in samples]
     endings = list(chain.from_iterable(lattice.arcs for lattice in lattices))
     return {

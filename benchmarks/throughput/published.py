@@ -1,11 +1,12 @@
 """What has ED-Batch's public code been measured at, beside DyNet, in one run on one machine?
 
-Chen, Fegade, Chen, Gibbons, Mowry, "ED-Batch: Efficient Automatic Batching of Dynamic Neural Networks via Learned Finite
-State Machines", ICML 2023 (arXiv 2302.03851), whose code was run beside the DyNet that it is built on: inference on two
-cores, one thread, samples a second with building, scheduling and execution. The width of the input is that of the state;
-two BiLSTM layers; a loss of five classes on every node of a tree, of a tag on every word and position. ED-Batch has the
-best of its modes. BiLSTM and LatticeLSTM were measured after their wrong operands had been mended, so that the work is
-the same. Such numbers count in pairs only: another machine has others, and what is compared is how far one is ahead.
+Chen, Fegade, Chen, Gibbons, Mowry, "ED-Batch: Efficient Automatic Batching of Dynamic Neural Networks via Learned
+Finite State Machines", ICML 2023 (arXiv 2302.03851), whose code was run beside the DyNet that it is built on: inference
+on a machine of two cores, one thread, samples a second with building, scheduling and execution. The input is as wide as
+the state; two BiLSTM layers; a loss of five classes on every node of a tree, of a tag on every word and position.
+ED-Batch has the best of its modes. BiLSTM and LatticeLSTM were measured after their wrong operands had been mended, so
+that the work is the same. Such numbers count in pairs only: another machine has others, and what is compared is how far
+one is ahead of the other.
 """
 
 from __future__ import annotations

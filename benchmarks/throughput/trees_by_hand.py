@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ def two_type(model: TwoTypeTreeLSTM) -> Way:
     return Way(partial(plan, kinds=2), lambda plan: logits(model.head, model.leaf(plan.words), inner, plan))
 
 
-def lstm(gates_of: list[nn.Linear], state: State, kinds: list[int]) -> State:
+def lstm(gates_of: list[Any], state: State, kinds: list[int]) -> State:
     """A layer of gates for each kind."""
     h, c = state
     width = h.shape[1]

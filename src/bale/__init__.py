@@ -4,13 +4,15 @@ from bale.batching.api import Batched, batch, cell
 from bale.batching.check import Checked, check
 from bale.batching.explain import Explanation, explain
 from bale.batching.learn import learn_policy
-from bale.batching.schedule import POLICIES, Encoding, Policy, Portfolio, lower_bound
+from bale.batching.measure import measure_costs
+from bale.batching.schedule import POLICIES, Costs, Encoding, Policy, Portfolio, lower_bound
 from bale.batching.stats import Stats
 
 __all__ = [
     "POLICIES",
     "Batched",
     "Checked",
+    "Costs",
     "Encoding",
     "Explanation",
     "Policy",
@@ -22,5 +24,6 @@ __all__ = [
     "explain",
     "learn_policy",
     "lower_bound",
+    "measure_costs",
 ]
 __version__ = "0.1.0"

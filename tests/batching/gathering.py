@@ -72,7 +72,10 @@ def build(types: list[int], rows: list[int], slots: list[list[list[tuple[int, in
 
 
 def run_symbolically(graph: Graph, names: list[Any]) -> list[Any]:
-    """Per value: a nested tuple that says how it is computed; a list of rows where it is ragged. Folding keeps them."""
+    """Per value: a nested tuple that says how it is computed; a list of rows where it is ragged. Folding keeps them.
+
+    A sum of one sum is that sum.
+    """
     values: list[Any] = []
     for node in range(len(graph)):
         node_type = graph.types[graph.type[node]]
@@ -85,7 +88,7 @@ def run_symbolically(graph: Graph, names: list[Any]) -> list[Any]:
                     found.append(whole[index])
                 else:
                     found += whole if isinstance(whole, list) else [whole]
-            operands.append(found if mode is Mode.STACK else ("sum", *found) if mode is Mode.SUM else found[0])
+            operands.append(found if mode is Mode.STACK else total(found) if mode is Mode.SUM else found[0])
         if node_type.name == "leaf":
             values.append(("leaf", names[node]))
         elif node_type.name == "rows":
@@ -95,3 +98,7 @@ def run_symbolically(graph: Graph, names: list[Any]) -> list[Any]:
         else:
             values.append(operands[0])
     return values
+
+
+def total(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 and parts[0][0] == "sum" else ("sum", *parts)

@@ -46,7 +46,8 @@ def vector() -> Tensor:
 
 def explained(model: nn.Module, samples: list[Any], **options: Any) -> tuple[Explanation, dict[str, TypeAccount]]:
     explanation = bale.explain(bale.batch(model, **options), samples)
-    return explanation, {line.name.split(" ")[0]: line.traffic for line in explanation.types}
+    traffic = {line.name.split(" ")[0]: line.traffic for line in explanation.types}
+    return explanation, {name: counted for name, counted in traffic.items() if counted is not None}
 
 
 def balanced_and_not() -> list[Any]:

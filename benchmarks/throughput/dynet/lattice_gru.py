@@ -42,9 +42,9 @@ class LatticeGRUPeer(LatticePeer):
             r, z = (logistic(affine([bias, gate_x, x, gate_h, h])) for bias, gate_x, gate_h in gates)
             n = tanh(affine([bias_x, of_x, x]) + cmult(r, affine([bias_h, of_h, h])))
             return (n + cmult(z, h - n),)
-        r, z = (logistic(affine([bias, gate_x, x])) for bias, gate_x, _ in gates)
-        n = tanh(affine([bias_x, of_x, x]) + cmult(r, bias_h))
-        return (cmult(1 - z, n),)
+        r, z = (affine([bias, gate_x, x]) for bias, gate_x, _ in gates)
+        n = tanh(affine([bias_x, of_x, x]) + cmult(logistic(r), bias_h))
+        return (cmult(logistic(-z), n),)  # (1 - z) n
 
     def gradients(self) -> dict[str, np.ndarray]:
         found = super().gradients()

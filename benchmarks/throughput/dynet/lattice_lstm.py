@@ -26,7 +26,8 @@ class LatticeLSTMPeer(LatticePeer):
     def __init__(self, dy: Any, samples: dict[str, np.ndarray], weights: dict[str, np.ndarray], training: bool):
         joined = dict(weights)
         for kind in KINDS:
-            joined[f"{kind}.lstm.bias"] = sum(joined.pop(f"{kind}.lstm.bias_{half}") for half in HALVES)
+            of_x, of_h = (joined.pop(f"{kind}.lstm.bias_{half}") for half in HALVES)
+            joined[f"{kind}.lstm.bias"] = of_x + of_h
         gates = {f"{kind}.lstm.{part}": 4 for kind in KINDS for part in PARTS}
         super().__init__(dy, samples, joined, gates=gates, training=training)
         self.cells = {kind: partial(self.cell, self.gates_of(f"{kind}.lstm")) for kind in KINDS}

@@ -29,10 +29,12 @@ def make(
         vectors.append(p)
         return p, p_matrix
 
+    # DyNet takes the matrices of a table to be written by columns, when it is given them, but not when it gives them.
+    by_columns = weights[MATRICES].reshape(-1, hidden, hidden).swapaxes(1, 2)
     peer = MVPeer(
         dy,
         samples,
-        {**weights, MATRICES: weights[MATRICES].reshape(-1, hidden, hidden)},
+        {**weights, MATRICES: by_columns},
         lookups={"word.vectors.weight", MATRICES},
         gates={},
         encode=encode,

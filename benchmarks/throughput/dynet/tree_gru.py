@@ -29,7 +29,7 @@ def make(
         else:
             x = words[node.kind]
             z, u = (affine([b, weight, x]) for weight, b in leaf)
-            h = cmult(1 - logistic(z), tanh(u))
+            h = cmult(logistic(-z), tanh(u))  # (1 - z) u
         vectors.append(h)
         return h
 

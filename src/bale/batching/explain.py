@@ -22,7 +22,10 @@ MANY_VALUES = 16  # distinct values of one static argument above which it probab
 
 @dataclass(frozen=True)
 class TypeLine:
-    """One type: its cell and rung, and how its nodes met in batches."""
+    """One type: its cell and rung, and how its nodes met in batches.
+
+    `traffic` is the planned executor's; None where the reference executor ran, whose memory is autograd's own.
+    """
 
     name: str
     operands: str
@@ -31,19 +34,19 @@ class TypeLine:
     batches: int
     bound: int
     rows: tuple[int, int, int]  # fewest, median, most rows per batch
-    traffic: TypeAccount
+    traffic: TypeAccount | None
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `bale.explain` prints."""
+    """What `bale.explain` prints. `peak_bytes` are the planned executor's; None where the reference executor ran."""
 
     stats: Stats
     traced_nodes: int
     types: tuple[TypeLine, ...]
     merged_nodes: int
-    peak_bytes: int
+    peak_bytes: int | None
     descended: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
@@ -61,7 +64,7 @@ class Explanation:
         ]
         for line in self.types:
             lines += [f"  {line.name}: {reason}" for reason in line.reasons]
-        if stats.executor == "planned":
+        if self.peak_bytes is not None:
             lines += ["", *_traffic_table(self.types), f"memory for values and gradients: {_bytes(self.peak_bytes)}"]
         if self.descended:
             lines += ["", "descended into (Python, not cells):"]
@@ -84,14 +87,10 @@ def _table(types: tuple[TypeLine, ...]) -> list[str]:
 def _traffic_table(types: tuple[TypeLine, ...]) -> list[str]:
     """What is moved. An operand of a batch is a view (read where it lies) or a gather (copied together first)."""
     head = ("type", "views", "gathers", "forward", "backward", "launches")
+    counted = [(t.name, t.traffic) for t in types if t.traffic is not None]
     body = [
-        (
-            t.name,
-            *map(str, (t.traffic.views, t.traffic.gathers)),
-            *map(_bytes, (t.traffic.forward, t.traffic.backward)),
-            str(t.traffic.launches),
-        )
-        for t in types
+        (name, str(t.views), str(t.gathers), _bytes(t.forward), _bytes(t.backward), str(t.launches))
+        for name, t in counted
     ]
     return _aligned(head, body, left=1)
 
@@ -137,8 +136,8 @@ def _explain(result: Result, batched: Batched) -> Explanation:
     graph, schedule, layout = result.plan.folded.graph, result.plan.schedule, result.plan.layout
     uses = list(result.traced.trace.uses.values())
     bounds = lower_bound_by_type(graph)
-    counted = account(result.call)
-    planned = result.call.emitted  # empty where the reference executor ran
+    emitted = result.call.emitted  # none is settled where the reference executor ran
+    counted = account(result.call) if result.stats.executor == "planned" else None
     lines = []
     for t, node_type in enumerate(graph.types):
         cell = uses[result.plan.folded.type_of[t]].cell
@@ -152,19 +151,19 @@ def _explain(result: Result, batched: Batched) -> Explanation:
             TypeLine(
                 node_type.name,
                 ", ".join(operands + [f"{constants} constant" + "s" * (constants > 1)] * bool(constants)) or "-",
-                "planned" if planned and planned[t] is not None else cell.rung_name,
+                "planned" if counted is not None and emitted[t] is not None else cell.rung_name,
                 int((graph.type == t).sum()),
                 int(rows.size),
                 int(bounds[t]),
                 (int(rows[0]), int(np.median(rows)), int(rows[-1])),
-                counted.types[t],
+                counted.types[t] if counted is not None else None,
                 cell.reasons,
             )
         )
     descended = tuple(sorted(batched.registry.descended.items()))
     return Explanation(
-        result.stats, len(result.plan.graph), tuple(lines), len(result.plan.merged.graph), counted.peak_bytes,
-        descended, tuple(_warnings(batched)),
+        result.stats, len(result.plan.graph), tuple(lines), len(result.plan.merged.graph),
+        counted.peak_bytes if counted is not None else None, descended, tuple(_warnings(batched)),
     )  # fmt: skip
 
 

@@ -1,11 +1,18 @@
 """Fold: a stack or a reduction over a list is part of its consumer's operand gather, not a node of its own.
 
 On lattices this is the largest gain of all: a type per arity makes several times as many batches.
+
+A reduction with several readers repeats its work in each of them. Kept as a node it saves rows, but needs a batch, and
+readers must wait for it: so nodes are kept batch by batch, where all that would run together save more than a batch
+costs. Whoever reads a kept node, in a place where others have absorbed theirs, reads it as a reduction of one part, so
+that a cell does not fall into two types for a few shared operands.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,8 +21,13 @@ from bale.batching.graph import WHOLE, Graph, Mode, NodeType
 
 MODES = tuple(Mode)
 _CODE = {mode: code for code, mode in enumerate(MODES)}
-LAUNCH_ROWS = 8  # how many rows may be gathered again to save a node that would need a launch
 ROW, STACK, SUM, MEAN, MAX = (_CODE[m] for m in (Mode.ROW, Mode.STACK, Mode.SUM, Mode.MEAN, Mode.MAX))
+
+# Prices, in bytes gathered at 20 GB/s. One batch more takes some 150 us (plan, forward and backward; 40 in inference),
+# one gathered row 55 ns whatever its width: it has entries in graph, layout and adjoint. One core of an x86-64 server,
+# float32, rows of 2 to 256 numbers.
+BATCH_BYTES = 3 << 20
+ENTRY_BYTES = 1 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +44,30 @@ class Folded:
         return self.graph.value_start[np.searchsorted(self.kept, node)] + values - old_graph.value_start[node]
 
 
-def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
+class Flow(NamedTuple):
+    """The arrays of a Graph, as compiled loops take them; `mode` and `rank` are those of `slot_modes`."""
+
+    type: np.ndarray
+    rows: np.ndarray
+    slot_start: np.ndarray
+    part_start: np.ndarray
+    part_value: np.ndarray
+    part_index: np.ndarray
+    value_start: np.ndarray
+    value_node: np.ndarray
+    mode: np.ndarray
+    rank: np.ndarray
+
+
+def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray, batch_bytes: int = BATCH_BYTES) -> Folded:
     """Fold the nodes of the types marked in `gathers` (bool [types]: stacks and reductions) into those that read them.
 
-    A stack is folded where every reader gathers rows anyway; a reduction where every reader wants one row, and where
-    repeating its work for several readers moves hardly more rows than writing its result once. `pinned` (int [..]) are
-    values that must stay, being outputs.
+    A stack is folded where every reader gathers rows anyway; a reduction into every reader that wants one row of it,
+    unless it is kept. It is kept where that pays: the reductions of one type that save rows as nodes lie on levels (how
+    many of them there are on the longest path to each); those of a level run as one batch, and stay if the bytes that
+    they save are at least the price of one, `batch_bytes`. `pinned` (int [..]) are values that must stay: outputs;
+    their readers absorb them all the same, and need not wait for them. What nobody reads goes.
+    O(nodes + parts), before and after folding; where reductions are kept, for each of their types.
     """
     foldable = np.array(
         [
@@ -48,25 +78,21 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray) -> Folded:
     )
     if not foldable.any():
         return Folded(graph, np.arange(len(graph)), np.arange(len(graph.types)))
-    mode, rank = slot_modes(graph)
-    stays = np.zeros(graph.value_start[-1], bool)
-    stays[pinned] = True
-    takes_row = np.array([not any(spec.ragged for spec in t.slot_specs) for t in graph.types], bool)
-    kept, new_mode, slots, part_start, part_value, part_index = _fold(
+    flow = Flow(
         graph.type, graph.rows, graph.slot_start, graph.part_start, graph.part_value, graph.part_index,
-        graph.value_node, graph.value_start, mode, rank, foldable, takes_row, stays,
+        graph.value_start, graph.value_node, *slot_modes(graph),
     )  # fmt: skip
-    types, type_index, type_of = _retype(graph, kept, new_mode, slots)
-    outputs = np.array([len(t.outputs) for t in graph.types], np.int32)[graph.type[kept]]
-    value_start = np.concatenate([[0], np.cumsum(outputs)]).astype(np.int32)
-    place = np.zeros(len(graph), np.int32)  # of each node that stays, the new number
-    place[kept] = np.arange(kept.size)
-    node = graph.value_node[part_value]
-    new_value = value_start[place[node]] + part_value - graph.value_start[node]
+    takes_row = np.array([not any(spec.ragged for spec in t.slot_specs) for t in graph.types], bool)
+    row_bytes = np.array([_row_bytes(t) if f else 0 for t, f in zip(graph.types, foldable, strict=True)], np.int64)
+    absorbs, needed, readers = _absorbing(flow, foldable, takes_row, pinned)
+    whole = _read_whole(flow, foldable, needed, readers, row_bytes, batch_bytes)
+    kept, slots, mode, part_start, part_value, part_index, value_start = _splice(flow, absorbs, needed | whole, whole)
+    if whole.any():
+        _read_as_one(flow, absorbs, whole, kept, slots, mode, len(graph.types))
+    types, type_index, type_of = _retype(graph, kept, mode, slots)
     folded = Graph(
-        types, type_index, graph.rows[kept], graph.sample[kept], slots, part_start, new_value.astype(np.int32),
-        part_index, value_start,
-    )  # fmt: skip
+        types, type_index, graph.rows[kept], graph.sample[kept], slots, part_start, part_value, part_index, value_start
+    )
     return Folded(folded, kept, type_of)
 
 
@@ -74,6 +100,11 @@ def slot_modes(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     """int8 [slots] each: the mode of every slot (an index into MODES), and the rank of the rows that it gathers."""
     modes = graph.by_type([[_CODE[m] for m in t.slots] for t in graph.types], np.int8)
     return modes, graph.by_type([[len(s.shape) for s in t.slot_specs] for t in graph.types], np.int8)
+
+
+def _row_bytes(gather: NodeType) -> int:
+    spec = gather.outputs[0]
+    return prod(spec.shape) * spec.dtype.itemsize + ENTRY_BYTES
 
 
 def _retype(
@@ -87,6 +118,196 @@ def _retype(
         modes = tuple([MODES[m] for m in mode[slots[node] : slots[node + 1]].tolist()])
         types.append(old if modes == old.slots else replace(old, slots=modes))
     return tuple(types), type_index, graph.type[kept[first]]
+
+
+@njit(cache=True)
+def _absorbing(flow, foldable, takes_row, pinned):
+    """Which parts a reader could gather in place of the node that gathers them, and which nodes must stay anyway.
+
+    bool [parts]; bool [nodes]: no gather, or pinned, or with a reader that cannot absorb it; int32 [nodes]: how many
+    slots could absorb a reduction.
+    """
+    nodes = flow.type.size
+    absorbs = np.zeros(flow.part_value.size, np.bool_)
+    needed = np.zeros(nodes, np.bool_)
+    readers = np.zeros(nodes, np.int32)
+    for node in range(nodes):
+        needed[node] = not foldable[flow.type[node]]
+    for value in pinned:
+        needed[flow.value_node[value]] = True
+    for node in range(nodes):
+        for slot in range(flow.slot_start[node], flow.slot_start[node + 1]):
+            mode = flow.mode[slot]
+            for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
+                source = flow.value_node[flow.part_value[part]]
+                if not foldable[flow.type[source]]:
+                    continue
+                inner = flow.slot_start[source]
+                whole = flow.part_index[part] == WHOLE
+                if flow.mode[inner] != STACK:
+                    absorbs[part] = whole and mode == ROW and takes_row[flow.type[node]]
+                    readers[source] += absorbs[part]
+                elif whole:
+                    absorbs[part] = mode in (STACK, SUM, MEAN, MAX)
+                else:
+                    single = flow.part_start[inner + 1] - flow.part_start[inner] == flow.rows[source]
+                    absorbs[part] = single and flow.rank[slot] == flow.rank[inner]
+                if not absorbs[part]:
+                    needed[source] = True
+    return absorbs, needed, readers
+
+
+@njit(cache=True)
+def _read_whole(flow, foldable, needed, readers, row_bytes, batch_bytes):
+    """bool [nodes]: the gathers that their readers leave where they are, though they could absorb them."""
+    nodes, types = flow.type.size, foldable.size
+    whole = np.zeros(nodes, np.bool_)
+    saved = np.zeros(nodes, np.int64)  # bytes, where a reduction is read instead of repeated
+    total = np.zeros(types, np.int64)
+    for node in range(nodes):
+        kind, slot = flow.type[node], flow.slot_start[node]
+        if not foldable[kind]:
+            continue
+        if flow.mode[slot] == STACK:
+            whole[node] = needed[node]  # it is there, and its rows lie side by side
+        elif readers[node] > 1 or (readers[node] == 1 and needed[node]):
+            parts = 0
+            for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
+                one = flow.part_index[part] != WHOLE
+                parts += 1 if one else flow.rows[flow.value_node[flow.part_value[part]]]
+            # absorbed, every reader gathers all parts; read, each gathers one row, which gathers them and is written
+            rows = readers[node] * parts - readers[node] - (0 if needed[node] else parts + 1)
+            saved[node] = max(rows, 0) * row_bytes[kind]
+            total[kind] += saved[node]
+    for kind in range(types):
+        if total[kind] > 0 and total[kind] >= batch_bytes:
+            _mark_levels(flow, kind, saved, batch_bytes, whole)
+    return whole
+
+
+@njit(cache=True)
+def _mark_levels(flow, kind, saved, batch_bytes, whole):
+    """Mark the reductions of type `kind` on levels that save as much as a batch costs."""
+    nodes = flow.type.size
+    level = np.zeros(nodes, np.int32)  # the most nodes that would be kept on any path to each node, itself included
+    of_level = np.zeros(nodes + 1, np.int64)
+    for node in range(nodes):
+        for slot in range(flow.slot_start[node], flow.slot_start[node + 1]):
+            for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
+                level[node] = max(level[node], level[flow.value_node[flow.part_value[part]]])
+        if flow.type[node] == kind and saved[node] > 0:
+            level[node] += 1
+            of_level[level[node]] += saved[node]
+    for node in range(nodes):
+        if flow.type[node] == kind and saved[node] > 0:
+            whole[node] = of_level[level[node]] >= batch_bytes
+
+
+@njit(cache=True)
+def _splice(flow, absorbs, stays, whole):
+    """The nodes that stay, their slots with modes and parts, and their values; of what is absorbed only the parts."""
+    size = _sizes(flow, absorbs, whole)
+    low, parts = _places(flow, stays, size)
+    kept = np.flatnonzero(stays)
+    slot_start, value_start = np.zeros(kept.size + 1, np.int32), np.zeros(kept.size + 1, np.int32)
+    first_value = np.zeros(stays.size, np.int32)  # of each node that stays, its first value's new number
+    for k in range(kept.size):
+        node = kept[k]
+        slot_start[k + 1] = slot_start[k] + flow.slot_start[node + 1] - flow.slot_start[node]
+        value_start[k + 1] = value_start[k] + flow.value_start[node + 1] - flow.value_start[node]
+        first_value[node] = value_start[k]
+    value, index, modes = _gathered(flow, absorbs, whole, first_value, size, low)
+    mode, part_start = np.empty(slot_start[-1], np.int8), np.zeros(slot_start[-1] + 1, np.int32)
+    for k in range(kept.size):
+        for place in range(slot_start[k + 1] - slot_start[k]):
+            slot = flow.slot_start[kept[k]] + place
+            mode[slot_start[k] + place] = modes[slot]
+            part_start[slot_start[k] + place + 1] = low[slot] + size[slot]
+    return kept, slot_start, mode, part_start, value[:parts].copy(), index[:parts].copy(), value_start
+
+
+@njit(cache=True)
+def _sizes(flow, absorbs, whole):
+    """int32 [slots]: how many parts each slot has once it has absorbed what it can."""
+    size = np.zeros(flow.mode.size, np.int32)
+    for slot in range(size.size):  # operands come before users, so one forward sweep settles every slot
+        for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
+            source = flow.value_node[flow.part_value[part]]
+            takes_all = absorbs[part] and not whole[source] and flow.part_index[part] == WHOLE
+            size[slot] += size[flow.slot_start[source]] if takes_all else 1
+    return size
+
+
+@njit(cache=True)
+def _places(flow, stays, size):
+    """Where the parts of each slot begin: in order those of what stays, as many as are returned; the others behind."""
+    at, behind = np.int64(0), np.int64(0)
+    for node in range(stays.size):
+        for slot in range(flow.slot_start[node], flow.slot_start[node + 1]):
+            behind += size[slot] if stays[node] else 0
+    parts = behind
+    low = np.empty(size.size, np.int64)
+    for node in range(stays.size):
+        for slot in range(flow.slot_start[node], flow.slot_start[node + 1]):
+            if stays[node]:
+                low[slot] = at
+                at += size[slot]
+            else:
+                low[slot] = behind
+                behind += size[slot]
+    return low, parts
+
+
+@njit(cache=True)
+def _gathered(flow, absorbs, whole, first_value, size, low):
+    """The parts of every slot, where `low` places them, with values renumbered; and the mode of every slot."""
+    value, index = np.empty(size.sum(), np.int32), np.empty(size.sum(), np.int32)
+    modes = flow.mode.copy()
+    for slot in range(size.size):
+        at = low[slot]
+        for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
+            source = flow.value_node[flow.part_value[part]]
+            if not absorbs[part] or whole[source]:
+                value[at] = first_value[source] + flow.part_value[part] - flow.value_start[source]
+                index[at] = flow.part_index[part]
+                at += 1
+                continue
+            inner = flow.slot_start[source]
+            first, end = low[inner], low[inner] + size[inner]
+            if flow.part_index[part] != WHOLE:  # a row of a stack
+                first += flow.part_index[part]
+                end = first + 1
+            elif flow.mode[inner] != STACK:
+                modes[slot] = flow.mode[inner]
+            for entry in range(first, end):
+                value[at], index[at] = value[entry], index[entry]
+                at += 1
+    return value, index, modes
+
+
+@njit(cache=True)
+def _read_as_one(flow, absorbs, whole, kept, slots, mode, types):
+    """Let readers of reductions that stay read a reduction of one part, where others of their type absorbed theirs."""
+    most = 1
+    for k in range(kept.size):
+        most = max(most, slots[k + 1] - slots[k])
+    absorbed = np.zeros((types, most, len(MODES)), np.bool_)
+    for marking in (True, False):
+        for k in range(kept.size):
+            node = kept[k]
+            for place in range(slots[k + 1] - slots[k]):
+                slot = flow.slot_start[node] + place
+                part = flow.part_start[slot]
+                if flow.mode[slot] != ROW or not absorbs[part]:
+                    continue
+                source = flow.value_node[flow.part_value[part]]
+                how = flow.mode[flow.slot_start[source]]
+                if how == STACK:
+                    continue
+                if marking:
+                    absorbed[flow.type[node], place, how] |= not whole[source]
+                elif whole[source] and absorbed[flow.type[node], place, how]:
+                    mode[slots[k] + place] = how
 
 
 @njit(cache=True)
@@ -114,90 +335,3 @@ def _distinct(types, kept, mode, slots):
             last[types[kept[node]]] = known
         number[node] = known
     return number, np.array(first, np.int64)
-
-
-@njit(cache=True)
-def _fold(types, rows, slot_start, part_start, part_value, part_index, value_node, value_start, mode, rank, foldable,
-          takes_row, stays):  # fmt: skip
-    nodes = types.size
-    is_stack = np.zeros(nodes, np.bool_)
-    readers = np.zeros(nodes, np.int32)
-    needed = np.zeros(nodes, np.bool_)
-    for node in range(nodes):
-        if foldable[types[node]]:
-            is_stack[node] = mode[slot_start[node]] == STACK
-            needed[node] = stays[value_start[node]]
-        else:
-            needed[node] = True
-    # Who reads what, and how: a gather that one reader cannot absorb stays.
-    for node in range(nodes):
-        for slot in range(slot_start[node], slot_start[node + 1]):
-            for part in range(part_start[slot], part_start[slot + 1]):
-                source = value_node[part_value[part]]
-                readers[source] += 1
-                if not foldable[types[source]]:
-                    continue
-                inner = slot_start[source]
-                if is_stack[source]:
-                    single = part_start[inner + 1] - part_start[inner] == rows[source]
-                    if part_index[part] == WHOLE:
-                        absorbs = mode[slot] == STACK or mode[slot] == SUM or mode[slot] == MEAN or mode[slot] == MAX
-                    else:
-                        absorbs = single and rank[slot] == rank[inner]
-                else:
-                    absorbs = part_index[part] == WHOLE and mode[slot] == ROW and takes_row[types[node]]
-                if not absorbs:
-                    needed[source] = True
-    for node in range(nodes):
-        if foldable[types[node]] and not is_stack[node] and readers[node] != 1:
-            parts = 0
-            for part in range(part_start[slot_start[node]], part_start[slot_start[node] + 1]):
-                parts += rows[value_node[part_value[part]]] if part_index[part] == WHOLE else 1
-            # folded, every reader gathers all parts; kept, one launch more writes a row that every reader gathers
-            if readers[node] == 0 or readers[node] * parts > readers[node] + parts + LAUNCH_ROWS:
-                needed[node] = True
-    # Operands come before users, so one forward sweep settles the parts of every slot.
-    slots = slot_start[-1]
-    low, high = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-    new_mode = mode.copy()
-    value, index = [np.int32(0) for _ in range(0)], [np.int32(0) for _ in range(0)]
-    for node in range(nodes):
-        for slot in range(slot_start[node], slot_start[node + 1]):
-            low[slot] = len(value)
-            for part in range(part_start[slot], part_start[slot + 1]):
-                source = value_node[part_value[part]]
-                if needed[source]:
-                    value.append(part_value[part])
-                    index.append(part_index[part])
-                    continue
-                inner = slot_start[source]
-                if is_stack[source] and part_index[part] != WHOLE:
-                    chosen = low[inner] + part_index[part]
-                    value.append(value[chosen])
-                    index.append(index[chosen])
-                    continue
-                for k in range(low[inner], high[inner]):
-                    value.append(value[k])
-                    index.append(index[k])
-                if not is_stack[source]:
-                    new_mode[slot] = mode[inner]
-            high[slot] = len(value)
-    kept = np.flatnonzero(needed)
-    kept_slots = 0
-    for node in kept:
-        kept_slots += slot_start[node + 1] - slot_start[node]
-    out_slots = np.zeros(kept.size + 1, np.int32)
-    out_mode = np.zeros(kept_slots, np.int8)
-    out_start = np.zeros(kept_slots + 1, np.int32)
-    out_value, out_index = [np.int32(0) for _ in range(0)], [np.int32(0) for _ in range(0)]
-    at = 0
-    for k in range(kept.size):
-        for slot in range(slot_start[kept[k]], slot_start[kept[k] + 1]):
-            out_mode[at] = new_mode[slot]
-            for part in range(low[slot], high[slot]):
-                out_value.append(value[part])
-                out_index.append(index[part])
-            at += 1
-            out_start[at] = len(out_value)
-        out_slots[k + 1] = at
-    return kept, out_mode, out_slots, out_start, np.array(out_value, np.int32), np.array(out_index, np.int32)

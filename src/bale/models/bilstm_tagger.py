@@ -49,5 +49,5 @@ class BiLSTMTagger(nn.Module):
         if len(words) == 0:
             raise ValueError("a sentence has at least one word, got none")
         numbers = torch.as_tensor(words, device=self.zero.device)  # [length]
-        row = [self.embed(number) for number in numbers.unbind()]
-        return self.head(torch.stack(run_both_ways(self.forwards, self.backwards, row, self.zero)))
+        row = self.embed(numbers).unbind()
+        return self.head(run_both_ways(self.forwards, self.backwards, row, self.zero))

@@ -7,7 +7,7 @@ Ling et al., "Finding Function in Form: Compositional Character Models for Open 
 2015, who combine the two states by a matrix and spell every word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,21 +73,24 @@ class CharBiLSTMTagger(nn.Module):
             raise ValueError("a sentence has at least one word, got none")
         known = [word for word in words if not isinstance(word, tuple)]
         spelt = [character for word in words if isinstance(word, tuple) for character in word]
-        next_known = iter(torch.tensor(known, dtype=torch.int64, device=self.zero.device).unbind())
-        next_character = iter(torch.tensor(spelt, dtype=torch.int64, device=self.zero.device).unbind())
+        next_known = self.vectors(self.embed, known)
+        next_character = self.vectors(self.char_embed, spelt)
         row: list[Tensor] = []
         for position, word in enumerate(words):
             if not isinstance(word, tuple):
-                row.append(self.embed(next(next_known)))
+                row.append(next(next_known))
             elif word:
                 row.append(self.spell([next(next_character) for _ in word]))
             else:
                 raise ValueError(f"word {position} of the sentence is rare and has no characters")
-        return self.head(torch.stack(run_both_ways(self.forwards, self.backwards, row, self.zero)))
+        return self.head(run_both_ways(self.forwards, self.backwards, row, self.zero))
 
-    def spell(self, characters: list[Tensor]) -> Tensor:
-        """Return the vector [embed] of the word of these characters, the number [] of each."""
-        row = [self.char_embed(character) for character in characters]
+    def vectors(self, embed: nn.Embedding, numbers: list[int]) -> Iterator[Tensor]:
+        """Give the vector of each of these numbers."""
+        return iter(embed(torch.tensor(numbers, device=self.zero.device)).unbind() if numbers else ())
+
+    def spell(self, row: list[Tensor]) -> Tensor:
+        """Return the vector [embed] of the word whose characters have these vectors [char_embed]."""
         from_left, _ = run(self.char_forward, row, self.char_zero, self.char_zero)[-1]
         from_right, _ = run(self.char_backward, row[::-1], self.char_zero, self.char_zero)[-1]
         return torch.cat([from_left, from_right], -1)

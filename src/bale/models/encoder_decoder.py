@@ -58,8 +58,8 @@ class EncoderDecoder(nn.Module):
         states = self.encode(source)
         words = torch.as_tensor(target, device=self.zero.device)  # [length]
         tops: list[Tensor] = []
-        for word in words[:-1].unbind():
-            states = self.step(word, states)
+        for x in self.target_embed(words[:-1]).unbind():
+            states = self.step(x, states)
             tops.append(states[-1][0])
         return self.head(torch.stack(tops))
 
@@ -68,7 +68,7 @@ class EncoderDecoder(nn.Module):
         if len(source) == 0:
             raise ValueError("a source has at least one word, got none")
         words = torch.as_tensor(source, device=self.zero.device)  # [length]
-        row: Iterable[Tensor] = [self.source_embed(word) for word in words.unbind()]
+        row: Iterable[Tensor] = self.source_embed(words).unbind()
         last: list[State] = []
         for cell in self.encoder:
             states = run(cell, row, self.zero, self.zero)
@@ -76,9 +76,8 @@ class EncoderDecoder(nn.Module):
             row = [h for h, _ in states]
         return last
 
-    def step(self, word: Tensor, states: list[State]) -> list[State]:
-        """Read the number of one target word []; return the (h, c) of every layer after it from those before it."""
-        x = self.target_embed(word)
+    def step(self, x: Tensor, states: list[State]) -> list[State]:
+        """Read the vector [embed] of one target word; return the (h, c) of every layer after it from those before."""
         after: list[State] = []
         for cell, state in zip(self.decoder, states, strict=True):
             x, c = cell(x, state)
@@ -118,7 +117,7 @@ class GreedyDecoder(nn.Module):
         word = torch.tensor(self.begin, device=self.model.zero.device)
         logits: list[Tensor] = []
         for _ in range(self.length):
-            states = self.model.step(word, states)
+            states = self.model.step(self.model.target_embed(word), states)
             logits.append(self.model.head(states[-1][0]))
             word = logits[-1].argmax(-1)  # stays a tensor, since its number is not needed to go on
         return torch.stack(logits)

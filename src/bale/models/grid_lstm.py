@@ -65,16 +65,17 @@ class GridLSTM(nn.Module):
         rows, columns = (self.vectors(words) for words in sample)
         above = [(self.zero, self.zero)] * len(columns)  # (h, c) that come down each column
         left = (self.zero, self.zero)
+        edge, block = left, self.block
         for a in rows:
-            left = (self.zero, self.zero)
+            left = edge
             for column, b in enumerate(columns):
-                h_right, c_right, h_down, c_down = self.block(a, b, *left, *above[column])
+                h_right, c_right, h_down, c_down = block(a, b, *left, *above[column])
                 left, above[column] = (h_right, c_right), (h_down, c_down)
         return self.head(torch.cat([left[0], above[-1][0]], -1))
 
-    def vectors(self, words: Sequence[int] | Tensor) -> list[Tensor]:
+    def vectors(self, words: Sequence[int] | Tensor) -> Sequence[Tensor]:
         """Return the vectors [embed] of a sentence's words."""
         if len(words) == 0:
             raise ValueError("a sentence has at least one word, got none")
         numbers = torch.as_tensor(words, device=self.zero.device)  # [length]
-        return [self.embed(number) for number in numbers.unbind()]
+        return self.embed(numbers).unbind()

@@ -6,20 +6,19 @@ characters and words have weights of their own, and the states are read by a tag
 
 from torch import Tensor, nn
 
-from bale.models.lattices import LatticeTagger
+from bale.models.lattices import Arc, LatticeTagger
 
 
-class Arc(nn.Module):
+class GRUArc(Arc):
     """One step of a GRU over a character or a word."""
 
     def __init__(self, vocabulary: int, embed: int, hidden: int) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(vocabulary, embed)
+        super().__init__(vocabulary, embed)
         self.gru = nn.GRUCell(embed, hidden)
 
-    def forward(self, number: Tensor, h: Tensor) -> tuple[Tensor]:
-        """Take the number of a character or word [] and h [hidden] where it starts; return (h,) where it ends."""
-        return (self.gru(self.embed(number), h),)
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor]:
+        """Take the vector of a character or word [embed] and h [hidden] where it starts; return (h,) where it ends."""
+        return (self.gru(x, h),)
 
 
 class LatticeGRU(LatticeTagger):
@@ -42,4 +41,4 @@ class LatticeGRU(LatticeTagger):
     """
 
     def __init__(self, characters: int, words: int, tags: int, embed: int, hidden: int) -> None:
-        super().__init__(Arc(characters, embed, hidden), Arc(words, embed, hidden), tags, hidden, parts=1)
+        super().__init__(GRUArc(characters, embed, hidden), GRUArc(words, embed, hidden), tags, hidden, parts=1)

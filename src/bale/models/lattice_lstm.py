@@ -7,20 +7,19 @@ character cell through a gate per word instead; here both kinds of arcs are alik
 
 from torch import Tensor, nn
 
-from bale.models.lattices import LatticeTagger
+from bale.models.lattices import Arc, LatticeTagger
 
 
-class Arc(nn.Module):
+class LSTMArc(Arc):
     """One step of an LSTM over a character or a word."""
 
     def __init__(self, vocabulary: int, embed: int, hidden: int) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(vocabulary, embed)
+        super().__init__(vocabulary, embed)
         self.lstm = nn.LSTMCell(embed, hidden)
 
-    def forward(self, number: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the number of a character or word [] and h, c [hidden] where it starts; return them where it ends."""
-        return self.lstm(self.embed(number), (h, c))
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the vector of a character or word [embed] and h, c [hidden] where it starts; return them at its end."""
+        return self.lstm(x, (h, c))
 
 
 class LatticeLSTM(LatticeTagger):
@@ -43,4 +42,4 @@ class LatticeLSTM(LatticeTagger):
     """
 
     def __init__(self, characters: int, words: int, tags: int, embed: int, hidden: int) -> None:
-        super().__init__(Arc(characters, embed, hidden), Arc(words, embed, hidden), tags, hidden, parts=2)
+        super().__init__(LSTMArc(characters, embed, hidden), LSTMArc(words, embed, hidden), tags, hidden, parts=2)

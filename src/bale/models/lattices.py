@@ -5,7 +5,7 @@ Su, Tan, Xiong, Ji, Shi, Liu, "Lattice-Based Recurrent Neural Network Encoders f
 are pooled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -23,15 +23,23 @@ class LatticeLike(Protocol):
     def arcs(self) -> Sequence[Sequence[tuple[int, int]]]: ...
 
 
-class LatticeTagger(nn.Module):
-    """Tag the positions of a lattice with any two cells, one for characters and one for words.
+class Arc(nn.Module):
+    """A cell for one kind of arcs: takes the vector [embed] of an arc's number and the parts of a state, each [hidden].
 
-    A cell takes an arc's number [] and the parts of a state, each [hidden], and returns the state that it leads to.
+    It returns the state that they lead to. `embed` makes the vectors, of all arcs of a lattice at once.
     """
+
+    def __init__(self, vocabulary: int, embed: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, embed)
+
+
+class LatticeTagger(nn.Module):
+    """Tag the positions of a lattice with any two cells, one for characters and one for words."""
 
     zero: Tensor
 
-    def __init__(self, character: nn.Module, word: nn.Module, tags: int, hidden: int, parts: int) -> None:
+    def __init__(self, character: Arc, word: Arc, tags: int, hidden: int, parts: int) -> None:
         super().__init__()
         self.parts = parts  # how many tensors make a state: h, or h and c
         self.character = character
@@ -41,10 +49,14 @@ class LatticeTagger(nn.Module):
 
     def forward(self, lattice: LatticeLike) -> Tensor:
         """Take one lattice; return logits [positions at which arcs end, tags], in their order."""
-        numbers = torch.tensor([number for arcs in lattice.arcs for _, number in arcs], device=self.zero.device)
-        if not len(numbers):
+        numbers: tuple[list[int], list[int]] = [], []  # of words, of characters
+        for position, arcs in enumerate(lattice.arcs):
+            for start, number in arcs:
+                numbers[start == position - 1].append(number)
+        if numbers == ([], []):
             raise ValueError("a lattice has at least one arc, got none")
-        next_number = iter(numbers.unbind())
+        character, word, head = self.character, self.word, self.head
+        next_word, next_character = self.vectors(word.embed, numbers[0]), self.vectors(character.embed, numbers[1])
         pooled: list[tuple[Tensor, ...]] = []  # the state at every position
         logits: list[Tensor] = []
         for position, arcs in enumerate(lattice.arcs):
@@ -52,12 +64,18 @@ class LatticeTagger(nn.Module):
             for start, _ in arcs:
                 if not 0 <= start < position:
                     raise ValueError(f"an arc that ends at position {position} starts at {start}, not before it")
-                cell = self.character if start == position - 1 else self.word
-                ending.append(cell(next(next_number), *pooled[start]))
+                if start == position - 1:
+                    ending.append(character(next(next_character), *pooled[start]))
+                else:
+                    ending.append(word(next(next_word), *pooled[start]))
             pooled.append(self.pool(ending))
             if arcs:
-                logits.append(self.head(pooled[-1][0]))
+                logits.append(head(pooled[-1][0]))
         return torch.stack(logits)
+
+    def vectors(self, embed: nn.Embedding, numbers: list[int]) -> Iterator[Tensor]:
+        """Give the vector [embed] of each of these numbers."""
+        return iter(embed(torch.tensor(numbers, device=self.zero.device)).unbind() if numbers else ())
 
     def pool(self, states: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Average each part over the states of the arcs that end at one position; zero where none do."""

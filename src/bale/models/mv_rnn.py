@@ -74,7 +74,7 @@ class MVRNN(nn.Module):
         """
         values = from_words(tree, self.head.weight.device, self.word, self.join)  # (p, P) of every node
         if self.every_node:
-            return torch.stack([self.head(p) for p, _ in values])
+            return self.head(torch.stack([p for p, _ in values]))
         return self.head(values[-1][0])
 
     def join(self, _: TreeLike, children: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,7 @@ class NaryTreeLSTM(nn.Module):
             tree, self.zero.device, self.leaf, lambda _, children: self.inner(*self.operands(children))
         )  # (h, c) of every node
         if self.every_node:
-            return torch.stack([self.head(h) for h, _ in states])
+            return self.head(torch.stack([h for h, _ in states]))
         return self.head(states[-1][0])
 
     def operands(self, children: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
@@ -102,6 +102,6 @@ class NaryTreeLSTM(nn.Module):
                 f"a node has {len(children)} children and this NaryTreeLSTM weights for {self.arity}:"
                 f" binarise the tree, or build the model with arity={len(children)}"
             )
-        h_children = [h for h, _ in children] + [self.zero] * missing
-        c_children = [c for _, c in children] + [self.zero] * missing
-        return h_children + c_children
+        if missing:
+            children = children + [(self.zero, self.zero)] * missing
+        return [h for h, _ in children] + [c for _, c in children]

@@ -81,24 +81,26 @@ class StackLSTM(nn.Module):
         words, actions = sample
         check(len(words), actions)
         empty = (self.zero, self.zero)
-        row = [self.embed(word) for word in torch.as_tensor(words, device=self.zero.device).unbind()]
-        numbers = torch.as_tensor(actions[:-1], device=self.zero.device).unbind()
-        history = run(self.history, [self.action_embed(number) for number in numbers], *empty)  # after each action
+        row = self.embed(torch.as_tensor(words, device=self.zero.device)).unbind()
+        taken_before = torch.as_tensor(actions[:-1], device=self.zero.device)  # [actions - 1]
+        vectors = self.action_embed(taken_before).unbind() if len(taken_before) else ()
+        history = run(self.history, vectors, *empty)  # after each action
         # The last word lies deepest in the buffer, so that to shift is to go back to the state before a word was read.
         buffer = [empty] + run(self.buffer, row[::-1], *empty)
         stack = [empty]
         values: list[Tensor] = []  # the vectors on the stack, a state above the empty one for each
         logits: list[Tensor] = []
+        choose, compose, push = self.choose, self.compose, self.stack
         for action, (taken, _) in zip(actions, [empty, *history], strict=True):
-            logits.append(self.choose(stack[-1][0], buffer[-1][0], taken))
+            logits.append(choose(stack[-1][0], buffer[-1][0], taken))
             if action == SHIFT:
                 buffer.pop()
                 values.append(row[len(row) - len(buffer)])
             else:
                 del stack[-2:]
                 right, left = values.pop(), values.pop()
-                values.append(self.compose(left, right))
-            stack.append(self.stack(values[-1], stack[-1]))
+                values.append(compose(left, right))
+            stack.append(push(values[-1], stack[-1]))
         return torch.stack(logits)
 
 

@@ -94,7 +94,7 @@ class TreeGRU(nn.Module):
             tree, self.zero.device, self.leaf, lambda _, children: self.inner(*self.operands(children))
         )  # h of every node
         if self.every_node:
-            return torch.stack([self.head(h) for h in states])
+            return self.head(torch.stack(states))
         return self.head(states[-1])
 
     def operands(self, children: list[Tensor]) -> list[Tensor]:
@@ -105,4 +105,4 @@ class TreeGRU(nn.Module):
                 f"a node has {len(children)} children and this TreeGRU weights for {self.arity}:"
                 f" binarise the tree, or build the model with arity={len(children)}"
             )
-        return children + [self.zero] * missing
+        return children + [self.zero] * missing if missing else children

@@ -45,14 +45,19 @@ class TwoTypeTreeLSTM(nn.Module):
 
         Return its logits [classes], or with `every_node` those of all its nodes in post-order [nodes, classes].
         """
-        states = from_words(tree, self.head.weight.device, self.leaf, self.join)  # (h, c) of every node
+        cells = tuple(self.inner)
+        states = from_words(
+            tree, self.head.weight.device, self.leaf, lambda node, children: self.join(cells, node, children)
+        )  # (h, c) of every node
         if self.every_node:
-            return torch.stack([self.head(h) for h, _ in states])
+            return self.head(torch.stack([h for h, _ in states]))
         return self.head(states[-1][0])
 
-    def join(self, node: TreeLike, children: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return h and c of an inner node from its children's."""
+    def join(
+        self, cells: tuple[nn.Module, ...], node: TreeLike, children: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return h and c of an inner node from its children's, by the cell of its kind."""
         (h_left, c_left), (h_right, c_right) = pair(children, "a TwoTypeTreeLSTM")
-        if not 0 <= node.kind < len(self.inner):
+        if not 0 <= node.kind < len(cells):
             raise ValueError(f"an inner node is of kind {node.kind}, and there are cells for the kinds 0 and 1")
-        return self.inner[node.kind](h_left, h_right, c_left, c_right)
+        return cells[node.kind](h_left, h_right, c_left, c_right)

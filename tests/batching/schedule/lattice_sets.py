@@ -12,24 +12,32 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 CHAR, WORD, HEAD = 0, 1, 2
 
 
-def lattice_graph(split, low, high):
-    """The graph of sentences `low` to `high` of a split; skips the test where the data is absent."""
+def lattice_arcs(split, low, high):
+    """Sentences `low` to `high` of a split: [sentence][position] -> (start, number) of the arcs that end there.
+
+    Skips the test where the data is absent.
+    """
     path = Path(os.environ.get("BALE_DATA", REPOSITORY.parent / "shared" / "data")) / "lattice" / f"{split}.txt"
     if not path.is_file():
         pytest.skip(f"no lattices at {path}: set BALE_DATA to the folder that holds lattice/")
-    return _graph(_sentences(path)[low:high])
+    return _sentences(path)[low:high]
+
+
+def lattice_graph(split, low, high):
+    """The graph of sentences `low` to `high` of a split; skips the test where the data is absent."""
+    return _graph(lattice_arcs(split, low, high))
 
 
 @cache
 def _sentences(path):
-    """[sentence][position] -> the positions from which its arcs come."""
     tokens = iter(map(int, path.read_text().split()))
     sentences = []
     for _ in range(next(tokens)):
         length = next(tokens)
         for _ in range(length):
             next(tokens)  # the tags
-        sentences.append([[(next(tokens), next(tokens))[0] for _ in range(next(tokens))] for _ in range(length)])
+        arcs = (tuple((next(tokens), next(tokens)) for _ in range(next(tokens))) for _ in range(length))
+        sentences.append(tuple(arcs))
     return sentences
 
 
@@ -46,7 +54,7 @@ def _graph(sentences):
     for arcs in sentences:
         ending = []
         for position, starts in enumerate(arcs):
-            ending.append([node(CHAR if start == position - 1 else WORD, ending[start]) for start in starts])
+            ending.append([node(CHAR if start == position - 1 else WORD, ending[start]) for start, _ in starts])
         for nodes in ending:
             if nodes:
                 node(HEAD, nodes)

@@ -3,6 +3,7 @@
 The tests ask for the same sequences from the fast ones.
 """
 
+import heapq
 import math
 from fractions import Fraction
 from itertools import count
@@ -206,3 +207,21 @@ def beam_sequence(graph, width, best):
         different = dict.fromkeys(done for _, done in steps)
         lanes = [next(lane for lane in steps if lane[1] == done) for done in different][:width]
     return []
+
+
+def least_cost(graph, price):
+    """The least sum of prices over batches, by Dijkstra over sets of nodes that have run; `price` by type."""
+    everything = frozenset(range(len(graph)))
+    known, waiting = {frozenset(): 0}, [(0, 0, frozenset())]
+    while waiting:
+        cost, _, done = heapq.heappop(waiting)
+        if done == everything:
+            return cost
+        if cost > known[done]:
+            continue
+        for kind, batch in ready_by_type(graph, done).items():
+            after = done.union(batch)
+            if cost + price[kind] < known.get(after, math.inf):
+                known[after] = cost + price[kind]
+                heapq.heappush(waiting, (known[after], len(known), after))
+    raise AssertionError

@@ -3,6 +3,8 @@
 A lane of the beam is a frontier and what it may still become. Of all steps that all lanes can take, those with the
 least estimate go on: the batches so far and the sum over types of the longest remaining chain. Most are equal in that,
 so a soft length of what remains decides between them: a chain counts even where a longer one of its type is left.
+
+Where types have prices, a batch counts as much as its type costs, in all of these sums.
 """
 
 from __future__ import annotations
@@ -26,21 +28,24 @@ REACH = 80  # levels below the longest that it looks at; the next would weigh 5e
 UNITS = 1 << 20  # soft lengths are whole numbers of 1 / UNITS, so that sums are exact and a tie is a tie
 
 
-def shorter_by_beam(graph: Graph, than: Schedule, width: int) -> Schedule:
+def shorter_by_beam(graph: Graph, than: Schedule, width: int, price: np.ndarray | None = None) -> Schedule:
     """A schedule of fewer batches than a known one, by a beam of `width` lanes; the known one where it finds none.
 
-    The reversed graph is tried, then the graph. Nothing is tried once a schedule is as short as the lower bound, and no
-    lane is kept that cannot become shorter than the best. A lane is copied where several of its steps go on: at most
+    With a `price` for each type, int64 [types] from 1 on, one whose batches cost less instead. The reversed graph is
+    tried, then the graph. Nothing is tried once a schedule is as short as the lower bound, and no lane is kept that
+    cannot become shorter than the best. A lane is copied where several of its steps go on: at most
     O(width x (operands + nodes x batches)). Raises ScheduleError where `width` is below 1.
     """
     if width < 1:
         raise ScheduleError(f"the width of the beam is {width}; expected how many lanes it has, at least 1")
-    bound = int(lower_bound_by_type(graph).sum())
+    price = np.ones(len(graph.types), np.int64) if price is None else price
+    bound = int((price * lower_bound_by_type(graph)).sum())
     for backward in (True, False):
-        if len(than) == bound:
+        best = int(price[than.batch_type].sum())
+        if best == bound:
             break
         flow = reversed_dataflow(graph) if backward else dataflow(graph)
-        sequence = _sequence(flow, *_levels(flow, heights(flow)), width, bound, len(than))
+        sequence = _sequence(flow, *_levels(flow, heights(flow)), width, price, bound, best)
         if sequence.size:
             policy = f"beam ({width} wide{', reversed' if backward else ''})"
             than = Schedule.from_sequence(graph, sequence[::-1] if backward else sequence, policy)
@@ -60,7 +65,7 @@ class Lanes(NamedTuple):
     soft       int64 [lanes, types]     the soft length of what remains, in 1 / UNITS
     executed   uint64 [lanes]           the marks of all nodes that have run, xored: tells sets of nodes apart
     pending    uint64 [lanes, types]    the same of those that are ready
-    estimate   int32 [lanes]            batches so far, and the bound on what remains
+    estimate   int64 [lanes]            the price of the batches so far, and the bound on that of what remains
     last       int32 [lanes]            its last step in the history, -1 before the first
     """
 
@@ -105,25 +110,30 @@ def _levels(flow: Dataflow, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 @njit(cache=True)
-def _sequence(flow: Dataflow, start: np.ndarray, level: np.ndarray, width: int, bound: int, best: int) -> np.ndarray:
-    """The types of a schedule of fewer than `best` batches, or none where no lane of the beam leads to one."""
+def _sequence(
+    flow: Dataflow, start: np.ndarray, level: np.ndarray, width: int, price: np.ndarray, bound: int, best: int
+) -> np.ndarray:
+    """The types of a schedule that costs less than `best`, or none where no lane of the beam leads to one."""
     lanes = _open(flow, start, level, width, bound)
     steps = Steps(
         np.empty(width * flow.types, np.int32), np.empty(width * flow.types, np.int32),
-        np.empty(width * flow.types, np.int32), np.empty(width * flow.types, np.int64),
+        np.empty(width * flow.types, np.int64), np.empty(width * flow.types, np.int64),
         np.empty(width * flow.types, np.uint64),
     )  # fmt: skip
-    parent = np.empty(width * best, np.int32)
-    kinds = np.empty(width * best, np.int32)
+    most = min(flow.type.size, (best - 1) // price.min())  # batches that can cost less than `best`
+    parent = np.empty(width * most, np.int32)
+    kinds = np.empty(width * most, np.int32)
+    found = kinds[:0]
     known = 0  # steps in the history
     live = np.zeros(1, np.int32)  # the lanes in use, the most promising first
-    for taken in range(best):
+    for taken in range(most + 1):
         for lane in live:
-            if np.array_equal(lanes.low[lane], lanes.high[lane]):
-                return _types_to(parent, kinds, lanes.last[lane], taken)
+            # Where prices differ, a lane that needs more batches may still become cheaper, so the others go on.
+            if lanes.estimate[lane] < best and np.array_equal(lanes.low[lane], lanes.high[lane]):
+                found, best = _types_to(parent, kinds, lanes.last[lane], taken), lanes.estimate[lane]
         count = 0
         for lane in live:
-            count = _collect(lanes, start, lane, best, steps, count)
+            count = _collect(lanes, start, lane, price, best, steps, count)
         chosen = _best(steps, count, width)
         if chosen.size == 0:
             break
@@ -136,7 +146,7 @@ def _sequence(flow: Dataflow, start: np.ndarray, level: np.ndarray, width: int, 
             lanes.estimate[lane] = steps.estimate[step]
             lanes.executed[lane] = steps.executed[step]
             _run(flow, lanes, lane, kind, start, level)
-    return kinds[:0]
+    return found
 
 
 @njit(cache=True)
@@ -158,7 +168,7 @@ def _open(flow: Dataflow, start: np.ndarray, level: np.ndarray, width: int, boun
         np.zeros((width, levels), np.int32), np.zeros((width, levels), np.int32),
         np.empty((width, types), np.int32), np.zeros((width, types), np.int64),
         np.zeros(width, np.uint64), np.zeros((width, types), np.uint64),
-        np.empty(width, np.int32), np.full(width, -1, np.int32),
+        np.empty(width, np.int64), np.full(width, -1, np.int32),
     )  # fmt: skip
     frontier = open_frontier(flow)
     lanes.waiting[0], lanes.queue[0] = frontier.waiting, frontier.queue
@@ -205,19 +215,20 @@ def _soft(lanes: Lanes, lane: int, top: int, bottom: int) -> int:
 
 
 @njit(cache=True)
-def _collect(lanes: Lanes, start: np.ndarray, lane: int, best: int, steps: Steps, count: int) -> int:
-    """Add the steps of a lane that may lead to fewer than `best` batches; how many there are now."""
-    softness = lanes.soft[lane].sum()
+def _collect(lanes: Lanes, start: np.ndarray, lane: int, price: np.ndarray, best: int, steps: Steps, count: int) -> int:
+    """Add the steps of a lane that may lead to a cost below `best`; how many there are now."""
+    softness = (price * lanes.soft[lane]).sum()
     for kind in range(start.size - 1):
         if lanes.low[lane, kind] == lanes.high[lane, kind]:
             continue
         # The longest chain gets shorter if all nodes that begin one are ready.
         top = lanes.top[lane, kind]
-        estimate = lanes.estimate[lane] + int(lanes.ready[lane, top] < lanes.remaining[lane, top])
+        estimate = lanes.estimate[lane] + price[kind] * int(lanes.ready[lane, top] < lanes.remaining[lane, top])
         if estimate >= best:
             continue
         steps.lane[count], steps.kind[count], steps.estimate[count] = lane, kind, estimate
-        steps.soft[count] = softness - lanes.soft[lane, kind] + _soft(lanes, lane, top, start[kind])
+        softer = _soft(lanes, lane, top, start[kind]) - lanes.soft[lane, kind]
+        steps.soft[count] = softness + price[kind] * softer
         steps.executed[count] = lanes.executed[lane] ^ lanes.pending[lane, kind]
         count += 1
     return count

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "bale policy", 1
 
 Kind = TypeVar("Kind")
-_KINDS = {str: "a string", int: "an integer", bool: "true or false", list: "a list", dict: "an object"}
+_KINDS = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def to_text(policy: Policy) -> str:
@@ -38,14 +45,14 @@ def to_text(policy: Policy) -> str:
         for state, choice in zip(policy.states, policy.choices, strict=True)
     ]
     fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
-    fields += [_list("types", [asdict(key) for key in policy.types]), _list("states", states)]
+    fields += [json_list("types", [asdict(key) for key in policy.types]), json_list("states", states)]
     return "{\n  " + ",\n  ".join(fields) + "\n}\n"
 
 
 def fields_of(text: str) -> dict[str, Any]:
     """The fields of the Policy that a text is of. Raises PolicyError, naming what is wrong, where there is none."""
     try:
-        file = _At(json.loads(text), "")
+        file = At(json.loads(text), "")
     except (ValueError, RecursionError) as error:  # the latter where there are brackets in brackets without end
         raise PolicyError(f"is not the JSON of a policy: {error}") from error
     if not isinstance(file.value, dict) or file.value.get("format") != FORMAT:
@@ -73,8 +80,8 @@ def fields_of(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _At:
-    """A value of the file, and where it stands."""
+class At:
+    """A value of a file, and where it stands."""
 
     value: Any
     where: str
@@ -84,17 +91,17 @@ class _At:
             raise PolicyError(f"{self.where} is {json.dumps(self.value)}; expected {_KINDS[kind]}")
         return self.value
 
-    def __getitem__(self, name: str) -> _At:
+    def __getitem__(self, name: str) -> At:
         where = f"{self.where}.{name}".lstrip(".")
         if name not in self.of(dict):
             raise PolicyError(f"{where} is missing")
-        return _At(self.value[name], where)
+        return At(self.value[name], where)
 
-    def entries(self) -> list[_At]:
-        return [_At(value, f"{self.where}[{k}]") for k, value in enumerate(self.of(list))]
+    def entries(self) -> list[At]:
+        return [At(value, f"{self.where}[{k}]") for k, value in enumerate(self.of(list))]
 
 
-def _list(name: str, rows: list[dict[str, Any]]) -> str:
+def json_list(name: str, rows: list[dict[str, Any]]) -> str:
     """A field of JSON that holds a list, a line for each entry."""
     lines = ",\n    ".join(json.dumps(row) for row in rows)
     return f"{json.dumps(name)}: [\n    {lines}\n  ]" if rows else f"{json.dumps(name)}: []"

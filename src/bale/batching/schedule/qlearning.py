@@ -42,7 +42,7 @@ class QLearning:
     least_epsilon: float = 0.05
     bootstrap: bool = True
     every: int = 50
-    patience: int = 300
+    patience: int = 150
 
     def __post_init__(self) -> None:
         for name in ("episodes", "horizon", "every", "patience"):

@@ -22,6 +22,8 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     if kwargs or not isinstance(tensors, (list, tuple)) or not tensors:
         return PASS
     first = tensors[0]
+    if type(first) is Ref and not dim and all(type(t) is Ref and t.home is first.home for t in tensors):
+        return _stack_parts(trace, [as_ref(trace, first)], [t.part for t in tensors]) if first.length is None else PASS
     if any(type(t) is Ref and t.length is not None for t in tensors) or dim not in (0, -first.dim() - 1):
         return PASS
     if any(t.shape != first.shape or t.dtype != first.dtype for t in tensors):

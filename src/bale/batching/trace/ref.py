@@ -198,7 +198,14 @@ class Ref(Value):
     def __iter__(self) -> Iterator[Any]:
         if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
-        return iter([self[k] for k in range(len(self))])
+        home, length = self.home, len(self)
+        if not length or type(first := self[0]) is not Ref or first.home is not home.rows:
+            return iter([self[k] for k in range(length)])
+        # As self[k], but what is the same for all rows is found once.
+        rows = [first, *(Ref() for _ in range(length - 1))]
+        for k, row in enumerate(rows):
+            row.home, row.part, row.memory = first.home, first.part + k * ROW, first.memory
+        return iter(rows)
 
     def __hash__(self) -> int:
         return id(self)
