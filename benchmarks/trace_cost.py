@@ -157,7 +157,7 @@ def measure(model: nn.Module, samples: list[Any], repeats: int, policy: str) -> 
     batched(samples)
     settings, registry = batched.settings, batched.registry
     traced = trace_samples(model, samples, {}, settings, registry)
-    graph = make_plan(traced, results_of(traced), settings).folded.graph
+    graph = make_plan(traced, results_of(traced), settings).graph
     nodes, twin = len(traced.trace.graph), Twin(model)
     seconds = alternate(
         {

@@ -17,7 +17,7 @@ PRICES = (0, 2 * ENTRY_BYTES, 9 * ENTRY_BYTES, BATCH_BYTES)
 @given(graph=gathering_graphs(), data=st.data(), price=st.sampled_from(PRICES))
 def test_every_value_that_stays_is_computed_as_before(graph: Graph, data: st.DataObject, price: int) -> None:
     pinned = np.array(data.draw(st.lists(st.integers(0, len(graph) - 1), unique=True)), np.int64)
-    folded = fold(graph, GATHERS, pinned, price)
+    folded = fold(graph, GATHERS, pinned, batch_bytes=price)
     before = run_symbolically(graph, list(range(len(graph))))
     after = run_symbolically(folded.graph, list(folded.kept))
     assert after == [before[node] for node in folded.kept]
@@ -27,7 +27,7 @@ def test_every_value_that_stays_is_computed_as_before(graph: Graph, data: st.Dat
 
 @given(graph=gathering_graphs(), price=st.sampled_from(PRICES))
 def test_only_gathers_go(graph: Graph, price: int) -> None:
-    folded = fold(graph, GATHERS, NONE, price)
+    folded = fold(graph, GATHERS, NONE, batch_bytes=price)
     gone = np.setdiff1d(np.arange(len(graph)), folded.kept)
     assert GATHERS[graph.type[gone]].all()
 
@@ -36,7 +36,8 @@ def test_only_gathers_go(graph: Graph, price: int) -> None:
 def test_what_is_kept_and_what_is_pinned_makes_no_types(graph: Graph, pins: bool, price: int) -> None:
     """Whatever stays, a slot of a cell is read in no more ways than if all that could be absorbed were."""
     pinned = np.arange(len(graph)) if pins else NONE
-    folded, most = fold(graph, GATHERS, pinned, price).graph, fold(graph, GATHERS, NONE, NEVER).graph
+    folded = fold(graph, GATHERS, pinned, batch_bytes=price).graph
+    most = fold(graph, GATHERS, NONE, batch_bytes=NEVER).graph
     assert len(cells(folded)) <= max(1, len(cells(most)))
 
 
@@ -93,22 +94,22 @@ def sums_in(graph: Graph) -> int:
 def test_a_sum_that_costs_no_more_where_it_is_repeated_goes_at_any_price(parts: int, readers: int) -> None:
     made = Sums()
     made.sum(parts, readers)
-    assert sums_in(fold(made.graph, GATHERS, NONE, 0).graph) == 0
+    assert sums_in(fold(made.graph, GATHERS, NONE, batch_bytes=0).graph) == 0
 
 
 def test_a_sum_stays_where_it_saves_the_price_of_a_batch() -> None:
     made = Sums()
     made.sum(7, 5)
-    assert sums_in(fold(made.graph, GATHERS, NONE, saved(7, 5)).graph) == 1
-    assert sums_in(fold(made.graph, GATHERS, NONE, saved(7, 5) + 1).graph) == 0
+    assert sums_in(fold(made.graph, GATHERS, NONE, batch_bytes=saved(7, 5)).graph) == 1
+    assert sums_in(fold(made.graph, GATHERS, NONE, batch_bytes=saved(7, 5) + 1).graph) == 0
 
 
 def test_sums_that_run_together_share_the_price() -> None:
     made = Sums()
     for _ in range(3):
         made.sum(7, 5)
-    assert sums_in(fold(made.graph, GATHERS, NONE, 3 * saved(7, 5)).graph) == 3
-    assert sums_in(fold(made.graph, GATHERS, NONE, 3 * saved(7, 5) + 1).graph) == 0
+    assert sums_in(fold(made.graph, GATHERS, NONE, batch_bytes=3 * saved(7, 5)).graph) == 3
+    assert sums_in(fold(made.graph, GATHERS, NONE, batch_bytes=3 * saved(7, 5) + 1).graph) == 0
 
 
 def test_sums_that_run_one_after_another_pay_one_by_one() -> None:
@@ -117,8 +118,8 @@ def test_sums_that_run_one_after_another_pay_one_by_one() -> None:
         above = made.sum(7, 5, above)
     made.sum(90, 90)  # runs with the first of the three
     graph = made.graph
-    assert sums_in(fold(graph, GATHERS, NONE, saved(7, 5)).graph) == 4
-    folded = fold(graph, GATHERS, NONE, saved(7, 5) + 1)
+    assert sums_in(fold(graph, GATHERS, NONE, batch_bytes=saved(7, 5)).graph) == 4
+    folded = fold(graph, GATHERS, NONE, batch_bytes=saved(7, 5) + 1)
     first, *_, last = np.flatnonzero(graph.type == SUM)
     assert list(folded.kept[[folded.graph.types[t].name == "sum" for t in folded.graph.type]]) == [first, last]
 
@@ -127,7 +128,7 @@ def test_who_reads_a_sum_that_stays_is_of_one_type_with_those_that_absorb_theirs
     made = Sums()
     made.sum(7, 5)
     made.sum(2, 1)
-    folded = fold(made.graph, GATHERS, NONE, saved(7, 5)).graph
+    folded = fold(made.graph, GATHERS, NONE, batch_bytes=saved(7, 5)).graph
     assert cells(folded) == {(Mode.SUM, Mode.ROW)}
     widths = [len(values) for node in range(len(folded)) for values, _ in list(folded.slots(node))[:1]]
     assert sorted(widths) == [*[1] * 5, 2, 7]
@@ -137,7 +138,7 @@ def test_where_all_sums_stay_their_readers_read_rows() -> None:
     made = Sums()
     made.sum(7, 5)
     made.sum(8, 6)
-    assert cells(fold(made.graph, GATHERS, NONE, 0).graph) == {(Mode.ROW, Mode.ROW)}
+    assert cells(fold(made.graph, GATHERS, NONE, batch_bytes=0).graph) == {(Mode.ROW, Mode.ROW)}
 
 
 def test_a_result_stays_and_nobody_waits_for_it() -> None:
@@ -156,8 +157,8 @@ def test_a_result_is_read_where_repeating_it_would_cost_a_batch() -> None:
     graph = made.graph
     pinned = graph.value_start[np.flatnonzero(graph.type == SUM)]
     price = (7 * 5 - 5) * ROW_BYTES  # it is made and written in any case
-    assert cells(fold(graph, GATHERS, pinned, price).graph) == {(Mode.ROW, Mode.ROW)}
-    assert cells(fold(graph, GATHERS, pinned, price + 1).graph) == {(Mode.SUM, Mode.ROW)}
+    assert cells(fold(graph, GATHERS, pinned, batch_bytes=price).graph) == {(Mode.ROW, Mode.ROW)}
+    assert cells(fold(graph, GATHERS, pinned, batch_bytes=price + 1).graph) == {(Mode.SUM, Mode.ROW)}
 
 
 def test_any_arity_is_one_type() -> None:

@@ -1,4 +1,4 @@
-"""The way of the data: samples are traced, the graph folded and scheduled, laid out in memory, and executed."""
+"""The way of the data: samples are traced, the graph reduced and scheduled, laid out in memory, and executed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bale.batching.graph import Graph
 from bale.batching.memory.arrange import arrange
 from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.merge import Merged, merge, mergeable_types
+from bale.batching.prune import needed_nodes, types_that_run_unread
 from bale.batching.schedule import PolicyFunction, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
 from bale.batching.trace.cell_filter import CellFilter
@@ -63,14 +64,13 @@ class Traced:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Everything that is decided before a number is computed."""
+class Reduced:
+    """What was traced, and what of it runs: equal computations once, nothing unread, reductions inside gathers."""
 
     graph: Graph  # as it was traced
     merged: Merged
-    folded: Folded  # of the merged graph: what runs
-    schedule: Schedule
-    layout: Layout
+    needed: np.ndarray  # bool [merged nodes]
+    folded: Folded  # what runs: the needed nodes of the merged graph, with reductions inside gathers
 
     @property
     def traced_node(self) -> np.ndarray:
@@ -78,8 +78,22 @@ class Plan:
         return self.merged.kept[self.folded.kept]
 
     def value(self, traced: np.ndarray) -> np.ndarray:
-        """The ids of traced values in the graph that runs."""
+        """The ids of traced values, all of them results, in the graph that runs."""
         return self.folded.value(self.merged.graph, self.merged.value(self.graph, traced))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that is decided before a number is computed."""
+
+    reduced: Reduced
+    schedule: Schedule
+    layout: Layout
+
+    @property
+    def graph(self) -> Graph:
+        """What runs."""
+        return self.reduced.folded.graph
 
 
 def trace_samples(
@@ -121,25 +135,27 @@ def results_of(traced: Traced) -> list[Ref]:
 def make_plan(
     traced: Traced, refs: Sequence[Ref], settings: Settings, clock: Callable[[str], None] = lambda stage: None
 ) -> Plan:
-    """Merge, fold, schedule and lay out what was traced; `refs` are the results."""
-    merged, folded = _reduce(traced.trace, refs, settings)
+    """Reduce, schedule and lay out what was traced; `refs` are the results."""
+    reduced = reduce(traced.trace, refs, settings)
+    graph = reduced.folded.graph
     clock("trace")
-    schedule = make_schedule(folded.graph, settings.policy)
+    schedule = make_schedule(graph, settings.policy)
     clock("schedule")
-    schedule = arrange(folded.graph, schedule)
-    layout = make_layout(folded.graph, schedule)
+    schedule = arrange(graph, schedule)
+    layout = make_layout(graph, schedule)
     clock("memory")
-    return Plan(traced.trace.graph, merged, folded, schedule, layout)
+    return Plan(reduced, schedule, layout)
 
 
-def _reduce(trace: Trace, refs: Sequence[Ref], settings: Settings) -> tuple[Merged, Folded]:
-    """The graph with equal computations merged, and with reductions folded into gathers."""
-    cells = list(trace.formats)
-    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
+def reduce(trace: Trace, refs: Sequence[Ref], settings: Settings) -> Reduced:
+    """Merge equal computations, leave out what nobody needs, fold reductions into gathers; `refs` are the results."""
+    cells, graph = list(trace.formats), trace.graph
     mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
-    merged = merge(trace.graph, mergeable, *trace.constant_ids())
-    pinned = merged.value(trace.graph, trace.values_of(refs)[0])
-    return merged, fold(merged.graph, gathers, pinned)
+    merged = merge(graph, mergeable, *trace.constant_ids())
+    results = merged.value(graph, trace.values_of(refs)[0])
+    needed = needed_nodes(merged.graph, types_that_run_unread(cells), results)
+    gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
+    return Reduced(graph, merged, needed, fold(merged.graph, gathers, results, needed))
 
 
 def graph_of(
@@ -148,10 +164,9 @@ def graph_of(
     """The graph that a mini-batch is scheduled as; nothing is computed, nothing of the model changes."""
     traced = trace_samples(model, samples, kwargs, settings, registry)
     try:
-        _, folded = _reduce(traced.trace, results_of(traced), settings)
+        return reduce(traced.trace, results_of(traced), settings).folded.graph
     finally:
         restore(traced.held)  # what forwards left there will never be computed
-    return folded.graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +211,10 @@ def run_samples(
     clock("execute")
     stats = Stats(
         samples=len(samples),
-        nodes=len(plan.folded.graph),
-        types=len(plan.folded.graph.types),
+        nodes=len(plan.graph),
+        types=len(plan.graph.types),
         batches=len(plan.schedule),
-        bound=lower_bound(plan.folded.graph),
+        bound=lower_bound(plan.graph),
         seconds=seconds,
         policy=plan.schedule.policy,
         unseen=plan.schedule.unseen,
@@ -222,12 +237,13 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
     uses = list(traced.trace.uses.values())
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-        columns = Columns(uses, plan.traced_node, plan.graph.sample)
-        columns.stack(uses, plan.graph.rows)
-        program = Program(plan.folded.graph, tuple(uses[t].cell for t in plan.folded.type_of), columns)
+        reduced = plan.reduced
+        columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
+        columns.stack(uses, reduced.graph.rows)
+        program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
         values, index = traced.trace.values_of(refs)
         kinds = [(ref.home.spec, ref.home.length) for ref in refs]
-        groups, order = group_results(plan.layout, plan.value(values), index, kinds)
+        groups, order = group_results(plan.layout, reduced.value(values), index, kinds)
         call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":

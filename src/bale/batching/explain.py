@@ -40,12 +40,18 @@ class TypeLine:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `bale.explain` prints. `peak_bytes` are the planned executor's; None where the reference executor ran."""
+    """What `bale.explain` prints.
+
+    traced_nodes   calls that were recorded; of them stay `merged_nodes` when equal ones are merged, `needed_nodes` of
+                   these when what nothing needs is left out, and stats.nodes when stacks and reductions are folded
+    peak_bytes     the planned executor's; None where the reference executor ran
+    """
 
     stats: Stats
     traced_nodes: int
     types: tuple[TypeLine, ...]
     merged_nodes: int
+    needed_nodes: int
     peak_bytes: int | None
     descended: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -55,7 +61,8 @@ class Explanation:
         lines = [
             f"{stats.samples} samples: {self.traced_nodes} nodes traced, {stats.nodes} run "
             f"({self.traced_nodes - self.merged_nodes} merged with equal ones, "
-            f"{self.merged_nodes - stats.nodes} folded into gathers), {stats.types} types",
+            f"{self.merged_nodes - self.needed_nodes} unread, {self.needed_nodes - stats.nodes} folded into gathers), "
+            f"{stats.types} types",
             f"{stats.batches} batches by {stats.policy}"
             + (f" ({stats.unseen} choices left to height)" if stats.unseen else "")
             + f", lower bound {stats.bound}; executor {stats.executor}",
@@ -133,14 +140,15 @@ def explain(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Explanat
 
 
 def _explain(result: Result, batched: Batched) -> Explanation:
-    graph, schedule, layout = result.plan.folded.graph, result.plan.schedule, result.plan.layout
+    reduced, schedule, layout = result.plan.reduced, result.plan.schedule, result.plan.layout
+    graph = result.plan.graph
     uses = list(result.traced.trace.uses.values())
     bounds = lower_bound_by_type(graph)
     emitted = result.call.emitted  # none is settled where the reference executor ran
     counted = account(result.call) if result.stats.executor == "planned" else None
     lines = []
     for t, node_type in enumerate(graph.types):
-        cell = uses[result.plan.folded.type_of[t]].cell
+        cell = uses[reduced.folded.type_of[t]].cell
         rows = np.sort(layout.batch_rows[schedule.batch_type == t])
         operands = [
             f"{mode.value} {spec}" if mode.value != "row" else str(spec)
@@ -162,7 +170,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
         )
     descended = tuple(sorted(batched.registry.descended.items()))
     return Explanation(
-        result.stats, len(result.plan.graph), tuple(lines), len(result.plan.merged.graph),
+        result.stats, len(reduced.graph), tuple(lines), len(reduced.merged.graph), int(reduced.needed.sum()),
         counted.peak_bytes if counted is not None else None, descended, tuple(_warnings(batched)),
     )  # fmt: skip
 

@@ -59,14 +59,21 @@ class Flow(NamedTuple):
     rank: np.ndarray
 
 
-def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray, batch_bytes: int = BATCH_BYTES) -> Folded:
+def fold(
+    graph: Graph,
+    gathers: np.ndarray,
+    pinned: np.ndarray,
+    needed: np.ndarray | None = None,
+    batch_bytes: int = BATCH_BYTES,
+) -> Folded:
     """Fold the nodes of the types marked in `gathers` (bool [types]: stacks and reductions) into those that read them.
 
+    Nodes that are not `needed` (bool [nodes]; None: all are) are left out.
     A stack is folded where every reader gathers rows anyway; a reduction into every reader that wants one row of it,
     unless it is kept. It is kept where that pays: the reductions of one type that save rows as nodes lie on levels (how
     many of them there are on the longest path to each); those of a level run as one batch, and stay if the bytes that
     they save are at least the price of one, `batch_bytes`. `pinned` (int [..]) are values that must stay: outputs;
-    their readers absorb them all the same, and need not wait for them. What nobody reads goes.
+    their readers absorb them all the same, and need not wait for them. Gathers that nobody reads go.
     O(nodes + parts), before and after folding; where reductions are kept, for each of their types.
     """
     foldable = np.array(
@@ -76,7 +83,8 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray, batch_bytes: int
         ],
         bool,
     )
-    if not foldable.any():
+    needed = np.ones(len(graph), bool) if needed is None else needed
+    if not foldable.any() and needed.all():
         return Folded(graph, np.arange(len(graph)), np.arange(len(graph.types)))
     flow = Flow(
         graph.type, graph.rows, graph.slot_start, graph.part_start, graph.part_value, graph.part_index,
@@ -84,10 +92,10 @@ def fold(graph: Graph, gathers: np.ndarray, pinned: np.ndarray, batch_bytes: int
     )  # fmt: skip
     takes_row = np.array([not any(spec.ragged for spec in t.slot_specs) for t in graph.types], bool)
     row_bytes = np.array([_row_bytes(t) if f else 0 for t, f in zip(graph.types, foldable, strict=True)], np.int64)
-    absorbs, needed, readers = _absorbing(flow, foldable, takes_row, pinned)
-    whole = _read_whole(flow, foldable, needed, readers, row_bytes, batch_bytes)
-    kept, slots, mode, part_start, part_value, part_index, value_start = _splice(flow, absorbs, needed | whole, whole)
-    if whole.any():
+    absorbs, stays, readers = _absorbing(flow, foldable, takes_row, pinned, needed)
+    whole, keeps_any = _read_whole(flow, foldable, stays, readers, row_bytes, batch_bytes)
+    kept, slots, mode, part_start, part_value, part_index, value_start = _splice(flow, absorbs, stays | whole, whole)
+    if keeps_any:
         _read_as_one(flow, absorbs, whole, kept, slots, mode, len(graph.types))
     types, type_index, type_of = _retype(graph, kept, mode, slots)
     folded = Graph(
@@ -121,7 +129,7 @@ def _retype(
 
 
 @njit(cache=True)
-def _absorbing(flow, foldable, takes_row, pinned):
+def _absorbing(flow, foldable, takes_row, pinned, needed):
     """Which parts a reader could gather in place of the node that gathers them, and which nodes must stay anyway.
 
     bool [parts]; bool [nodes]: no gather, or pinned, or with a reader that cannot absorb it; int32 [nodes]: how many
@@ -129,13 +137,15 @@ def _absorbing(flow, foldable, takes_row, pinned):
     """
     nodes = flow.type.size
     absorbs = np.zeros(flow.part_value.size, np.bool_)
-    needed = np.zeros(nodes, np.bool_)
+    stays = np.zeros(nodes, np.bool_)
     readers = np.zeros(nodes, np.int32)
     for node in range(nodes):
-        needed[node] = not foldable[flow.type[node]]
+        stays[node] = needed[node] and not foldable[flow.type[node]]
     for value in pinned:
-        needed[flow.value_node[value]] = True
+        stays[flow.value_node[value]] = True
     for node in range(nodes):
+        if not needed[node]:
+            continue
         for slot in range(flow.slot_start[node], flow.slot_start[node + 1]):
             mode = flow.mode[slot]
             for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
@@ -153,13 +163,16 @@ def _absorbing(flow, foldable, takes_row, pinned):
                     single = flow.part_start[inner + 1] - flow.part_start[inner] == flow.rows[source]
                     absorbs[part] = single and flow.rank[slot] == flow.rank[inner]
                 if not absorbs[part]:
-                    needed[source] = True
-    return absorbs, needed, readers
+                    stays[source] = True
+    return absorbs, stays, readers
 
 
 @njit(cache=True)
-def _read_whole(flow, foldable, needed, readers, row_bytes, batch_bytes):
-    """bool [nodes]: the gathers that their readers leave where they are, though they could absorb them."""
+def _read_whole(flow, foldable, stays, readers, row_bytes, batch_bytes):
+    """bool [nodes]: the gathers that their readers leave where they are, though they could absorb them.
+
+    Also whether reductions are among them, and not only stacks.
+    """
     nodes, types = flow.type.size, foldable.size
     whole = np.zeros(nodes, np.bool_)
     saved = np.zeros(nodes, np.int64)  # bytes, where a reduction is read instead of repeated
@@ -169,20 +182,22 @@ def _read_whole(flow, foldable, needed, readers, row_bytes, batch_bytes):
         if not foldable[kind]:
             continue
         if flow.mode[slot] == STACK:
-            whole[node] = needed[node]  # it is there, and its rows lie side by side
-        elif readers[node] > 1 or (readers[node] == 1 and needed[node]):
+            whole[node] = stays[node]  # it is there, and its rows lie side by side
+        elif readers[node] > 1 or (readers[node] == 1 and stays[node]):
             parts = 0
             for part in range(flow.part_start[slot], flow.part_start[slot + 1]):
                 one = flow.part_index[part] != WHOLE
                 parts += 1 if one else flow.rows[flow.value_node[flow.part_value[part]]]
             # absorbed, every reader gathers all parts; read, each gathers one row, which gathers them and is written
-            rows = readers[node] * parts - readers[node] - (0 if needed[node] else parts + 1)
+            rows = readers[node] * parts - readers[node] - (0 if stays[node] else parts + 1)
             saved[node] = max(rows, 0) * row_bytes[kind]
             total[kind] += saved[node]
+    keeps_any = False
     for kind in range(types):
         if total[kind] > 0 and total[kind] >= batch_bytes:
             _mark_levels(flow, kind, saved, batch_bytes, whole)
-    return whole
+            keeps_any = True
+    return whole, keeps_any
 
 
 @njit(cache=True)

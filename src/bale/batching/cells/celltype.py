@@ -47,6 +47,7 @@ class CellType:
     stateful: bool = False
     ragged: bool = False
     segments: bool = False
+    asserts: bool = False  # it holds an assertion on values
     reasons: tuple[str, ...] = ()
     module: torch.nn.Module | None = None
     trained: tuple[torch.Tensor, ...] = ()  # what it reads besides its operands and carries gradients
@@ -157,6 +158,29 @@ class CellType:
         numbers = [number[0] for number in self.operands.numbers(1)]
         return own_backward(self.module, self.row, self.call.state, [column[0] for column in columns], numbers)
 
+    @cached_property
+    def runs_unread(self) -> bool:
+        """Must its calls run though nobody reads what they return? Where the loop would notice if they did not.
+
+        It would notice a buffer that is not written, and an assertion that is not looked at. A call that draws has its
+        numbers drawn in any case, in trace order; it runs too, since a distribution may refuse its parameters. Whole
+        numbers that the sample brings are mostly positions (a word's number), and the loop fails where one is out of
+        range: such a call costs little and hides a mistake if it is left out. What else may fail on values (a Cholesky
+        factor of a matrix that has none) is not looked for: unread, it does not run, as under torch.compile.
+        """
+        return (
+            self.stateful or bool(self.draws) or self.seeded or self.asserts
+            or not self.node_type.outputs  # it is there for what it does
+            or self._takes_positions
+        )  # fmt: skip
+
+    @property
+    def _takes_positions(self) -> bool:
+        if self.operands is None:  # a gather, or a sample's tensor as it is
+            return False
+        given = zip(self.kinds, self.operands.specs, strict=True)
+        return any(kind is Kind.CONST and _counts(spec.dtype) for kind, spec in given)
+
     @property
     def shown_rung(self) -> str:
         return "planned" if self.emitted is not None else self.rung_name
@@ -244,9 +268,13 @@ def build(
     node_type = NodeType(name, slots, value_specs, tuple(leaf.tensor for leaf in outputs if leaf.tensor is not None))
     return CellType(
         name, node_type, kinds, ragged_columns, tuple(number_dtypes), result.spec, outputs, rung, rung.name, row, call,
-        draws, seeded, stateful, ragged, reasons=tuple(reasons), module=module, trained=tuple(trained),
-        operands=operands,
+        draws, seeded, stateful, ragged, asserts=result.asserts, reasons=tuple(reasons), module=module,
+        trained=tuple(trained), operands=operands,
     )  # fmt: skip
+
+
+def _counts(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype is torch.bool)
 
 
 def _repeat_on_numbers(call: Call, specs: Sequence[Spec], samples: Sequence[torch.Tensor | None]) -> None:

@@ -53,6 +53,10 @@ class ProbeResult:
     trained: tuple[torch.Tensor, ...]  # real tensors that it reads and that require grad
     liftable: bool  # every random op can be drawn beforehand
     stateful: bool  # it writes to its own buffers, so its calls must run in trace order
+    asserts: bool  # it holds an assertion on values
+
+
+_ASSERTIONS = (torch.ops.aten._assert_async.default, torch.ops.aten._assert_async.msg)
 
 
 class _Watch(TorchDispatchMode):
@@ -64,6 +68,7 @@ class _Watch(TorchDispatchMode):
         self.draws: list[Draw | None] = []
         self.written: set[int] = set()  # storages
         self.trained: dict[int, torch.Tensor] = {}
+        self.asserts = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -72,6 +77,7 @@ class _Watch(TorchDispatchMode):
         for leaf in pytree.tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor) and not isinstance(leaf, FakeTensor) and leaf.requires_grad:
                 self.trained[id(leaf)] = leaf
+        self.asserts = self.asserts or func in _ASSERTIONS
         if is_random(func):
             self.draws.append(draw_of(func, args, kwargs))
         if func._schema.is_mutable:
@@ -131,7 +137,8 @@ def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) ->
     draws = tuple(draw for draw in watch.draws if draw is not None)
     stateful = bool(watch.written & {_storage(tensor) for tensor in state})
     trained = tuple(watch.trained.values())
-    return watch.ops, ProbeResult(spec, outputs, draws, trained, len(draws) == len(watch.draws), stateful)
+    liftable = len(draws) == len(watch.draws)
+    return watch.ops, ProbeResult(spec, outputs, draws, trained, liftable, stateful, watch.asserts)
 
 
 @contextlib.contextmanager
