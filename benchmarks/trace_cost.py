@@ -224,7 +224,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("batch", 64), ("hidden", 64), ("threads", 1), ("repeats", 21), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--policy", default="height", help="the policy whose schedule is timed")
+    parser.add_argument("--policy", default="auto", help="the policy whose schedule is timed")
     parser.add_argument("--json", default="-", help="a file, or - for standard output")
     return parser.parse_args()
 

@@ -60,7 +60,7 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     seed: int = 0
-    policy: str = "height"
+    policy: str = "auto"
     threads: int = 1
     save_every: int = 50
 
