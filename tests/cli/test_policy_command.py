@@ -187,12 +187,12 @@ def test_identifiers_need_no_files(bale, tmp_path):
 
 
 def test_training_by_a_learned_policy(train, learned, tmp_path):
-    by_height = json.loads(train("--steps", 4, "--json", "-").stdout)
+    by_auto = json.loads(train("--steps", 4, "--json", "-").stdout)
     result = train("--steps", 4, "--policy", learned, "--save", tmp_path / "run", "--json", "-")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert report["config"]["policy"] == str(learned)
-    assert report["per_step"]["batches"] <= by_height["per_step"]["batches"]
+    assert report["per_step"]["batches"] <= by_auto["per_step"]["batches"]
     assert report["comparison"]["difference"] < 1e-5
     assert load_checkpoint(tmp_path / "run").config.policy == str(learned)
 

@@ -31,6 +31,7 @@ def test_counts(sentences):
     assert [len(schedule) for schedule in schedules] == by_variant
     assert len(make_schedule(graph)) == min(by_variant)
     assert [len(make_schedule(graph, policy)) for policy in ("depth", "agenda", "beam")] == [depth, agenda, beam]
+    assert len(make_schedule(graph, "auto")) == min(by_variant)
 
 
 @every_set

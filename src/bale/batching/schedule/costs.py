@@ -15,11 +15,11 @@ import numpy as np
 
 from bale.batching.graph import Graph
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
-from bale.batching.schedule.policy_file import At, json_list
+from bale.batching.schedule.json_file import At, Form, json_list
 from bale.batching.schedule.schedule import Schedule
 from bale.errors import PolicyError
 
-FORMAT, VERSION = "bale costs", 1
+FORM = Form("bale costs", 1, "costs", "are no costs", "measure again")
 DEAREST = 4096  # the whole number that stands for the highest cost of a graph; others are rounded to parts of it
 
 
@@ -80,7 +80,7 @@ class Costs:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the costs as JSON, with a line for each type. Raises PolicyError where it cannot be written."""
-        facts = {"format": FORMAT, "version": VERSION, "measured": dict(self.measured)}
+        facts = {"format": FORM.format, "version": FORM.version, "measured": dict(self.measured)}
         rows = [
             {
                 "name": cost.type.name,
@@ -100,27 +100,11 @@ class Costs:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Costs:
         """Read what `save` wrote. Raises PolicyError, naming the file and what is wrong in it, for anything else."""
-        try:
-            return cls._of(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise PolicyError(f"{path}: are no costs: {error}") from error
-        except PolicyError as error:
-            raise PolicyError(f"{path}: {error}") from error
+        return FORM.read(path, cls._of)
 
     @classmethod
     def _of(cls, text: str) -> Costs:
-        try:
-            file = At(json.loads(text), "")
-        except (ValueError, RecursionError) as error:  # the latter where there are brackets in brackets without end
-            raise PolicyError(f"is not the JSON of costs: {error}") from error
-        if not isinstance(file.value, dict) or file.value.get("format") != FORMAT:
-            raise PolicyError(f'are no costs: expected an object whose "format" is "{FORMAT}"')
-        if file.value.get("version") != VERSION:
-            raise PolicyError(
-                f"is of version {file.value.get('version')!r}; this bale reads version {VERSION}: measure again"
-            )
+        file = FORM.open(text)
         types = tuple(
             TypeCost(
                 TypeKey(row["name"].of(str), row["fingerprint"].of(str)),

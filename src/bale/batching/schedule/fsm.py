@@ -16,7 +16,7 @@ from bale.batching.schedule.encoding import Encoding, codes
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
 from bale.batching.schedule.follow import follow
 from bale.batching.schedule.frontier import dataflow, renumbered, reversed_dataflow
-from bale.batching.schedule.policy_file import fields_of, to_text
+from bale.batching.schedule.policy_file import FORM, fields_of, to_text
 from bale.batching.schedule.schedule import Schedule
 from bale.batching.schedule.states import NEW, States
 from bale.errors import PolicyError
@@ -126,14 +126,7 @@ class Policy:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Policy:
         """Read what `save` wrote. Raises PolicyError, naming the file and what is wrong in it, for anything else."""
-        try:
-            return cls(**fields_of(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise PolicyError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise PolicyError(f"{path}: is no policy: {error}") from error
-        except PolicyError as error:
-            raise PolicyError(f"{path}: {error}") from error
+        return FORM.read(path, lambda text: cls(**fields_of(text)))
 
 
 def _repeated(values: Sequence[Any]) -> int | None:
