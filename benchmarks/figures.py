@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -103,6 +104,7 @@ def main() -> None:
     policies, optimum = ([json.loads(text) for text in Path(path).read_text().splitlines()] for path in sys.argv[1:3])
     folder = Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
+    matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time
     figures = {"batches": batches_over_bound(policies), "gaps": gaps(optimum), **schedules_and_machine()}
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
