@@ -20,7 +20,8 @@ from bale.batching.engine import trace_samples
 from bale.batching.fold import fold
 from bale.batching.graph import WHOLE, Graph, Mode, NodeType, Spec
 from bale.batching.merge import _same, merge, mergeable_types
-from bale.batching.trace.tracer import Registry, TypeUse
+from bale.batching.trace.tracer import Registry
+from bale.batching.uses import TypeUse
 from bale.data import Sample, ptb_samples, ptb_vocabulary, python_functions, read_ptb
 from bale.data.tree import Tree, children_of
 from bale.data.tree import fold as fold_tree

@@ -12,7 +12,7 @@ from bale.batching.engine import trace_samples
 from bale.batching.graph import WHOLE
 from bale.batching.trace import functions, info, ragged, recording
 from bale.batching.trace.stream import ROW, Format, decode
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.trace import Trace
 from bale.data import random_functions
 from bale.models import BiLSTMTagger, ChildSumTreeLSTM
 

@@ -71,7 +71,7 @@ def check(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Checked:
         inner = copy.deepcopy(batched.inner)
         settings = replace(batched.settings, check="off", cells=batched.settings.cells.moved(batched.inner, inner))
         result = run_samples(inner, given, kwargs, settings, Registry(), watch)
-        random = random or any(cell.seeded for cell in result.traced.trace.uses)
+        random = random or any(cell.seeded for cell in result.trace.uses)
         if first:
             raise CheckError(
                 f"{first}. The first that differs; please report it, and use bale.batch(..., check='always')"

@@ -31,7 +31,8 @@ from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
-from bale.batching.trace.tracer import Registry, Trace
+from bale.batching.trace.trace import Result, Trace
+from bale.batching.trace.tracer import Registry, Tracer
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
 from bale.errors import TraceError
 
@@ -52,15 +53,20 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What the forwards left behind: the trace, their outputs (Refs inside), and the shadow they ran on.
+    """What the forwards left behind: their trace, and the shadow of the model that they ran on.
 
-    `held` is what the lists, dicts and sets of the model's attributes held before.
+    `refs` are the lazy values that the trace has results for; `held` is what the lists, dicts and sets of the model's
+    attributes held before.
     """
 
     trace: Trace
-    outputs: list[Any]
+    refs: dict[tuple[Any, ...], int]
     shadow: Any
     held: list[tuple[Any, Any]]
+
+    def write_back(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Carry over to the model what the forwards wrote to its attributes, from a tensor for each result."""
+        write_back(self.shadow, lambda value: _map_refs(lambda ref: tensors[self.refs[_key(ref)]], value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,38 +111,36 @@ def trace_samples(
     """
     shared = parameters_of(model)
     shared += [leaf for leaf in pytree.tree_leaves(kwargs) if isinstance(leaf, torch.Tensor)]
-    trace = Trace(registry, shared)
-    shadow = make_shadow(model, trace, settings.cells)
+    tracer = Tracer(registry, shared)
+    shadow = make_shadow(model, tracer, settings.cells)
     held = containers(all_shadows(shadow))
     outputs = []
     try:
-        with trace, TraceMode(trace):
-            for trace.sample, sample in enumerate(samples):
+        with tracer, TraceMode(tracer):
+            for tracer.sample, sample in enumerate(samples):
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
-        trace.keep_promises()
+        tracer.keep_promises()
     except BaseException as error:
         restore(held)  # no lazy value stays behind in the model
         if not isinstance(error, TraceError):
-            error.add_note(f"bale: in the forward of sample {trace.sample}")
+            error.add_note(f"bale: in the forward of sample {tracer.sample}")
         raise
-    return Traced(trace, outputs, shadow, held)
+    refs: dict[tuple[Any, ...], tuple[int, Ref]] = {}  # each value once
 
-
-def results_of(traced: Traced) -> list[Ref]:
-    """The lazy values that the forwards left behind, each value once."""
-    leaves = pytree.tree_leaves([traced.outputs, written_values(traced.shadow)])
-    refs = list({_key(leaf): leaf for leaf in leaves if type(leaf) is Ref}.values())
-    for ref in refs:
-        if ref.trace is not traced.trace:
+    def result(ref: Ref) -> Result:
+        if ref.trace is not tracer:
             raise TraceError("a forward returned a lazy value of an earlier call; return what this call computed")
-    return refs
+        return Result(refs.setdefault(_key(ref), (len(refs), ref))[0])
+
+    outputs = [_map_refs(result, output) for output in outputs]
+    _map_refs(result, written_values(shadow))
+    piece = tracer.piece(outputs, [ref for _, ref in refs.values()])
+    return Traced(Trace((piece,)), {key: number for key, (number, _) in refs.items()}, shadow, held)
 
 
-def make_plan(
-    traced: Traced, refs: Sequence[Ref], settings: Settings, clock: Callable[[str], None] = lambda stage: None
-) -> Plan:
-    """Reduce, schedule and lay out what was traced; `refs` are the results."""
-    reduced = reduce(traced.trace, refs, settings)
+def make_plan(trace: Trace, settings: Settings, clock: Callable[[str], None] = lambda stage: None) -> Plan:
+    """Reduce, schedule and lay out what was traced."""
+    reduced = reduce(trace, settings)
     graph = reduced.folded.graph
     clock("trace")
     schedule = make_schedule(graph, settings.policy)
@@ -147,12 +151,12 @@ def make_plan(
     return Plan(reduced, schedule, layout)
 
 
-def reduce(trace: Trace, refs: Sequence[Ref], settings: Settings) -> Reduced:
-    """Merge equal computations, leave out what nobody needs, fold reductions into gathers; `refs` are the results."""
-    cells, graph = list(trace.formats), trace.graph
+def reduce(trace: Trace, settings: Settings) -> Reduced:
+    """Merge equal computations, leave out what nobody needs, fold reductions into gathers."""
+    cells, graph = trace.cells, trace.graph
     mergeable = mergeable_types(cells) if settings.merge else np.zeros(len(cells), bool)
     merged = merge(graph, mergeable, *trace.constant_ids())
-    results = merged.value(graph, trace.values_of(refs)[0])
+    results = merged.value(graph, trace.results[0])
     needed = needed_nodes(merged.graph, types_that_run_unread(cells), results)
     gathers = np.array([cell.rung_name == "gather" and bool(cell.node_type.slots) for cell in cells], bool)
     return Reduced(graph, merged, needed, fold(merged.graph, gathers, results, needed))
@@ -164,20 +168,9 @@ def graph_of(
     """The graph that a mini-batch is scheduled as; nothing is computed, nothing of the model changes."""
     traced = trace_samples(model, samples, kwargs, settings, registry)
     try:
-        return reduce(traced.trace, results_of(traced), settings).folded.graph
+        return reduce(traced.trace, settings).folded.graph
     finally:
         restore(traced.held)  # what forwards left there will never be computed
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """The outputs of all samples, what was planned for them, and what it took."""
-
-    outputs: list[Any]
-    traced: Traced
-    plan: Plan
-    call: PlannedCall
-    stats: Stats
 
 
 def run_samples(
@@ -187,30 +180,31 @@ def run_samples(
     settings: Settings,
     registry: Registry,
     watch: Watch | None = None,
-) -> Result:
+) -> Run:
     """Trace, plan and run; nothing of the model changes where it fails."""
+    start = time.perf_counter()
+    traced = trace_samples(model, samples, kwargs, settings, registry)
+    run = run_trace(traced.trace, settings, watch, start)
+    traced.write_back(run.tensors)
+    return run
+
+
+def run_trace(trace: Trace, settings: Settings, watch: Watch | None = None, start: float | None = None) -> Run:
+    """Plan and run what was traced. `start`: since when the stage "trace" is counted."""
     seconds: dict[str, float] = {}
-    last = time.perf_counter()
+    last = time.perf_counter() if start is None else start
 
     def clock(stage: str) -> None:
         nonlocal last
         now = time.perf_counter()
         seconds[stage], last = now - last, now
 
-    traced = trace_samples(model, samples, kwargs, settings, registry)
-    refs = results_of(traced)
-    plan = make_plan(traced, refs, settings, clock)
-    results = execute(traced, plan, refs, settings, watch)
-    tensors = dict(zip(map(_key, refs), results.tensors, strict=True))
-
-    def settle(leaf: Any) -> Any:
-        return tensors[_key(leaf)] if type(leaf) is Ref else leaf
-
-    outputs = [_map_leaves(settle, output) for output in traced.outputs]
-    write_back(traced.shadow, lambda value: _map_leaves(settle, value))
+    plan = make_plan(trace, settings, clock)
+    tensors, executor, call = execute(trace, plan, settings, watch)
+    outputs = trace.outputs(tensors)
     clock("execute")
     stats = Stats(
-        samples=len(samples),
+        samples=len(outputs),
         nodes=len(plan.graph),
         types=len(plan.graph.types),
         batches=len(plan.schedule),
@@ -218,32 +212,36 @@ def run_samples(
         seconds=seconds,
         policy=plan.schedule.policy,
         unseen=plan.schedule.unseen,
-        executor=results.executor,
+        executor=executor,
     )
-    return Result(outputs, traced, plan, results.call, stats)
+    return Run(outputs, tensors, trace, plan, call, stats)
 
 
-@dataclass(frozen=True)
-class Results:
-    """A tensor for each result that was asked for, in memory of its own, and which executor made them."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The outputs of all samples and the tensor of each result, what was planned for them, and what it took."""
 
+    outputs: list[Any]
     tensors: list[torch.Tensor]
-    executor: str
+    trace: Trace
+    plan: Plan
     call: PlannedCall
+    stats: Stats
 
 
-def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings, watch: Watch | None = None) -> Results:
-    """Run the plan; `refs` are the results."""
-    uses = list(traced.trace.uses.values())
+def execute(
+    trace: Trace, plan: Plan, settings: Settings, watch: Watch | None = None
+) -> tuple[list[torch.Tensor], str, PlannedCall]:
+    """Run the plan: a tensor for each result, in memory of its own; which executor made them, and how it was called."""
+    uses = list(trace.uses.values())
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
         reduced = plan.reduced
         columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
         columns.stack(uses, reduced.graph.rows)
         program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
-        values, index = traced.trace.values_of(refs)
-        kinds = [(ref.home.spec, ref.home.length) for ref in refs]
-        groups, order = group_results(plan.layout, reduced.value(values), index, kinds)
+        values, index = trace.results
+        groups, order = group_results(plan.layout, reduced.value(values), index, trace.kinds)
         call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":
@@ -251,18 +249,23 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
         else:
             arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
             rows = [row for group in groups for row in group.rows_of(arenas)]
-    placed: list[Any] = [None] * len(refs)
+    placed: list[Any] = [None] * len(rows)
     for k, row in zip(order, rows, strict=True):
         placed[k] = row
-    return Results(placed, executor, call)
+    return placed, executor, call
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:
     return ref.part, ref.home
 
 
-def _map_leaves(settle: Callable[[Any], Any], tree: Any) -> Any:
+def _map_refs(settle: Callable[[Ref], Any], tree: Any) -> Any:
+    """The same structure, with something else for every Ref."""
     if type(tree) is Ref:
         return settle(tree)
     # pytree takes a torch.Size apart and puts a tuple together again
-    return pytree.tree_map(settle, tree, is_leaf=lambda leaf: isinstance(leaf, torch.Size))
+    return pytree.tree_map(
+        lambda leaf: settle(leaf) if type(leaf) is Ref else leaf,
+        tree,
+        is_leaf=lambda leaf: isinstance(leaf, torch.Size),
+    )

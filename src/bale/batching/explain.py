@@ -11,7 +11,7 @@ from torch import nn
 
 from bale.batching.api import Batched, as_samples, batch
 from bale.batching.cells.call import Kind
-from bale.batching.engine import Result, run_samples
+from bale.batching.engine import Run, run_samples
 from bale.batching.execute.account import TypeAccount, account
 from bale.batching.schedule import lower_bound_by_type
 from bale.batching.stats import Stats
@@ -139,10 +139,10 @@ def explain(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Explanat
     return explanation
 
 
-def _explain(result: Result, batched: Batched) -> Explanation:
+def _explain(result: Run, batched: Batched) -> Explanation:
     reduced, schedule, layout = result.plan.reduced, result.plan.schedule, result.plan.layout
     graph = result.plan.graph
-    uses = list(result.traced.trace.uses.values())
+    uses = list(result.trace.uses.values())
     bounds = lower_bound_by_type(graph)
     emitted = result.call.emitted  # none is settled where the reference executor ran
     counted = account(result.call) if result.stats.executor == "planned" else None

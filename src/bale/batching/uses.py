@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Spec
@@ -35,7 +38,82 @@ class TypeUse:
     cell: CellType
     nodes: np.ndarray
     constants: np.ndarray
-    table: ConstantTable
+    table: Constants
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """The constants of a trace, each once: see ConstantTable. `equal` is its `equal()`."""
+
+    entries: list[Any]
+    versions: list[int]
+    values: list[Any]
+    equal: np.ndarray
+
+    def chosen(self, which: list[int]) -> Constants:
+        """Some of them, no two of which need be compared any more."""
+        entries, versions, values = (
+            list(map(each.__getitem__, which)) for each in (self.entries, self.versions, self.values)
+        )
+        return Constants(entries, versions, values, np.arange(len(which)))
+
+    @cached_property
+    def names(self) -> np.ndarray:
+        """int64 [entries, 2]: equal for two constants, of this trace or of two, only if these surely are equal."""
+        return np.array([*map(_name, self.entries, self.values)], np.int64).reshape(-1, 2)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Constants]) -> Constants:
+        """Those of several traces, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        entries, versions, values = (
+            list(chain.from_iterable(getattr(part, name) for part in parts))
+            for name in ("entries", "versions", "values")
+        )
+        names = np.concatenate([part.names for part in parts] or [np.zeros((0, 2), np.int64)])
+        return cls(entries, versions, values, _first_equal(names))
+
+
+_KINDS: dict[Any, int] = {kind: 1 + k for k, kind in enumerate((bool, int, float))}
+_KINDS |= {dtype: 8 + k for k, dtype in enumerate((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,
+                                                   torch.int64))}  # fmt: skip
+
+
+def _name(entry: Any, value: Any) -> tuple[int, int]:
+    """The kind and the bits of a constant whose value is known, else its identity."""
+    kind = type(entry)
+    if value is not None:  # a whole number in a tensor
+        code = _KINDS.get(entry.dtype, 0)
+    else:
+        code, value = (_KINDS.get(kind, 0), entry) if kind in _KINDS and is_exact(entry) else (0, None)
+    if code and kind is float:
+        return code, int(np.float64(value).view(np.int64))
+    return (code, int(value)) if code and -(1 << 63) <= int(value) < 1 << 63 else (0, id(entry))
+
+
+@njit(cache=True)
+def _first_equal(names):
+    entries = names.shape[0]
+    first = np.empty(entries, np.int64)
+    places = 16
+    while places < 2 * entries:
+        places *= 2
+    table = np.full(places, -1)  # open addressing, at most half full
+    for entry in range(entries):
+        code = (np.uint64(names[entry, 1]) ^ np.uint64(names[entry, 0]) << np.uint64(56)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        place = np.int64(code >> np.uint64(32)) & (places - 1)
+        while table[place] >= 0:
+            other = table[place]
+            if names[other, 0] == names[entry, 0] and names[other, 1] == names[entry, 1]:
+                break
+            place = (place + 1) & (places - 1)
+        else:
+            table[place] = entry
+        first[entry] = table[place]
+    return first
 
 
 @dataclass(eq=False)
@@ -186,6 +264,10 @@ class ConstantTable:
                     kind.indices.pop(id(constant), None)
                 self.entries[index] = constant.clone()
                 self.versions[index] = version_of(self.entries[index])
+
+    def frozen(self) -> Constants:
+        """What was found so far."""
+        return Constants(self.entries, self.versions, self.values, self.equal())
 
     def equal(self) -> np.ndarray:
         """int64 [entries]: the first entry that is surely equal in value, often the entry itself.

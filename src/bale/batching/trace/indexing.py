@@ -11,7 +11,7 @@ from bale.batching.graph import Spec
 from bale.batching.trace import ragged
 from bale.batching.trace.record import Index
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class IndexPlan:
     steps: tuple[Any, ...]
 
 
-def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
+def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
     """`tensor[index]`: a Ref, or the function to record and its arguments."""
     entries = tuple(map(_known, index if type(index) is tuple else (index,)))
     if type(tensor) is Ref and tensor.length is not None and len(entries) == 1:
@@ -101,7 +101,7 @@ def _position(index: Any, size: int, dim: int) -> int:
     return position % size
 
 
-def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
+def _take(trace: Tracer, ref: Ref, entries: tuple[Any, ...]) -> Any:
     """Whole numbers on the first axes of a value: its rows are operands as they are."""
     if not entries:
         return ref
@@ -119,7 +119,7 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     return None
 
 
-def _row(trace: Trace, ref: Ref, index: Any, dim: int) -> Ref:
+def _row(trace: Tracer, ref: Ref, index: Any, dim: int) -> Ref:
     trace.owns(ref)
     home, spec = ref.home, ref.spec
     if home.rows is None:

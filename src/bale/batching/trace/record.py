@@ -22,7 +22,7 @@ from bale.batching.cells.rungs import ProofError
 from bale.batching.cells.segment import constant_type
 from bale.batching.graph import Spec
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 
 class Index(int):
@@ -73,7 +73,7 @@ class UnknownArgumentError(Exception):
         self.value = value
 
 
-def columns_of(trace: Trace, leaves: Sequence[Any], number_data: int) -> list[Column]:
+def columns_of(trace: Tracer, leaves: Sequence[Any], number_data: int) -> list[Column]:
     """Classify the leaves of a call's arguments; Python numbers among the first `number_data` are data.
 
     Raises UnknownArgumentError for a leaf that is neither tensor nor hashable.
@@ -198,7 +198,7 @@ def _spec_of(form: Any) -> Any:
 
 
 def record(
-    trace: Trace,
+    trace: Tracer,
     head: Hashable,
     name: str,
     function: Callable[..., Any],
@@ -253,7 +253,7 @@ def _as_ragged(columns: Sequence[Column], constants_may_be_ragged: bool) -> list
     return [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
 
 
-def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
+def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
     per_row = [c for c in columns if c.kind in PER_ROW]
     specs = [c.spec for c in per_row if c.spec is not None]
     _agree_on_device(trace, name, columns, options)
@@ -309,7 +309,7 @@ def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _count_shapes(trace: Trace, key: Any, options: Options) -> None:
+def _count_shapes(trace: Tracer, key: Any, options: Options) -> None:
     """A module that is called with ever new shapes handles structure: Python, not a cell."""
     if options.max_shapes is None:
         return
@@ -331,7 +331,7 @@ def _sample_of(column: Column) -> torch.Tensor | None:
     return None
 
 
-def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options: Options) -> None:
+def _agree_on_device(trace: Tracer, name: str, columns: Sequence[Column], options: Options) -> None:
     devices: dict[torch.device, str] = {}
     for column in columns:
         if column.kind is Kind.SHARED:
@@ -347,7 +347,7 @@ def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options
         raise trace.error(f"{name} is called with {listed}; move them to one device with .to()")
 
 
-def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
+def add_node(trace: Tracer, cell: CellType, columns: Sequence[Column]) -> Any:
     """A node of type `cell` with the operands in `columns`; returns its outputs in the shape the user's call has."""
     slots: list[list[int]] = []
     constants: list[Any] = []
@@ -378,7 +378,7 @@ def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
     return tuple(flat) if cell.returns_tuple else pytree.tree_unflatten(flat, cell.out_spec)
 
 
-def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
+def _output(trace: Tracer, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
     assert leaf.tensor is not None
     if leaf.same_as is not None:
         return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
@@ -389,7 +389,7 @@ def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], 
     return ref
 
 
-def as_ref(trace: Trace, tensor: Any) -> Ref:
+def as_ref(trace: Tracer, tensor: Any) -> Ref:
     """`tensor` itself where it is a Ref; a constant node where it is a real tensor."""
     if type(tensor) is Ref:
         trace.owns(tensor)

@@ -1,4 +1,4 @@
-"""Trace: what the forwards of one mini-batch recorded, in a stream of numbers that becomes a Graph."""
+"""Tracer: records what the forwards of one mini-batch ask for, in a stream of numbers that becomes a Graph."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bale.batching.cells.call import ModeState
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Key
-from bale.batching.graph import WHOLE, Graph, Spec
-from bale.batching.schedule.frontier import group
+from bale.batching.graph import Spec
 from bale.batching.trace.location import user_line
 from bale.batching.trace.recording import Stream
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.stream import CODE, Decoded, Format, decode
-from bale.batching.uses import ConstantTable, TypeUse
+from bale.batching.trace.stream import Format
+from bale.batching.trace.trace import Origin, Piece
+from bale.batching.uses import ConstantTable
 from bale.errors import TraceError
 
 _active = threading.local()
 
 
-def current_trace() -> Trace | None:
+def current_trace() -> Tracer | None:
     """The trace that runs in this thread, if one does."""
     return getattr(_active, "trace", None)
 
@@ -56,7 +56,7 @@ class Home:
 
     __slots__ = ("_may_cut", "axis", "length", "rows", "spec", "trace")
 
-    def __init__(self, trace: Trace, spec: Spec, length: int | None):
+    def __init__(self, trace: Tracer, spec: Spec, length: int | None):
         self.trace, self.spec, self.length = trace, spec, length
         self.axis: int = length if length is not None else (spec.shape or (0,))[0]
         self.rows: Home | None = None
@@ -70,7 +70,7 @@ class Home:
 class Lengths(dict[int, Home]):
     """The homes of ragged values of one Spec, by length."""
 
-    def __init__(self, trace: Trace, spec: Spec):
+    def __init__(self, trace: Tracer, spec: Spec):
         super().__init__()
         self.trace, self.spec = trace, spec
 
@@ -79,7 +79,7 @@ class Lengths(dict[int, Home]):
         return home
 
 
-class Trace:
+class Tracer:
     """Records while it is entered. `registry` remembers types between calls; `shared` tensors are the same for all."""
 
     def __init__(self, registry: Registry, shared: Iterable[torch.Tensor]):
@@ -106,10 +106,8 @@ class Trace:
         self._homes: dict[tuple[Spec, int | None], Home] = {}
         self._sample = -1
         self._sample_start: list[int] = []  # where in the stream each sample begins
-        self._samples: list[int] = []
-        self._decoded: tuple[int, Decoded] | None = None
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Tracer:
         if current_trace() is not None:
             raise TraceError("a trace is already running in this thread")
         _active.trace = self
@@ -132,7 +130,6 @@ class Trace:
     @sample.setter
     def sample(self, sample: int) -> None:
         self._sample = sample
-        self._samples.append(sample)
         self._sample_start.append(len(self.stream))
 
     def home(self, spec: Spec, length: int | None = None) -> Home:
@@ -161,58 +158,18 @@ class Trace:
         self.stream.extend(self.format(cell).record(slots, entries, length if cell.ragged else 1))
         return code
 
-    @property
-    def decoded(self) -> Decoded:
-        """The stream as arrays, as far as it goes."""
-        if self._decoded is None or self._decoded[0] != len(self.stream):
-            self._decoded = len(self.stream), decode(self.stream, list(self.formats.values()))
-        return self._decoded[1]
-
-    @property
-    def graph(self) -> Graph:
-        """What was recorded so far."""
-        arrays = self.decoded
-        sample = np.array([-1, *self._samples], np.int32)
-        return Graph(
-            types=tuple(cell.node_type for cell in self.formats),
-            type=arrays.type,
-            rows=arrays.rows,
-            sample=sample[np.searchsorted(self._sample_start, arrays.position, side="right")],
-            slot_start=arrays.slot_start,
-            part_start=arrays.part_start,
-            part_value=arrays.part_value,
-            part_index=arrays.part_index,
-            value_start=arrays.value_start,
+    def piece(self, outputs: Sequence[Any], results: Sequence[Ref], origin: Origin | None = None) -> Piece:
+        """Everything that was recorded, as data. `results` are the Refs that `outputs` has Results for."""
+        return Piece(
+            origin,
+            tuple(self.formats),
+            np.frombuffer(self.stream.tobytes(), np.int64),
+            np.array(self._sample_start, np.int64),
+            self.constants.frozen(),
+            np.array([ref.part for ref in results], np.int64),
+            tuple([(ref.home.spec, ref.home.length) for ref in results]),
+            tuple(outputs),
         )
-
-    @property
-    def uses(self) -> dict[CellType, TypeUse]:
-        """The types of what was recorded so far, with their nodes and constants."""
-        arrays = self.decoded
-        uses = {}
-        start, order = group(arrays.type, len(self.formats))
-        for cell, form in self.formats.items():
-            nodes = order[start[form.type] : start[form.type + 1]]
-            columns = arrays.constant_start[nodes] + np.arange(form.constants)[:, None]
-            uses[cell] = TypeUse(form.type, cell, nodes, arrays.constant[columns], self.constants)
-        return uses
-
-    def constant_ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [nodes + 1], int64 [..]: for every node the ids of its constants, in the order of its columns.
-
-        Where ids are equal the constants surely are: one tensor at one version, or equal whole numbers of one dtype
-        and device without grad. Constants that require grad are compared by identity alone.
-        """
-        return self.decoded.constant_start, self.constants.equal()[self.decoded.constant]
-
-    def value_of(self, code: int) -> int:
-        """The number in the graph of the value with this code."""
-        return int(self.decoded.value_at[code])
-
-    def values_of(self, refs: Sequence[Ref]) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [refs] each: the numbers in the graph of their values, and WHOLE or the rows of them."""
-        parts = np.array([ref.part for ref in refs], np.int64)
-        return self.decoded.value_at[parts & CODE].astype(np.int64), (parts >> 32) + WHOLE
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """`tensor` is about to be written in place: calls recorded with its memory keep what it holds now."""
