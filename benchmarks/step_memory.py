@@ -38,8 +38,8 @@ from benchmarks.train_step.__main__ import WORKLOADS, make
 from benchmarks.train_step.tree_lstm.trees import random_trees
 
 CONTESTANTS: dict[str, Callable[[Workload], list[local.LocalContestant]]] = {
-    "bale": local.with_merging,
-    "bale-nomerge": local.without_merging,
+    "bale": local.bale_way("bale"),
+    "bale-nomerge": local.bale_way("bale-nomerge"),
     "by-hand": local.by_hand,
 }
 MB = 1e6

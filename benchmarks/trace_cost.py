@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import bale
 from bale.batching.engine import Settings, make_plan, trace_samples
+from bale.batching.plans import Plans
 from bale.batching.schedule import make_schedule
 from bale.data import KINDS, random_functions
 from bale.models import BiLSTMTagger, ChildSumTreeLSTM
@@ -157,7 +158,7 @@ def measure(model: nn.Module, samples: list[Any], repeats: int, policy: str) -> 
     batched(samples)
     settings, registry = batched.settings, batched.registry
     traced = trace_samples(model, samples, {}, settings, registry)
-    graph = make_plan(traced.trace, settings).graph
+    graph = make_plan(traced.trace, settings, Plans()).graph
     nodes, twin = len(traced.trace.graph), Twin(model)
     seconds = alternate(
         {

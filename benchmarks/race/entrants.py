@@ -19,8 +19,7 @@ ModuleOf = Callable[[str, str], str]
 """The names of a workload and of a peer -> the module in which somebody may have written the one for the other."""
 
 _LOCAL: dict[str, Callable[..., Sequence[Contestant]]] = {
-    "bale": local.with_merging,
-    "bale-nomerge": local.without_merging,
+    **{name: local.bale_way(name) for name in local.WAYS},
     "by-hand": local.by_hand,
     "by-hand-merged": local.by_hand_merged,
     "per-sample": lambda workload, training: [local.per_sample(workload, training=training)],

@@ -96,7 +96,7 @@ def arguments() -> argparse.Namespace:
         "hidden": (int, (64, 256, 512), None),
         "batch": (int, (8, 64, 256), None),
         "phase": (str, PHASES, PHASES),
-        "contestants": (str, CONTESTANTS, (*CONTESTANTS, "bale-nomerge", "per-sample")),
+        "contestants": (str, CONTESTANTS, (*CONTESTANTS, "bale-nomerge", "bale-cached", "bale-again", "per-sample")),
     }
     for name, (kind, default, known) in listed.items():
         told = f"some of {','.join(known)}" if known else f"by default {','.join(map(str, default))}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.race.entrants import PEERS
+from benchmarks.race.local import WAYS
 
-CONTESTANTS = ("bale", "bale-nomerge", "by-hand", "by-hand-merged", "floor", *PEERS)
+CONTESTANTS = (*WAYS, "by-hand", "by-hand-merged", "floor", *PEERS)
 ON_REQUEST = ("per-sample",)  # so slow that its rounds would make the whole race short
 
 

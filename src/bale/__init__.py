@@ -7,6 +7,7 @@ from bale.batching.learn import learn_policy
 from bale.batching.measure import measure_costs
 from bale.batching.schedule import POLICIES, Costs, Encoding, Policy, Portfolio, lower_bound
 from bale.batching.stats import Stats
+from bale.batching.trace.trace import Trace
 
 __all__ = [
     "POLICIES",
@@ -18,6 +19,7 @@ __all__ = [
     "Policy",
     "Portfolio",
     "Stats",
+    "Trace",
     "batch",
     "cell",
     "check",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -11,15 +11,18 @@ from torch import nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable, but without importing the compiler
 from torch.utils import _pytree as pytree
 
-from bale.batching.engine import Settings, run_samples
+from bale.batching.engine import Settings, run_samples, run_trace
 from bale.batching.execute.launch import CHECKS
 from bale.batching.execute.planned import CALLS_BEFORE_CAPTURE
+from bale.batching.keep import keep, ready
+from bale.batching.plans import Plans
 from bale.batching.schedule import POLICIES, PolicyFunction
 from bale.batching.stats import Stats
 from bale.batching.trace.cell import FunctionCell
 from bale.batching.trace.cell_filter import CellFilter
+from bale.batching.trace.trace import Trace
 from bale.batching.trace.tracer import Registry, current_trace
-from bale.errors import BaleError
+from bale.errors import BaleError, TraceError
 
 EXECUTORS = ("planned", "reference")
 
@@ -54,6 +57,7 @@ class Batched(nn.Module):
         self.__dict__["_inner"] = inner
         self.__dict__["settings"] = settings
         self.__dict__["_registry"] = Registry()
+        self.__dict__["_plans"] = Plans()
         self.__dict__["last"] = None
         for name in self._SHARED:
             self.__dict__[name] = inner.__dict__[name]
@@ -67,6 +71,11 @@ class Batched(nn.Module):
     def registry(self) -> Registry:
         """The types that the model's calls have made so far."""
         return self.__dict__["_registry"]
+
+    @property
+    def plans(self) -> Plans[Any, Any]:
+        """What was planned for earlier mini-batches."""
+        return self.__dict__["_plans"]
 
     @property
     def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -104,14 +113,45 @@ class Batched(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # types remember modules by identity, so they mean nothing to a copy
-        return {**self.__dict__, "_registry": None}
+        return {**self.__dict__, "_registry": None, "_plans": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__dict__["_registry"] = Registry()
+        self.__dict__["_plans"] = Plans()
 
     def extra_repr(self) -> str:
         return f"policy={self.settings.policy!r}, executor={self.settings.executor!r}"
+
+    @_disable_dynamo
+    def trace(self, samples: Iterable[Any], key: Callable[[Any], Hashable] | None = None, **kwargs: Any) -> Trace:
+        """What the forwards of `samples` ask for; nothing is computed. `model(trace)` runs it, as often as you like.
+
+        A trace saves the Python of the forwards, not their numbers: parameters are read when it is run. It can be
+        joined with others (`model([trace, trace])`, `bale.Trace.join`), pickled, and made in DataLoader workers.
+
+        key     sample -> hashable; samples of equal keys are traced once, and found again in later calls. The key must
+                tell everything that the forward reads of a sample: its number in the data set, or the sample itself
+        kwargs  go to every forward, as in a call of the model
+
+        `model(trace)` raises TraceError where the model is not as it was (another `training`, an attribute, a
+        parameter object); what globals or lists hold is not looked at. Raises TraceError for a forward that writes to
+        the model's attributes or buffers, which a trace could not repeat, BaleError for a key that cannot be hashed.
+        """
+        if current_trace() is not None:
+            raise TraceError("a forward that is being traced asks for a trace; call the model with the samples")
+        listed = as_samples(samples, self.settings.star)
+        return keep(self.inner, listed, kwargs, self.settings, self.registry, key)
+
+    def _run(self, trace: Trace, kwargs: dict[str, Any]) -> Any:
+        if kwargs:
+            raise BaleError(f"{', '.join(kwargs)}: a trace has its keyword arguments from when it was made")
+        if current_trace() is not None:
+            raise TraceError("a trace is run inside another model's forward; call the batched model with the samples")
+        trace = ready(trace, self.inner, self.settings, self.registry)
+        result = run_trace(trace, self.settings, self.plans)
+        self.__dict__["last"] = result.stats
+        return stack_outputs(result.outputs) if self.settings.stacked else result.outputs
 
     # torch.compile of a program that contains a batched model breaks its graph here
     @_disable_dynamo
@@ -121,6 +161,9 @@ class Batched(nn.Module):
         Raises TraceError where a forward needs the numbers of a value that is not computed yet; an exception of the
         user's own passes through with a note that names the sample.
         """
+        kept = as_trace(samples)
+        if kept is not None:
+            return self._run(kept, kwargs)
         samples = as_samples(samples, self.settings.star)
         trace = current_trace()
         if trace is not None:  # inside another model's traced forward: this one's calls join it
@@ -129,9 +172,21 @@ class Batched(nn.Module):
         elif not samples:
             outputs = []
         else:
-            result = run_samples(self.inner, samples, kwargs, self.settings, self.registry)
+            result = run_samples(self.inner, samples, kwargs, self.settings, self.registry, self.plans)
             outputs, self.__dict__["last"] = result.outputs, result.stats
         return stack_outputs(outputs) if self.settings.stacked else outputs
+
+
+def as_trace(samples: Any) -> Trace | None:
+    """The trace that a batched model was given, or the traces joined; None where it was given samples."""
+    if isinstance(samples, Trace):
+        return samples
+    if not isinstance(samples, (list, tuple)) or not any(isinstance(sample, Trace) for sample in samples):
+        return None
+    for k, sample in enumerate(samples):
+        if not isinstance(sample, Trace):
+            raise BaleError(f"element {k} is a {type(sample).__name__} among traces; give traces, or samples")
+    return Trace.join(samples)
 
 
 def as_samples(samples: Iterable[Any], star: bool) -> list[Any]:
@@ -184,6 +239,7 @@ def batch(
     check: str = "new",
     merge: bool = True,
     capture: str = "lazy",
+    reuse_plans: bool = True,
 ) -> Batched:
     """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
 
@@ -202,6 +258,7 @@ def batch(
               backward of their own are never merged
     capture   when a type of call becomes straight-line code: "lazy" at its second call of the model, "eager" at its
               first, so that the last bits of results do not depend on how often it came before
+    reuse_plans  run a mini-batch by the schedule and layout of an earlier one whose graph looked just the same
 
     Raises BaleError for arguments that are not among these.
 
@@ -228,7 +285,9 @@ def batch(
             raise BaleError(f"{name}={value!r} is unknown; known are {', '.join(known)}")
     if isinstance(policy, str) and policy not in POLICIES:
         raise BaleError(f"policy={policy!r} is unknown; known are {', '.join(POLICIES)}, and a function")
-    return Batched(model, Settings(policy, executor, check, merge, capture, star, stacked, CellFilter(cells)))
+    return Batched(
+        model, Settings(policy, executor, check, merge, capture, reuse_plans, star, stacked, CellFilter(cells))
+    )
 
 
 def cell(target: T) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.execute.constants import Columns
 from bale.batching.execute.launch import Program, Watch
-from bale.batching.execute.outputs import group_results
+from bale.batching.execute.outputs import Group, group_results
 from bale.batching.execute.planned import PlannedCall, can_plan, run_planned
 from bale.batching.execute.reference import run
 from bale.batching.fold import Folded, fold
@@ -22,6 +22,7 @@ from bale.batching.graph import Graph
 from bale.batching.memory.arrange import arrange
 from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.merge import Merged, merge, mergeable_types
+from bale.batching.plans import Plans
 from bale.batching.prune import needed_nodes, types_that_run_unread
 from bale.batching.schedule import PolicyFunction, Schedule, lower_bound, make_schedule
 from bale.batching.stats import Stats
@@ -46,6 +47,7 @@ class Settings:
     check: str
     merge: bool
     capture: str
+    reuse_plans: bool
     star: bool
     stacked: bool
     cells: CellFilter
@@ -95,6 +97,8 @@ class Plan:
     reduced: Reduced
     schedule: Schedule
     layout: Layout
+    groups: list[Group]  # of results that look alike
+    order: list[int]  # the number, among the results, of each of their members
 
     @property
     def graph(self) -> Graph:
@@ -138,17 +142,28 @@ def trace_samples(
     return Traced(Trace((piece,)), {key: number for key, (number, _) in refs.items()}, shadow, held)
 
 
-def make_plan(trace: Trace, settings: Settings, clock: Callable[[str], None] = lambda stage: None) -> Plan:
-    """Reduce, schedule and lay out what was traced."""
+Laid = tuple[Schedule, Layout]
+
+
+def make_plan(
+    trace: Trace, settings: Settings, plans: Plans[Plan, Laid], clock: Callable[[str], None] = lambda stage: None
+) -> Plan:
+    """Reduce, schedule and lay out what was traced; or take what `plans` has for a graph that looks the same."""
     reduced = reduce(trace, settings)
     graph = reduced.folded.graph
     clock("trace")
-    schedule = make_schedule(graph, settings.policy)
-    clock("schedule")
-    schedule = arrange(graph, schedule)
-    layout = make_layout(graph, schedule)
+
+    def lay_out() -> Laid:
+        schedule = make_schedule(graph, settings.policy)
+        clock("schedule")
+        schedule = arrange(graph, schedule)
+        return schedule, make_layout(graph, schedule)
+
+    schedule, layout = plans.of_graph(graph, lay_out) if settings.reuse_plans else lay_out()
+    values, index = trace.results
+    groups, order = group_results(layout, reduced.value(values), index, trace.kinds)
     clock("memory")
-    return Plan(reduced, schedule, layout)
+    return Plan(reduced, schedule, layout, groups, order)
 
 
 def reduce(trace: Trace, settings: Settings) -> Reduced:
@@ -179,27 +194,40 @@ def run_samples(
     kwargs: dict[str, Any],
     settings: Settings,
     registry: Registry,
+    plans: Plans[Plan, Laid] | None = None,
     watch: Watch | None = None,
 ) -> Run:
-    """Trace, plan and run; nothing of the model changes where it fails."""
-    start = time.perf_counter()
+    """Trace, plan and run; nothing of the model changes where it fails. `plans`: those that may be used again."""
+    clock = Clock()
     traced = trace_samples(model, samples, kwargs, settings, registry)
-    run = run_trace(traced.trace, settings, watch, start)
+    plan = make_plan(traced.trace, settings, Plans() if plans is None else plans, clock)
+    run = run_plan(traced.trace, plan, settings, clock, watch)
     traced.write_back(run.tensors)
     return run
 
 
-def run_trace(trace: Trace, settings: Settings, watch: Watch | None = None, start: float | None = None) -> Run:
-    """Plan and run what was traced. `start`: since when the stage "trace" is counted."""
-    seconds: dict[str, float] = {}
-    last = time.perf_counter() if start is None else start
+def run_trace(trace: Trace, settings: Settings, plans: Plans[Plan, Laid]) -> Run:
+    """Plan and run what was traced, maybe not for the first time."""
+    clock = Clock()
+    plan = plans.of_trace(trace, lambda: make_plan(trace, settings, plans, clock))
+    return run_plan(trace, plan, settings, clock)
 
-    def clock(stage: str) -> None:
-        nonlocal last
+
+class Clock:
+    """Seconds by stage. Called at the end of each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(("trace", "schedule", "memory", "execute"), 0.0)
+        self.last = time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
         now = time.perf_counter()
-        seconds[stage], last = now - last, now
+        self.seconds[stage] += now - self.last
+        self.last = now
 
-    plan = make_plan(trace, settings, clock)
+
+def run_plan(trace: Trace, plan: Plan, settings: Settings, clock: Clock, watch: Watch | None = None) -> Run:
+    """Compute what was planned."""
     tensors, executor, call = execute(trace, plan, settings, watch)
     outputs = trace.outputs(tensors)
     clock("execute")
@@ -209,7 +237,7 @@ def run_trace(trace: Trace, settings: Settings, watch: Watch | None = None, star
         types=len(plan.graph.types),
         batches=len(plan.schedule),
         bound=lower_bound(plan.graph),
-        seconds=seconds,
+        seconds=clock.seconds,
         policy=plan.schedule.policy,
         unseen=plan.schedule.unseen,
         executor=executor,
@@ -234,14 +262,15 @@ def execute(
 ) -> tuple[list[torch.Tensor], str, PlannedCall]:
     """Run the plan: a tensor for each result, in memory of its own; which executor made them, and how it was called."""
     uses = list(trace.uses.values())
+    # A trace that was made with gradients may be run without.
+    wanted = torch.is_grad_enabled()
+    groups = plan.groups if wanted else [replace(group, requires_grad=False) for group in plan.groups]
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
         reduced = plan.reduced
         columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
         columns.stack(uses, reduced.graph.rows)
         program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
-        values, index = trace.results
-        groups, order = group_results(plan.layout, reduced.value(values), index, trace.kinds)
         call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
         executor = settings.executor if can_plan(program) else "reference"
         if executor == "planned":
@@ -250,7 +279,7 @@ def execute(
             arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
             rows = [row for group in groups for row in group.rows_of(arenas)]
     placed: list[Any] = [None] * len(rows)
-    for k, row in zip(order, rows, strict=True):
+    for k, row in zip(plan.order, rows, strict=True):
         placed[k] = row
     return placed, executor, call
 

@@ -74,6 +74,12 @@ class Constants:
         names = np.concatenate([part.names for part in parts] or [np.zeros((0, 2), np.int64)])
         return cls(entries, versions, values, _first_equal(names))
 
+    @classmethod
+    def of(cls, entries: list[Any], versions: list[int], values: list[Any]) -> Constants:
+        """Compared as those of several traces are."""
+        names = np.array([*map(_name, entries, values)], np.int64).reshape(-1, 2)
+        return cls(entries, versions, values, _first_equal(names))
+
 
 _KINDS: dict[Any, int] = {kind: 1 + k for k, kind in enumerate((bool, int, float))}
 _KINDS |= {dtype: 8 + k for k, dtype in enumerate((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,

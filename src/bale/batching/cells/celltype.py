@@ -56,6 +56,7 @@ class CellType:
     calls: int = field(default=0)  # of the batched model that used the type
     emitted: Any = None  # the code of its first rung, once it was captured
     not_planned: str = ""  # why it has none
+    key: Any = None  # by which the tracer finds it again
 
     @cached_property
     def straight(self) -> bool:

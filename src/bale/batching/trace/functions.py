@@ -160,9 +160,9 @@ def _record(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: 
     options = _OPTIONS[name in ARITHMETIC]
     if name == "__get__":
         name = func.__self__.__name__
-        func = _getter(name)
+        func = getter(name)
     try:
-        result = record(trace, func, name, func, args, kwargs, options)
+        result = record_function(trace, func, name, args, kwargs)
     except UnknownArgumentError as error:
         raise trace.error(f"{name} is called with {error}, which a recorded computation cannot hold") from error
     except ValueReadInCellError as error:
@@ -196,9 +196,27 @@ def _dispatch(func: Any, *args: Any, **kwargs: Any) -> Any:
 _OPTIONS = {False: Options(), True: Options(number_data=True)}
 
 
+def record_function(tracer: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Record a call of a torch function, or of what stands for one, just as it is given."""
+    return record(tracer, func, name, func, args, kwargs, _OPTIONS[name in ARITHMETIC])
+
+
+class Getter:
+    """Reads a property of a tensor. One object per name, in another process too."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __call__(self, tensor: torch.Tensor) -> Any:
+        return getattr(tensor, self.name)
+
+    def __reduce__(self) -> Any:
+        return getter, (self.name,)
+
+
 @cache
-def _getter(name: str) -> Callable[[torch.Tensor], Any]:
-    return lambda tensor: getattr(tensor, name)
+def getter(name: str) -> Getter:
+    return Getter(name)
 
 
 def _copied(array: np.ndarray) -> torch.Tensor:

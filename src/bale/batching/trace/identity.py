@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Key, Same, freeze
 from bale.batching.trace.containers import INTERNAL, attributes
 from bale.batching.trace.info import ShadowInfo
-from bale.batching.trace.ref import Ref
+from bale.batching.trace.model_key import SETTLED, tensor_key
 
 
 def subtree(info: ShadowInfo) -> Iterator[Any]:
@@ -113,7 +112,7 @@ def _part(known: dict[int, Known], member: Member) -> Hashable:
     """One module's part in a fingerprint."""
     real = member.info.real
     held = [*member.own, *_class_constants(type(real))]
-    settled = [entry for entry in held if type(entry[1]) in _SETTLED]
+    settled = [entry for entry in held if type(entry[1]) in SETTLED]
     hooks = [*real._backward_hooks.values(), *real._backward_pre_hooks.values()]
     tensors = member.tensors
     module = member.module
@@ -123,27 +122,15 @@ def _part(known: dict[int, Known], member: Member) -> Hashable:
     same = before is not None and len(before.made_of) == len(made_of) and all(map(is_, before.made_of, made_of))
     looks = None if before is None or not same else [_look(tensor) for tensor in tensors]
     if before is None or before.looks != looks:
-        part = (Same(real), names, *map(Same, hooks), *map(_tensor_key, tensors), *((k, freeze(v)) for k, v in settled))
+        part = (Same(real), names, *map(Same, hooks), *map(tensor_key, tensors), *((k, freeze(v)) for k, v in settled))
         before = known[id(real)] = Known(real, made_of, [_look(tensor) for tensor in tensors], part)
     if len(settled) == len(held):
         return before.part
-    return before.part, tuple([(k, freeze(v)) for k, v in held if type(v) not in _SETTLED])
-
-
-# Values of these types never change, so the same object freezes to the same key.
-_SETTLED = frozenset((int, str, bool, type(None), bytes, complex, float, torch.dtype, torch.device))
+    return before.part, tuple([(k, freeze(v)) for k, v in held if type(v) not in SETTLED])
 
 
 def _look(tensor: torch.Tensor | None) -> Any:
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad)
-
-
-def _tensor_key(tensor: torch.Tensor | None) -> Hashable:
-    if tensor is None:
-        return None
-    if type(tensor) is Ref:
-        raise RefusalError("it holds a lazy value as a parameter or buffer")
-    return Same(tensor), tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad
 
 
 def _class_constants(cls: type) -> Iterator[tuple[str, Any]]:

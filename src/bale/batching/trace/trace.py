@@ -17,6 +17,7 @@ from bale.batching.cells.celltype import CellType
 from bale.batching.cells.purity import Key
 from bale.batching.graph import WHOLE, Graph, Spec
 from bale.batching.schedule.frontier import group
+from bale.batching.trace.portable import PackedConstants, TypeName, name_type, portable_model
 from bale.batching.trace.stream import CODE, Decoded, Format, cut, decode_pieces
 from bale.batching.uses import Constants, TypeUse
 from bale.errors import TraceError
@@ -47,6 +48,9 @@ class Piece:
     sample_start  int64 [samples]: where in the stream each sample begins
     results       int64 [results]: a part for each tensor in the outputs; `kinds` their Specs and, ragged, lengths
     outputs       per sample what its forward returned, with a Result for each tensor that is to be computed
+
+    One that comes from another process has `names` of types instead of cells, and instead of an origin a description
+    of the `model` and the `state`: see portable.py.
     """
 
     origin: Origin | None
@@ -57,6 +61,28 @@ class Piece:
     results: np.ndarray
     kinds: tuple[tuple[Spec, int | None], ...]
     outputs: tuple[Any, ...]
+    names: tuple[TypeName, ...] | None = None
+    model: Any = None
+    state: ModeState | None = None
+
+    def __reduce__(self) -> Any:
+        names, model, state = self.names, self.model, self.state
+        if names is None:
+            if self.origin is None:
+                raise TraceError("this trace belongs to one call; make one that can be kept with `batched.trace`")
+            names, model, state = self._portable_names(), portable_model(self.origin.model), self.origin.state
+        packed = PackedConstants.of(self.constants)
+        rest = self.stream, self.sample_start, packed, self.results, self.kinds, self.outputs, names, model, state
+        return _unpack, rest
+
+    def _portable_names(self) -> tuple[TypeName, ...]:
+        assert self.origin is not None
+        trace = Trace((self,))
+        names = []
+        for use in trace.uses.values():
+            length = int(trace.graph.rows[use.nodes[0]])
+            names.append(name_type(use.cell, length, tuple(use.constants[:, 0].tolist()), self.origin.model))
+        return tuple(names)
 
     def samples(self) -> list[Piece]:
         """Each sample as a piece of its own. Raises TraceError where one reads what another computed."""
@@ -91,6 +117,10 @@ class Piece:
         return found
 
 
+def _unpack(stream: np.ndarray, sample_start: np.ndarray, constants: PackedConstants, *rest: Any) -> Piece:
+    return Piece(None, (), stream, sample_start, constants.unpack(), *rest)
+
+
 @dataclass(frozen=True, eq=False)
 class Trace:
     """What the forwards of some samples asked for. Made by `batched.trace`, run by `batched(trace)`."""
@@ -107,7 +137,11 @@ class Trace:
         return sum(len(piece.outputs) for piece in self.pieces)
 
     def __repr__(self) -> str:
-        return f"Trace of {len(self)} samples: {self.graph}"
+        unbound = any(piece.names is not None for piece in self.pieces)
+        return f"Trace of {len(self)} samples: {'from another process' if unbound else self.graph}"
+
+    def __reduce__(self) -> Any:
+        return Trace, (self.pieces,)
 
     @cached_property
     def _numbers(self) -> dict[CellType, int]:

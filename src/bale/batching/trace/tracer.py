@@ -32,15 +32,27 @@ def current_trace() -> Tracer | None:
     return getattr(_active, "trace", None)
 
 
+class Types(dict[Any, Any]):
+    """Types and refusals by key. A type knows its key."""
+
+    def __setitem__(self, key: Any, made: Any) -> None:
+        super().__setitem__(key, made)
+        if isinstance(made, CellType):
+            made.key = key
+
+
 class Registry:
     """What a batched model remembers between calls: its types, and why modules were descended into."""
 
     def __init__(self) -> None:
-        self.types: dict[Any, Any] = {}
+        self.types = Types()
         self.shapes: dict[Any, int] = {}
         self.descended: dict[str, str] = {}
         self.known: dict[int, Any] = {}  # parts of fingerprints by id of the module, which they hold (see identity.py)
         self.keys: dict[int, Key] = {}  # and whole ones
+        self.model: Key | None = None  # the latest of the whole model
+        self.bound: dict[Key, dict[bytes, CellType]] = {}  # types of other processes' traces: see bind.py
+        self.kept: dict[Origin, dict[Hashable, Piece]] = {}  # traces of single samples by name: see keep.py
 
     def cell_types(self) -> list[CellType]:
         """Every type made so far (refusals are remembered too, but are none)."""

@@ -32,6 +32,12 @@ def write_back(shadow: Any, settle: Any) -> None:
                 delattr(info.real, name)
 
 
+def written_names(shadow: Any) -> list[str]:
+    """The attributes that the forwards wrote to."""
+    infos = [each.__dict__["_bale_shadow"] for each in all_shadows(shadow)]
+    return [f"{info.path}.{name}".lstrip(".") for info in infos for name in sorted(info.written)]
+
+
 def written_values(shadow: Any) -> list[Any]:
     """What the forwards left in attributes, lazy values among it."""
     shadows = list(all_shadows(shadow))
