@@ -76,16 +76,17 @@ def _full_children(leaves: Iterable[Node]) -> dict[Node, list[Node]]:
     full: dict[Node, list[Node]] = {}
     work = list(leaves)
     for node in work:  # grows meanwhile
-        up = node.link_up
-        parent = up if up is not None and up.kind != "absorbed" else known(node.parent)
-        if parent in full:
-            siblings = full[parent]
-            siblings.append(node)
-            if len(siblings) == parent.count:
-                del full[parent]
-                work.append(parent)
-        else:
+        parent = node.link_up
+        if parent is None or parent.kind == "absorbed":
+            parent = known(node.parent)
+        siblings = full.get(parent)
+        if siblings is None:
             full[parent] = [node]
+            continue
+        siblings.append(node)
+        if len(siblings) == parent.count:
+            del full[parent]
+            work.append(parent)
     return full
 
 
@@ -160,11 +161,12 @@ def rewrite(found: Pertinent) -> Node:
     full, partial = found.full.get(root, []), found.partial[root]
     if root.kind == "Q":
         return _rewrite_q(found, full, partial)
-    for child in (*full, *partial) if partial or len(full) > 1 else ():
+    if not partial and len(full) < 2:
+        return root
+    for child in (*full, *partial):
         root.remove(child)
     if not partial:
-        if len(full) > 1:
-            root.add(together(full))
+        root.add(together(full))
         return root
     chains = [_unroll(found, child) for child in partial]
     middle = [together(full)] if full else []
