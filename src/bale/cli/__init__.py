@@ -2,6 +2,7 @@
 
 from bale.cli import policy as _policy  # noqa: F401  importing a command adds it to the app
 from bale.cli import train as _train  # noqa: F401
+from bale.cli import tune as _tune  # noqa: F401
 from bale.cli.app import app
 
 __all__ = ["app"]
