@@ -32,6 +32,7 @@ from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
 from bale.batching.trace.tracer import Registry, Trace
+from bale.batching.trace.whole import deferred_in, settle_result
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
 from bale.errors import TraceError
 
@@ -113,6 +114,9 @@ def trace_samples(
         with trace, TraceMode(trace):
             for trace.sample, sample in enumerate(samples):
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
+            if trace.deferrals:
+                for ref in deferred_in([outputs, written_values(shadow)]):
+                    settle_result(trace, ref)
         trace.keep_promises()
     except BaseException as error:
         restore(held)  # no lazy value stays behind in the model
@@ -201,7 +205,7 @@ def run_samples(
     refs = results_of(traced)
     plan = make_plan(traced, refs, settings, clock)
     results = execute(traced, plan, refs, settings, watch)
-    tensors = dict(zip(map(_key, refs), results.tensors, strict=True))
+    tensors = {_key(ref): _shaped(ref, tensor) for ref, tensor in zip(refs, results.tensors, strict=True)}
 
     def settle(leaf: Any) -> Any:
         return tensors[_key(leaf)] if type(leaf) is Ref else leaf
@@ -255,6 +259,10 @@ def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings,
     for k, row in zip(order, rows, strict=True):
         placed[k] = row
     return Results(placed, executor, call)
+
+
+def _shaped(ref: Ref, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if ref.home.shape is None else tensor.view(ref.home.shape)
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:

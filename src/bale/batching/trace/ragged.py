@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
 from bale.batching.graph import Mode, Spec
@@ -99,8 +100,28 @@ def lift(trace: Trace, tensor: Any) -> Ref:
     return ref
 
 
+def same(ref: Ref) -> Ref:
+    """Another lazy value for the same rows."""
+    other = Ref.of(ref.home, ref.part)
+    other.share_memory_with(ref)
+    return other
+
+
+def rows_of_table(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Some rows of a parameter."""
+    return F.embedding(positions, table) if table.dim() == 2 and table.is_floating_point() else table[positions]
+
+
 def rows_of(ref: Ref) -> list[Ref]:
     return [ref[k] for k in range(len(ref))]
+
+
+def repeat_row(trace: Trace, row: Any, times: int) -> Ref:
+    """A ragged value whose rows are all this one."""
+    ref = as_ref(trace, row)
+    repeated = _stack_parts(trace, [ref], [ref.part] * times)
+    repeated.share_memory_with(row)
+    return repeated
 
 
 def choose_rows(trace: Trace, ref: Ref, positions: Sequence[int]) -> Any:
@@ -123,9 +144,11 @@ def reduce(trace: Trace, name: str, ref: Any, args: tuple[Any, ...], kwargs: dic
     dtype = kwargs.pop("dtype", None)
     if kwargs or len(args) > 2 or not ref.length:
         return PASS
-    if dim is None:
-        if name == "sum":  # everything: the rows first, then what is left
-            return reduce(trace, "sum", ref, (0,), {"dtype": dtype}).sum()
+    everything = isinstance(dim, (list, tuple)) and {d % ref.ndim for d in dim} == set(range(ref.ndim))
+    if dim is None or everything:
+        if name in ("sum", "mean") and not keepdim:  # the rows first, then what is left
+            rows = reduce(trace, name, ref, (0,), {"dtype": dtype})
+            return getattr(rows, name)() if rows.ndim else rows
         return PASS
     if isinstance(dim, (list, tuple)) and len(dim) == 1:
         dim = dim[0]
