@@ -20,7 +20,7 @@ from bale.batching.trace import ragged
 from bale.batching.trace.indexing import basic_index, getitem, pick_of
 from bale.batching.trace.location import user_line
 from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
-from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, record
+from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, lift, record
 from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace, current_trace
@@ -166,8 +166,10 @@ def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: d
         _refuse_custom_function(trace)
     args, kwargs = pytree.tree_map_only(np.ndarray, _copied, (args, kwargs))
     options = _SIZED if name in SIZED else _OPTIONS[name in ARITHMETIC]
-    if name in _OF_ROWS or not any(type(leaf) is Ref for leaf in leaves_of(args, kwargs)):
-        options = _TABLE if name in _OF_ROWS else replace(options, constants_may_be_ragged=_has_matrix(args))
+    if name == "embedding":
+        options = _TABLE
+    elif not any(type(leaf) is Ref for leaf in leaves_of(args, kwargs)):
+        options = replace(options, constants_may_be_ragged=_has_matrix(args))
     if name == "__get__":
         name = func.__self__.__name__
         func = _getter(name)
@@ -205,8 +207,7 @@ def _dispatch(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 _OPTIONS = {False: Options(), True: Options(number_data=True)}
 _SIZED = Options(sized=True)
-_TABLE = Options(constants_may_be_ragged=True, scalar_rows=True)
-_OF_ROWS = ("embedding", "rows_of_table")  # where vectors of whole numbers are rows
+_TABLE = Options(constants_may_be_ragged=True, scalar_rows=True)  # of embeddings: a vector of whole numbers is rows
 
 
 def _has_matrix(args: tuple[Any, ...]) -> bool:
@@ -321,7 +322,7 @@ def _rebind(target: Any, result: Any, name: str) -> Any:
 def _unbind(trace: Trace, tensor: Any, dim: int = 0) -> Any:
     if dim not in (0, -tensor.dim()) or id(tensor) in trace.shared:
         return ragged.PASS
-    return tuple(tensor if type(tensor) is Ref else ragged.lift(trace, tensor))
+    return tuple(tensor if type(tensor) is Ref else lift(trace, tensor))
 
 
 def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
@@ -411,7 +412,7 @@ def _new(name: str) -> Callable[..., Any]:
         if not sizes or sizes[0] != tensor.length or any(type(number) is Ref for number in fill):
             return ragged.PASS
         made = getattr(torch, name)(sizes, *fill, dtype=dtype or tensor.dtype, device=device or tensor.device)
-        return ragged.lift(trace, made)
+        return lift(trace, made)
 
     return new
 

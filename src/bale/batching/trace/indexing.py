@@ -10,7 +10,7 @@ import torch
 
 from bale.batching.graph import Spec
 from bale.batching.trace import ragged
-from bale.batching.trace.record import Index
+from bale.batching.trace.record import Index, lift
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Trace
 
@@ -29,15 +29,17 @@ def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
         positions = _positions(entries[0], tensor.length)
         if positions:
             return ragged.choose_rows(trace, tensor, positions)
-    if id(tensor) in trace.shared and len(entries) == 1:
+    if id(tensor) in trace.shared and entries:
         positions = _positions_in_table(trace, entries[0], tensor)
-        if positions:
-            return ragged.rows_of_table, (torch.tensor(positions, device=tensor.device), tensor)
+        if positions and all(_is_basic(entry) for entry in entries[1:]):
+            rows = ragged.rows_of_table(trace, positions, tensor)
+            entries = _expand_ellipsis((slice(None), *entries[1:]), tensor.dim())
+            return rows if len(entries) == 1 else _index(trace, rows, entries)
     if not all(_is_basic(entry) for entry in entries):
         return torch.Tensor.__getitem__, (tensor, _integers(entries))
     entries = _expand_ellipsis(entries, tensor.dim())
     if type(tensor) is not Ref and id(tensor) not in trace.shared and entries and all(map(_is_int, entries)):
-        tensor = ragged.lift(trace, tensor)
+        tensor = lift(trace, tensor)
     if type(tensor) is Ref:
         return _index(trace, tensor, entries)
     plan, starts = _plan(tensor.shape, entries)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
+from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identity_type, kernel_type
 from bale.batching.graph import Mode, Spec
 from bale.batching.trace import recording
-from bale.batching.trace.record import as_ref
+from bale.batching.trace.record import Options, as_ref, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Home, Lengths, Trace
 
@@ -83,23 +83,6 @@ def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, row, parts, sum(ref.shape[0] for ref in refs))
 
 
-def lift(trace: Trace, tensor: Any) -> Ref:
-    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
-    known = trace.lifted.get(id(tensor))
-    if known is not None:
-        return known[1]
-    with torch._C.DisableTorchFunction():
-        length, spec = tensor.shape[0], Spec.of(tensor)
-    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
-    key = ("constant", row)
-    cell = trace.registry.types.get(key)
-    if cell is None:
-        cell = trace.registry.types[key] = constant_type(row)
-    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
-    trace.lifted[id(tensor)] = (tensor, ref)
-    return ref
-
-
 def same(ref: Ref) -> Ref:
     """Another lazy value for the same rows."""
     other = Ref.of(ref.home, ref.part)
@@ -107,8 +90,14 @@ def same(ref: Ref) -> Ref:
     return other
 
 
-def rows_of_table(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Some rows of a parameter."""
+def rows_of_table(trace: Trace, positions: Sequence[int], table: torch.Tensor) -> Any:
+    """Some rows of a parameter, as many as the sample wants."""
+    given = torch.tensor(positions, device=table.device)
+    options = Options(constants_may_be_ragged=True, scalar_rows=True)
+    return record(trace, _look_up, "rows", _look_up, (given, table), {}, options)
+
+
+def _look_up(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return F.embedding(positions, table) if table.dim() == 2 and table.is_floating_point() else table[positions]
 
 

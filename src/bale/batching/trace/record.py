@@ -226,6 +226,7 @@ def record(
             if whole.deferred_of(leaf) is not None:
                 whole.settle(trace, leaf)
         columns = columns_of(trace, leaves, number_data)
+    columns = _beside_values(trace, columns, options)
     state = trace.state()
     for ragged in _as_ragged(columns, options):
         key = (head, form, state, tuple(column.key() for column in ragged))
@@ -259,6 +260,21 @@ def _is_open(columns: Sequence[Column], options: Options) -> bool:
     if any(c.kind is Kind.VALUE for c in columns):
         return any(c.kind is Kind.VALUE and c.leaf.length is not None for c in columns)
     return options.constants_may_be_ragged and options.is_whole
+
+
+def _beside_values(trace: Trace, columns: list[Column], options: Options) -> list[Column]:
+    """The columns of a function; where values stand beside tensors of the sample's own that are as long as a ragged
+    value was, and none of them is ragged itself, these tensors are, since that is no chance."""
+    values = [c for c in columns if c.kind is Kind.VALUE]
+    if options.module is not None or not values or any(c.length is not None for c in values):
+        return columns
+    given = []
+    for column in columns:
+        if column.kind is Kind.CONST and column.length in trace.lengths:
+            ref = lift(trace, column.leaf)
+            column = Column(Kind.VALUE, ref, _full_spec(ref))
+        given.append(column)
+    return given
 
 
 def _record_whole(
@@ -307,7 +323,8 @@ def _as_ragged(columns: Sequence[Column], options: Options) -> Iterator[list[Col
     if not length:
         return
     yield [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
-    if values and any(c.kind is Kind.CONST and c.length == length for c in columns):  # that may be chance
+    long = {c.kind for c in columns if c.kind in PER_ROW and c.length == length}
+    if Kind.VALUE in long and Kind.CONST in long:  # that the constants are as long may be chance
         yield [c.ragged() if c.kind is Kind.VALUE and c.length == length else c for c in columns]
 
 
@@ -459,3 +476,20 @@ def as_ref(trace: Trace, tensor: Any) -> Ref:
     if cell is None:
         cell = trace.registry.types[key] = constant_type(spec)
     return trace.ref(trace.add(cell, [], [tensor]), spec)
+
+
+def lift(trace: Trace, tensor: Any) -> Ref:
+    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
+    known = trace.lifted.get(id(tensor))
+    if known is not None:
+        return known[1]
+    with torch._C.DisableTorchFunction():
+        length, spec = tensor.shape[0], Spec.of(tensor)
+    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+    key = ("constant", row)
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = constant_type(row)
+    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
+    trace.lifted[id(tensor)] = (tensor, ref)
+    return ref

@@ -148,8 +148,7 @@ class _Given:
         return leaf
 
     def _constant(self, tensor: torch.Tensor) -> Source:
-        from bale.batching.trace.ragged import lift
-        from bale.batching.trace.record import as_ref
+        from bale.batching.trace.record import as_ref, lift
 
         with torch._C.DisableTorchFunction():
             dims = tuple([Axis(n) if n in self.lengths else n for n in tensor.shape])
