@@ -19,7 +19,7 @@ from bale.batching.graph import Mode
 from bale.batching.trace.functions import record_function
 from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
-from bale.batching.trace.portable import Argument, TypeName, portable_model
+from bale.batching.trace.portable import Argument, Place, TypeName, portable_model
 from bale.batching.trace.record import Index
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
@@ -75,10 +75,12 @@ def _make(
     for name in names:
         if name.how == "key":
             known[name.key] = _of_key(registry, name.target)
+        elif name.how == "program":
+            known[name.key] = _of_program(name, Tracer(registry, parameters_of(model)), tensors)
     with tracer, TraceMode(tracer):
         tracer.sample = 0
         for name in names:
-            if name.how != "key":
+            if name.how not in ("key", "program"):
                 known[name.key] = _call(name, piece, tracer, shadow, tensors)
 
 
@@ -93,6 +95,42 @@ def _of_key(registry: Registry, key: tuple[Any, ...]) -> CellType:
             made = kernel_type(*rest)
         registry.types[key] = made
     return registry.types[key]
+
+
+def _of_program(name: TypeName, tracer: Tracer, tensors: dict[str, torch.Tensor]) -> CellType:
+    """The type that a program's calls are recorded as, made one after another."""
+    operands, steps, axes = name.target
+    lengths = range(3, 3 + axes)  # any do
+    refs = []
+    for operand in operands:
+        spec = operand.spec
+        if operand.dims[operand.stacked :] != spec.shape or (operand.stacked and type(operand.dims[0]) is not tuple):
+            raise TraceError(f"{name.name}: a call that a trace was made with elsewhere cannot be made again")
+        row = replace(spec, ragged=operand.stacked)
+        refs.append(Ref.of(tracer.home(row, lengths[operand.dims[0][0]] if operand.stacked else None), 0))
+    results: list[list[Any]] = []
+
+    def given(place: Place) -> Any:
+        kind, *at = place.leaf
+        if kind == "operand":
+            return refs[at[0]]
+        if kind == "result":
+            return results[at[0]][at[1]]
+        if kind == "axis":
+            return lengths[at[0]]
+        return tensors[at[0]] if kind == "shared" else at[0]
+
+    with tracer, TraceMode(tracer):
+        tracer.sample = 0
+        for function, arguments, state in steps:
+            args, kwargs = pytree.tree_map_only(Place, given, arguments)
+            with state():
+                found = record_function(tracer, function, getattr(function, "__name__", name.name), args, kwargs)
+            results.append(pytree.tree_leaves(found))
+    made = list(tracer.formats)[-1] if tracer.formats else None
+    if made is None or made.name != name.name:
+        raise TraceError(f"{name.name}: a call that a trace was made with elsewhere is not recorded so here")
+    return made
 
 
 def _call(name: TypeName, piece: Piece, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> CellType:

@@ -34,6 +34,7 @@ from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
 from bale.batching.trace.trace import Result, Trace
 from bale.batching.trace.tracer import Registry, Tracer
+from bale.batching.trace.whole import deferred_in, settle_result
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
 from bale.errors import TraceError
 
@@ -123,6 +124,9 @@ def trace_samples(
         with tracer, TraceMode(tracer):
             for tracer.sample, sample in enumerate(samples):
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
+            if tracer.deferrals:
+                for ref in deferred_in([outputs, written_values(shadow)]):
+                    settle_result(tracer, ref)
         tracer.keep_promises()
     except BaseException as error:
         restore(held)  # no lazy value stays behind in the model
@@ -281,6 +285,8 @@ def execute(
     placed: list[Any] = [None] * len(rows)
     for k, row in zip(plan.order, rows, strict=True):
         placed[k] = row
+    for k, shape in trace.shapes.items():
+        placed[k] = placed[k].view(shape)
     return placed, executor, call
 
 

@@ -57,6 +57,7 @@ class CellType:
     emitted: Any = None  # the code of its first rung, once it was captured
     not_planned: str = ""  # why it has none
     key: Any = None  # by which the tracer finds it again
+    program: Any = None  # where it is several calls on values of unlike lengths
 
     @cached_property
     def straight(self) -> bool:
@@ -198,12 +199,15 @@ class CellType:
         """
         assert self.call is not None and self.row is not None
         self.reasons = (*self.reasons, f"{self.rung_name}: {reason}")
-        if self.rung_name == "rows":
+        if self.rung_name == "rows" or (self.segments and self.rung.rung == "rows"):
             raise CellError(
                 f"cell {self.name} gives other values each time it is run on the same inputs ({reason}); "
                 "bale runs a cell later than it was called, so it must be a function of its arguments. "
                 "Pass what changes as an argument, or keep it out of the cells with bale.batch(..., cells=...)."
             )
+        if self.segments:
+            self.rung.demote()
+            return
         self.rung = Vmap(self.row, self.call) if self.rung_name == "leading" else Rows(self.row)
         self.rung_name = self.rung.name
 

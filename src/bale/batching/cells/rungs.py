@@ -37,9 +37,15 @@ def make_row(call: Call, ragged: Sequence[bool], tensor_outputs: Sequence[int]) 
             tensors = tuple(t.unsqueeze(0) if r else t for t, r in zip(tensors, ragged, strict=True))
         outputs = call(*tensors)
         chosen = [outputs[k] for k in tensor_outputs]
-        return [out.squeeze(0) for out in chosen] if is_ragged else chosen
+        return [_only_row(out) for out in chosen] if is_ragged else chosen
 
     return row
+
+
+def _only_row(out: torch.Tensor) -> torch.Tensor:
+    if not out.dim() or out.shape[0] != 1:
+        raise ProofError(f"from one row it makes shape {tuple(out.shape)}")
+    return out.squeeze(0)
 
 
 class Leading:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.whole import ByLength
 from bale.batching.execute.constants import Columns
 from bale.batching.graph import Graph
 
@@ -26,13 +27,20 @@ class Program:
     columns: Columns
 
 
-def launch(cell: CellType, given: list[torch.Tensor], segment: torch.Tensor | None, numbers: Tensors, nodes: int,
+def launch(cell: CellType, given: list[torch.Tensor], counts: Sequence[np.ndarray | None], numbers: Tensors, nodes: int,
            rows: int, check: str) -> list[torch.Tensor]:  # fmt: skip
-    """The outputs [rows, *shape] of one batch: `given` are operands and constants in the order of the arguments."""
+    """The outputs [rows, *shape] of one batch: `given` are operands and constants in the order of the arguments.
+
+    `counts` are, per operand that is ragged or stacked, the rows of each node.
+    """
     if cell.rung_name == "gather":
         grad = cell.node_type.outputs[0].requires_grad
         return [given[0] if grad or not given[0].requires_grad else given[0].detach()]
+    if isinstance(cell.rung, ByLength):
+        return _launch_by_length(cell, cell.rung, given, counts, numbers, nodes, check)
     if cell.segments:
+        assert counts[0] is not None
+        segment = torch.from_numpy(np.repeat(np.arange(nodes), counts[0])).to(given[0].device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and cell.node_type.outputs[0].requires_grad):
             return list(cell.rung(given[0], segment, nodes))
     outputs = cell.run(given, rows, numbers)
@@ -42,6 +50,19 @@ def launch(cell: CellType, given: list[torch.Tensor], segment: torch.Tensor | No
             cell.demote(difference)
             outputs = cell.run(given, rows, numbers)
             difference = cell.verify(given, numbers, outputs)
+    return outputs
+
+
+def _launch_by_length(cell: CellType, rung: ByLength, given: list[torch.Tensor], counts: Sequence[np.ndarray | None],
+                      numbers: Tensors, nodes: int, check: str) -> list[torch.Tensor]:  # fmt: skip
+    seeds = numbers[0] if cell.seeded else None
+    with rung.program.state():
+        outputs = rung(given, counts, nodes, seeds)
+    if is_compared(cell, check):
+        while difference := rung.verify(given, counts, nodes, outputs):
+            cell.demote(difference)
+            with rung.program.state():
+                outputs = rung(given, counts, nodes, seeds)
     return outputs
 
 

@@ -20,7 +20,7 @@ from bale.batching.execute.memory import (
     mixed_rows,
     numel,
 )
-from bale.batching.graph import Mode
+from bale.batching.graph import Mode, Spec
 from bale.batching.memory.adjoint import Block
 
 
@@ -52,34 +52,40 @@ class PlainFrame(Frame):
         self.constant_gradients: list[list[torch.Tensor]] = [[] for _ in self.constants]
 
     def forward(self, k: int) -> None:
-        operands, leaves, segment = [], [], None
+        operands, leaves, counts = [], [], []
         for slot in self.slots:
-            operand, leaf, ragged = self._operand(k, slot)
+            operand, leaf, count = self._operand(k, slot)
             operands.append(operand)
             leaves.append(leaf)
-            segment = segment if ragged is None else ragged
+            counts.append(count)
         low, n = self.starts[k], self.rows[k]
         constants = [c[low : low + n].detach() for c in self.constants]
         if self.grad:
             for full, constant in zip(self.constants, constants, strict=True):
                 constant.requires_grad_(full.requires_grad)
-        numbers = [c[low : low + n] for c in self.numbers]
         nodes = self.nodes(k)
+        first, draws = (self.site.count_starts[k], len(nodes)) if self.cell.seeded else (low, n)  # a seed for each node
+        numbers = [c[first : first + draws] for c in self.numbers]
         values, given = iter(operands), iter(constants)
         columns = [next(values) if kind is Kind.VALUE else next(given) for kind in self.cell.kinds]
         with torch.set_grad_enabled(self.grad):
-            outputs = launch(self.cell, columns, segment, numbers, len(nodes), n, self.check)
-        if self.watch is not None and self.cell.pure:
+            outputs = launch(self.cell, columns, counts, numbers, len(nodes), n, self.check)
+        if self.watch is not None and self.cell.pure and not self.cell.segments:
             self.watch(self.cell, nodes, columns, numbers, outputs)
         for number, out in enumerate(outputs):
             first, spec = self.output_rows[number][k], self.node_type.outputs[number]
+            rows = self._rows_of(spec, k)
             arena = self.memory.arenas[self.output_arenas[number]].tensor
-            arena[first : first + n] = out.detach().reshape(n, numel(spec.shape))
+            arena[first : first + rows] = out.detach().reshape(rows, numel(spec.shape))
         if self.grad:
             self.done[k] = (leaves, constants, outputs)
 
-    def _operand(self, k: int, slot: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """An operand, the leaf that its gradient is asked of, and the segment of each row where it is ragged."""
+    def _rows_of(self, output: Spec, k: int) -> int:
+        """The rows of one output of a batch: a node of several rows may have outputs of one."""
+        return self.rows[k] if output.ragged or not self.cell.ragged else self.site.counts[k]
+
+    def _operand(self, k: int, slot: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray | None]:
+        """An operand, the leaf that its gradient is asked of, and the rows of each node where it is ragged."""
         memory, column = self.memory, self.site.columns[k] + slot
         mode, spec = self.node_type.slots[slot], self.node_type.slot_specs[slot]
         layout, sources, nodes = memory.layout, memory.sources, self.site.counts[k]
@@ -107,9 +113,9 @@ class PlainFrame(Frame):
         if mode in (Mode.ROW, Mode.SUM, Mode.MEAN):
             return leaf, leaf, None
         lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
-        segment = torch.from_numpy(np.repeat(np.arange(nodes), lengths)).to(spec.device)
         if mode is Mode.STACK:
-            return leaf, leaf, segment
+            return leaf, leaf, lengths
+        segment = torch.from_numpy(np.repeat(np.arange(nodes), lengths)).to(spec.device)
         with torch.set_grad_enabled(wants):
             return segment_reduce(leaf, segment, nodes, mode), leaf, None
 
@@ -119,14 +125,13 @@ class PlainFrame(Frame):
         leaves, constants, outputs = self.done[k]
         if not keep:
             self.done[k] = None
-        n = self.rows[k]
         roots, gradients = [], []
         for number, out in enumerate(outputs):
             spec = self.node_type.outputs[number]
             if not (spec.requires_grad and out.requires_grad):
                 continue
+            n, first = self._rows_of(spec, k), self.output_rows[number][k]
             target = Matrix(torch.empty(n, numel(spec.shape), dtype=out.dtype, device=out.device))
-            first = self.output_rows[number][k]
             fetch_gradient(self.memory, self.output_arenas[number], first, n, target, 0, 0)
             roots.append(out)
             gradients.append(target.tensor.view(n, *spec.shape))

@@ -70,7 +70,7 @@ def _settle(cell: CellType, calls: int) -> None:
                 if cell.emitted is not None or cell.not_planned:
                     pass  # another thread was faster
                 elif cell.rung_name == "gather" or cell.segments:
-                    cell.not_planned = "its work is done by its operands"
+                    cell.not_planned = "its work is done by its operands, or length by length"
                 else:
                     with without_hooks(cell.trained), unseen():
                         cell.emitted, cell.batches_run = plan_cell(cell), 0

@@ -70,8 +70,8 @@ class Arenas:
         self.layout = layout
         self.arenas = [Arena() for _ in layout.arenas]
 
-    def column(self, column: int, spec: Spec, mode: Mode, nodes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The operand of one slot of one batch, and the segment of each of its rows where it is ragged."""
+    def column(self, column: int, spec: Spec, mode: Mode, nodes: int) -> tuple[torch.Tensor, np.ndarray | None]:
+        """The operand of one slot of one batch, and the rows of each node where it is ragged."""
         layout = self.layout
         low, high = layout.gather_start[column], layout.gather_start[column + 1]
         rows = self.gather(
@@ -80,9 +80,9 @@ class Arenas:
         if mode is Mode.ROW:
             return rows, None
         lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
-        segment = torch.from_numpy(np.repeat(np.arange(nodes), lengths)).to(rows.device)
         if mode is Mode.STACK:
-            return rows, segment
+            return rows, lengths
+        segment = torch.from_numpy(np.repeat(np.arange(nodes), lengths)).to(rows.device)
         return segment_reduce(rows, segment, nodes, mode), None
 
     def gather(self, arena: np.ndarray, step: np.ndarray, row: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
@@ -123,18 +123,18 @@ def run(program: Program, schedule: Schedule, layout: Layout, check: str, watch:
     for batch, nodes in enumerate(schedule):
         cell = program.cells[schedule.batch_type[batch]]
         node_type = graph.types[schedule.batch_type[batch]]
-        operands, segment = [], None
+        operands, counts = [], []
         try:
             for mode, spec in zip(node_type.slots, node_type.slot_specs, strict=True):
                 if mode is not Mode.AFTER:
-                    operand, ragged = arenas.column(column, spec, mode, len(nodes))
+                    operand, count = arenas.column(column, spec, mode, len(nodes))
                     operands.append(operand)
-                    segment = segment if ragged is None else ragged
+                    counts.append(count)
                 column += 1
             given = _merge(cell, operands, program.columns, nodes)
             numbers = program.columns.numbers(cell, nodes)
-            outputs = launch(cell, given, segment, numbers, len(nodes), int(layout.batch_rows[batch]), check)
-            if watch is not None and cell.pure:
+            outputs = launch(cell, given, counts, numbers, len(nodes), int(layout.batch_rows[batch]), check)
+            if watch is not None and cell.pure and not cell.segments:
                 watch(cell, nodes, given, numbers, outputs)
         except BaleError:
             raise

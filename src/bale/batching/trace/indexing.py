@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from bale.batching.graph import Spec
 from bale.batching.trace import ragged
-from bale.batching.trace.record import Index
+from bale.batching.trace.record import Index, lift
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 
@@ -28,15 +29,19 @@ def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
         positions = _positions(entries[0], tensor.length)
         if positions:
             return ragged.choose_rows(trace, tensor, positions)
+    if id(tensor) in trace.shared and entries:
+        positions = _positions_in_table(trace, entries[0], tensor)
+        if positions and all(_is_basic(entry) for entry in entries[1:]):
+            rows = ragged.rows_of_table(trace, positions, tensor)
+            entries = _expand_ellipsis((slice(None), *entries[1:]), tensor.dim())
+            return rows if len(entries) == 1 else _index(trace, rows, entries)
     if not all(_is_basic(entry) for entry in entries):
         return torch.Tensor.__getitem__, (tensor, _integers(entries))
     entries = _expand_ellipsis(entries, tensor.dim())
     if type(tensor) is not Ref and id(tensor) not in trace.shared and entries and all(map(_is_int, entries)):
-        tensor = ragged.lift(trace, tensor)
+        tensor = lift(trace, tensor)
     if type(tensor) is Ref:
-        taken = _take(trace, tensor, entries)
-        if taken is not None:
-            return taken
+        return _index(trace, tensor, entries)
     plan, starts = _plan(tensor.shape, entries)
     return basic_index, (tensor, plan, *starts)
 
@@ -53,12 +58,26 @@ def _is_mask(entry: torch.Tensor) -> bool:
 
 
 def _positions(entry: Any, length: int) -> list[int] | None:
-    """Which rows a sample's own tensor of positions, or mask, picks."""
+    """Which rows a list, or a sample's own tensor of positions, or mask, picks."""
+    if isinstance(entry, (list, range)) and entry and all(map(_is_int, entry)):
+        return [_position(position, length, 0) for position in entry]
     if not isinstance(entry, torch.Tensor) or type(entry) is Ref or entry.dim() != 1:
         return None
     if _is_mask(entry):
         return entry.nonzero().flatten().tolist() if entry.shape[0] == length else None
     return [_position(position, length, 0) for position in entry.tolist()]
+
+
+def _positions_in_table(trace: Tracer, entry: Any, table: torch.Tensor) -> Sequence[int] | None:
+    """Which rows of a parameter are picked, where how many may differ from sample to sample."""
+    if not table.dim():
+        return None
+    if not isinstance(entry, slice):
+        return _positions(entry, table.shape[0])
+    if not _is_basic(entry) or (entry.step or 1) < 1:
+        return None
+    positions = range(*entry.indices(table.shape[0]))
+    return positions if len(positions) in trace.lengths and len(positions) < table.shape[0] else None
 
 
 def _integers(entries: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -111,12 +130,29 @@ def _take(trace: Tracer, ref: Ref, entries: tuple[Any, ...]) -> Any:
         for dim, entry in enumerate(entries):
             ref = _row(trace, ref, entry, dim)
         return ref
-    if ref.length is not None and isinstance(entries[0], slice) and len(entries) == 1:
-        positions = range(*entries[0].indices(ref.length))
-        if positions == range(ref.length) or not positions:
-            return None
-        return ragged.choose_rows(trace, ref, positions)
-    return None
+    if ref.length is None:
+        return None
+    if _is_int(entries[0]):  # a row, and then what of it
+        return _index(trace, _row(trace, ref, entries[0], 0), entries[1:])
+    if not isinstance(entries[0], slice):
+        return None
+    positions = range(*entries[0].indices(ref.length))
+    if not positions or positions.step < 1:
+        return None
+    if len(entries) == 1:
+        return ragged.same(ref) if positions == range(ref.length) else ragged.choose_rows(trace, ref, positions)
+    if positions == range(ref.length):
+        return None
+    return _index(trace, ragged.choose_rows(trace, ref, positions), (slice(None), *entries[1:]))
+
+
+def _index(trace: Tracer, ref: Ref, entries: tuple[Any, ...]) -> Any:
+    """`ref[entries]`, in two steps where they are as many."""
+    taken = _take(trace, ref, entries)
+    if taken is not None:
+        return taken
+    plan, starts = _plan(ref.shape, entries)
+    return basic_index, (ref, plan, *starts)
 
 
 def _row(trace: Tracer, ref: Ref, index: Any, dim: int) -> Ref:
@@ -172,5 +208,58 @@ def basic_index(tensor: torch.Tensor, plan: IndexPlan, *starts: torch.Tensor) ->
             length, stride = step
             offsets = torch.arange(length, device=tensor.device) * stride
             tensor = tensor.index_select(dim, next(given) + offsets)
+            dim += 1
+    return tensor
+
+
+@dataclass(frozen=True)
+class Picks:
+    """How a value that is not recorded is indexed: "number" (an operand), None, "..." or (start, stop, step)."""
+
+    entries: tuple[Any, ...]
+
+
+def pick_of(tensor: Any, index: Any) -> tuple[Any, str, tuple[Any, ...]]:
+    """A function, its name and arguments for `tensor[index]`, where the tensor's shape differs from call to call."""
+    entries = tuple(map(_known, index if type(index) is tuple else (index,)))
+    if type(tensor) is not Ref or not all(_is_basic(entry) for entry in entries):
+        return torch.Tensor.__getitem__, "__getitem__", (tensor, _integers(entries))
+    entries = _expand_ellipsis(entries, tensor.dim())
+    picks: list[Any] = []
+    numbers: list[Any] = []
+    dim = 0
+    for entry in entries:
+        if isinstance(entry, slice):
+            if (entry.step or 1) < 1:
+                raise ValueError("step must be greater than zero")
+            picks.append((entry.start, entry.stop, entry.step))
+        elif entry is None:
+            picks.append(None)
+            continue
+        elif _is_int(entry) and tensor.shape[dim] == 1:
+            _position(entry, 1, dim)
+            picks.append("only")
+        else:
+            picks.append("number")
+            numbers.append(entry if type(entry) is Ref else Index(_position(entry, tensor.shape[dim], dim)))
+        dim += 1
+    return pick, "basic_index", (tensor, Picks(tuple(picks)), *numbers)
+
+
+def pick(tensor: torch.Tensor, picks: Picks, *numbers: torch.Tensor) -> torch.Tensor:
+    """Basic indexing as `picks` say, at its true shape."""
+    given = iter(numbers)
+    dim = 0
+    for entry in picks.entries:
+        if entry is None:
+            tensor = tensor.unsqueeze(dim)
+            dim += 1
+        elif entry == "only":
+            tensor = tensor.select(dim, 0)
+        elif entry == "number":
+            tensor = tensor.index_select(dim, next(given).reshape(1)).squeeze(dim)
+        else:
+            whole = (slice(None),) * dim
+            tensor = tensor[(*whole, slice(*entry))]
             dim += 1
     return tensor

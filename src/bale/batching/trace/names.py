@@ -36,6 +36,12 @@ ARITHMETIC = frozenset(
     "__rtruediv__ __rdiv__ __pow__ __rpow__ basic_index".split()
 )
 
+# Whole numbers among the arguments of these say how long an axis of the result is.
+SIZED = frozenset(
+    "view reshape expand broadcast_to repeat tile unflatten narrow new_zeros new_ones new_full new_empty "
+    "split split_with_sizes".split()
+)
+
 
 def name_of(func: Any) -> str:
     return getattr(func, "__name__", "")

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.call import PER_ROW, Call, Kind, ModeState
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.program import Program
 from bale.batching.cells.purity import Key
 from bale.batching.graph import Spec
 from bale.batching.trace.model_key import looks, places
@@ -38,8 +40,8 @@ class Argument:
 class TypeName:
     """A type as another process can make it.
 
-    how       "module", "method", "function", "torch", or "key" for what no call of the user's made
-    target    a path, a path and a method's name, a function, or a key
+    how       "module", "method", "function", "torch", "program", or "key" for what no call of the user's made
+    target    a path, a path and a method's name, a function, a program's operands and steps, or a key
     arguments (args, kwargs) with an Argument for every leaf
     length    how many rows its first call had, where it is ragged; `entries` the constants of that call
     key       bytes that are equal for equal types
@@ -61,8 +63,11 @@ def name_type(cell: CellType, length: int, entries: tuple[int, ...], model: Key)
     Raises TraceError where it has none: a tensor given by keyword, a module that forwards changed.
     """
     paths, tensors = places(model)
-    how, target = _target(cell, paths)
-    arguments = _arguments(cell, cell.call, tensors) if cell.call is not None else None
+    if cell.program is not None:
+        how, target = "program", _program(cell, cell.program, tensors)
+    else:
+        how, target = _target(cell, paths)
+    arguments = _arguments(cell, cell.call, tensors) if cell.call is not None and how != "program" else None
     state = cell.call.state if cell.call is not None else None
     try:
         key = pickle.dumps((how, target, arguments, state, cell.ragged))
@@ -107,6 +112,29 @@ def _arguments(cell: CellType, call: Call, tensors: dict[int, str]) -> Any:
                 "a trace with it cannot be pickled"
             )
     return pytree.tree_unflatten(leaves, call.spec)
+
+
+def _program(cell: CellType, program: Program, tensors: dict[int, str]) -> Any:
+    """Operands and steps, each step a function with its arguments."""
+    steps = []
+    for step in program.steps:
+        if isinstance(step.function, nn.Module):
+            raise TraceError(f"{cell.name}: a module called on values of unlike lengths; its trace cannot be pickled")
+        leaves = []
+        for leaf in step.leaves:
+            shared = leaf[0] == "plain" and isinstance(leaf[1], torch.Tensor)
+            if shared and id(leaf[1]) not in tensors:
+                raise TraceError(f"{cell.name} is given a tensor that is not the model's; its trace cannot be pickled")
+            leaves.append(("shared", tensors[id(leaf[1])]) if shared else leaf)
+        steps.append((step.function, pytree.tree_unflatten(list(map(Place, leaves)), step.spec), step.state))
+    return program.operands, tuple(steps), len(program.axis_of)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One leaf of the arguments of a program's step: see Step; a tensor of the model by its path."""
+
+    leaf: tuple[Any, ...]
 
 
 def portable_model(key: Key) -> tuple[Any, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
-from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, constant_type, identity_type, kernel_type
+from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identity_type, kernel_type
 from bale.batching.graph import Mode, Spec
 from bale.batching.trace import recording
-from bale.batching.trace.record import as_ref
+from bale.batching.trace.record import Options, as_ref, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 
@@ -82,25 +83,34 @@ def cat(trace: Tracer, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, row, parts, sum(ref.shape[0] for ref in refs))
 
 
-def lift(trace: Tracer, tensor: Any) -> Ref:
-    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
-    known = trace.lifted.get(id(tensor))
-    if known is not None:
-        return known[1]
-    with torch._C.DisableTorchFunction():
-        length, spec = tensor.shape[0], Spec.of(tensor)
-    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
-    key = ("constant", row)
-    cell = trace.registry.types.get(key)
-    if cell is None:
-        cell = trace.registry.types[key] = constant_type(row)
-    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
-    trace.lifted[id(tensor)] = (tensor, ref)
-    return ref
+def same(ref: Ref) -> Ref:
+    """Another lazy value for the same rows."""
+    other = Ref.of(ref.home, ref.part)
+    other.share_memory_with(ref)
+    return other
+
+
+def rows_of_table(trace: Tracer, positions: Sequence[int], table: torch.Tensor) -> Any:
+    """Some rows of a parameter, as many as the sample wants."""
+    given = torch.tensor(positions, device=table.device)
+    options = Options(constants_may_be_ragged=True, scalar_rows=True)
+    return record(trace, _look_up, "rows", _look_up, (given, table), {}, options)
+
+
+def _look_up(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    return F.embedding(positions, table) if table.dim() == 2 and table.is_floating_point() else table[positions]
 
 
 def rows_of(ref: Ref) -> list[Ref]:
     return [ref[k] for k in range(len(ref))]
+
+
+def repeat_row(trace: Tracer, row: Any, times: int) -> Ref:
+    """A ragged value whose rows are all this one."""
+    ref = as_ref(trace, row)
+    repeated = _stack_parts(trace, [ref], [ref.part] * times)
+    repeated.share_memory_with(row)
+    return repeated
 
 
 def choose_rows(trace: Tracer, ref: Ref, positions: Sequence[int]) -> Any:
@@ -123,9 +133,11 @@ def reduce(trace: Tracer, name: str, ref: Any, args: tuple[Any, ...], kwargs: di
     dtype = kwargs.pop("dtype", None)
     if kwargs or len(args) > 2 or not ref.length:
         return PASS
-    if dim is None:
-        if name == "sum":  # everything: the rows first, then what is left
-            return reduce(trace, "sum", ref, (0,), {"dtype": dtype}).sum()
+    everything = isinstance(dim, (list, tuple)) and {d % ref.ndim for d in dim} == set(range(ref.ndim))
+    if dim is None or everything:
+        if name in ("sum", "mean") and not keepdim:  # the rows first, then what is left
+            rows = reduce(trace, name, ref, (0,), {"dtype": dtype})
+            return getattr(rows, name)() if rows.ndim else rows
         return PASS
     if isinstance(dim, (list, tuple)) and len(dim) == 1:
         dim = dim[0]

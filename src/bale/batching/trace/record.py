@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf
+from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf, ModeState
 from bale.batching.cells.celltype import CellType, build
 from bale.batching.cells.probe import OutputLeaf, RefusalError
 from bale.batching.cells.rungs import ProofError
 from bale.batching.cells.segment import constant_type
 from bale.batching.graph import Spec
+from bale.batching.trace import whole
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 
@@ -157,6 +158,9 @@ class Options:
     module: torch.nn.Module | None = None
     probe_function: Callable[..., Any] | None = None  # what the probe runs instead: the same, watched
     max_shapes: int | None = None
+    sized: bool = False  # whole numbers among the arguments may be lengths
+    is_whole: bool = True  # no module of the user's own, in which there may be calls that run row by row
+    scalar_rows: bool = False  # rows of single numbers are rows, also where only constants are given
 
 
 def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -214,43 +218,114 @@ def record(
     spec = _spec_of(form) if type(form) is tuple else form
     number_data = len(leaves_of(args, {})) if options.number_data else 0
     columns = columns_of(trace, leaves, number_data)
+    if trace.deferrals and any(whole.deferred_of(leaf) is not None for leaf in leaves):
+        result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=False)
+        if result is not whole.FIXED:
+            return result
+        for leaf in leaves:
+            if whole.deferred_of(leaf) is not None:
+                whole.settle(trace, leaf)
+        columns = columns_of(trace, leaves, number_data)
+    columns = _beside_values(trace, columns, options)
     state = trace.state()
-    ragged = _as_ragged(columns, options.constants_may_be_ragged)
-    cell: Any = FIXED
-    if ragged is not None:
+    for ragged in _as_ragged(columns, options):
         key = (head, form, state, tuple(column.key() for column in ragged))
         cell = trace.registry.types.get(key)
         if cell is None:
             cell = _make(trace, key, name, Call(function, spec, _leaves(ragged), state), ragged, options)
         if cell is not FIXED:
-            columns = ragged
-    if cell is FIXED:
-        key = (head, form, state, tuple(column.key() for column in columns))
-        cell = trace.registry.types.get(key)
-        if cell is None:
-            cell = _make(trace, key, name, Call(function, spec, _leaves(columns), state), columns, options)
+            return _finish(trace, cell, ragged)
+    if _is_open(columns, options):
+        result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=True)
+        if result is not whole.FIXED:
+            return result
+    key = (head, form, state, tuple(column.key() for column in columns))
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = _make(trace, key, name, Call(function, spec, _leaves(columns), state), columns, options)
+    return _finish(trace, cell, columns)
+
+
+def _finish(trace: Tracer, cell: Any, columns: Sequence[Column]) -> Any:
     if isinstance(cell, RefusalError):
         raise cell
     trace.latest = cell
     return add_node(trace, cell, columns)
 
 
+def _is_open(columns: Sequence[Column], options: Options) -> bool:
+    """Has a call operands whose first axis differs from sample to sample?"""
+    if options.only_rows:
+        return False
+    if any(c.kind is Kind.VALUE for c in columns):
+        return any(c.kind is Kind.VALUE and c.leaf.length is not None for c in columns)
+    return options.constants_may_be_ragged and options.is_whole
+
+
+def _beside_values(trace: Tracer, columns: list[Column], options: Options) -> list[Column]:
+    """The columns of a function; where values stand beside tensors of the sample's own that are as long as a ragged
+    value was, and none of them is ragged itself, these tensors are, since that is no chance."""
+    values = [c for c in columns if c.kind is Kind.VALUE]
+    if options.module is not None or not values or any(c.length is not None for c in values):
+        return columns
+    given = []
+    for column in columns:
+        if column.kind is Kind.CONST and column.length in trace.lengths:
+            ref = lift(trace, column.leaf)
+            column = Column(Kind.VALUE, ref, _full_spec(ref))
+        given.append(column)
+    return given
+
+
+def _record_whole(
+    trace: Tracer, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
+    columns: Sequence[Column], options: Options, tried_rows: bool,
+) -> Any:  # fmt: skip
+    call = whole.defer_call(trace, head, name, function, form, spec, columns, options.sized)
+    return whole.FIXED if call is None else whole.record_whole(trace, call, options, tried_rows)
+
+
+def make_row_wise(
+    trace: Tracer, key: Hashable, name: str, function: Callable[..., Any], state: ModeState, refs: Sequence[Ref],
+    options: Options,
+) -> CellType | None:  # fmt: skip
+    """The type of a function of values, proved row by row; None where it is not."""
+    columns = [Column(Kind.VALUE, ref, _full_spec(ref)) for ref in refs]
+    for ragged in _as_ragged(columns, Options()):
+        call = Call(function, pytree.tree_structure(((0,) * len(refs), {})), _leaves(ragged), state)
+        made = _make(trace, key, name, call, ragged, Options(align=False, lend_state=options.lend_state))
+        return None if made is FIXED else made
+    return None
+
+
+def record_fixed(trace: Tracer, key: Hashable, name: str, call: Call, refs: Sequence[Ref]) -> Any:
+    """A call on values, whose type holds all their lengths."""
+    columns = [Column(Kind.VALUE, ref, _full_spec(ref)) for ref in refs]
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = _make(trace, key, name, call, columns, Options(align=False))
+    return _finish(trace, cell, columns)
+
+
 def _leaves(columns: Sequence[Column]) -> tuple[Leaf, ...]:
     return tuple(Leaf(c.kind, None if c.kind in PER_ROW else c.leaf) for c in columns)
 
 
-def _as_ragged(columns: Sequence[Column], constants_may_be_ragged: bool) -> list[Column] | None:
-    """The columns with their common first axis left open, or None where they have none."""
+def _as_ragged(columns: Sequence[Column], options: Options) -> Iterator[list[Column]]:
+    """The columns with their common first axis left open: in all that are as long, then in values alone."""
     values = [c for c in columns if c.kind is Kind.VALUE]
     lengths = {c.length for c in values if c.length is not None}
-    if not lengths and constants_may_be_ragged and not values:
+    if not lengths and options.constants_may_be_ragged and not values:
         lengths = {c.length for c in columns if c.kind is Kind.CONST and c.length is not None}
     if len(lengths) != 1:
-        return None
+        return
     (length,) = lengths
     if not length:
-        return None
-    return [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
+        return
+    yield [c.ragged() if c.kind in PER_ROW and c.length == length else c for c in columns]
+    long = {c.kind for c in columns if c.kind in PER_ROW and c.length == length}
+    if Kind.VALUE in long and Kind.CONST in long:  # that the constants are as long may be chance
+        yield [c.ragged() if c.kind is Kind.VALUE and c.length == length else c for c in columns]
 
 
 def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
@@ -276,7 +351,8 @@ def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence
                 lend_state=options.lend_state,
                 module=options.module,
             )
-        if cell.ragged and not any(c.kind is Kind.VALUE for c in columns) and _is_scalar_rows(cell):
+        from_constants = not options.scalar_rows and not any(c.kind is Kind.VALUE for c in columns)
+        if cell.ragged and from_constants and _is_scalar_rows(cell):
             raise ProofError("its rows would be single numbers")
     except (ProofError, RefusalError) as error:
         if ragged:
@@ -393,10 +469,27 @@ def as_ref(trace: Tracer, tensor: Any) -> Ref:
     """`tensor` itself where it is a Ref; a constant node where it is a real tensor."""
     if type(tensor) is Ref:
         trace.owns(tensor)
-        return tensor
+        return whole.settle(trace, tensor)
     spec = Spec.of(tensor)
     key = ("constant", spec)
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = trace.registry.types[key] = constant_type(spec)
     return trace.ref(trace.add(cell, [], [tensor]), spec)
+
+
+def lift(trace: Tracer, tensor: Any) -> Ref:
+    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
+    known = trace.lifted.get(id(tensor))
+    if known is not None:
+        return known[1]
+    with torch._C.DisableTorchFunction():
+        length, spec = tensor.shape[0], Spec.of(tensor)
+    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
+    key = ("constant", row)
+    cell = trace.registry.types.get(key)
+    if cell is None:
+        cell = trace.registry.types[key] = constant_type(row)
+    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
+    trace.lifted[id(tensor)] = (tensor, ref)
+    return ref

@@ -234,10 +234,16 @@ def _identify(info: ShadowInfo) -> None:
     info.options = Options(
         align=False, constants_may_be_ragged=True, only_rows=only_rows, module=info.instance,
         probe_function=ProbeRun(info), lend_state=lambda: lent_buffers(info),
-        max_shapes=None if info.marked else MAX_SHAPES,
+        max_shapes=None if info.marked else MAX_SHAPES, is_whole=info.marked or _is_of_torch(info.real),
     )  # fmt: skip
     info.tensors = state_of(inside)
     info.held = [entry for member in inside for entry in member.own if can_change(entry[1])]
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    """Is it one of torch's own modules? Not a list of others, nor a loss: what these call is better recorded alone."""
+    name = type(module).__module__
+    return name.startswith("torch.nn.") and name not in ("torch.nn.modules.container", "torch.nn.modules.loss")
 
 
 def _only_rows(info: ShadowInfo, inside: Sequence[Member]) -> str:

@@ -46,7 +46,8 @@ class Piece:
     cells         its types, by number
     stream        int64 [..]: see stream.py; parts, types and entries count from the beginning of the piece
     sample_start  int64 [samples]: where in the stream each sample begins
-    results       int64 [results]: a part for each tensor in the outputs; `kinds` their Specs and, ragged, lengths
+    results       int64 [results]: a part for each tensor in the outputs; `kinds` their Specs and, ragged, lengths;
+                  `shapes` what some of them are given when they are computed, by number
     outputs       per sample what its forward returned, with a Result for each tensor that is to be computed
 
     One that comes from another process has `names` of types instead of cells, and instead of an origin a description
@@ -60,6 +61,7 @@ class Piece:
     constants: Constants
     results: np.ndarray
     kinds: tuple[tuple[Spec, int | None], ...]
+    shapes: dict[int, tuple[int, ...]]
     outputs: tuple[Any, ...]
     names: tuple[TypeName, ...] | None = None
     model: Any = None
@@ -72,8 +74,8 @@ class Piece:
                 raise TraceError("this trace belongs to one call; make one that can be kept with `batched.trace`")
             names, model, state = self._portable_names(), portable_model(self.origin.model), self.origin.state
         packed = PackedConstants.of(self.constants)
-        rest = self.stream, self.sample_start, packed, self.results, self.kinds, self.outputs, names, model, state
-        return _unpack, rest
+        results = self.results, self.kinds, self.shapes, self.outputs
+        return _unpack, (self.stream, self.sample_start, packed, *results, names, model, state)
 
     def _portable_names(self) -> tuple[TypeName, ...]:
         assert self.origin is not None
@@ -111,6 +113,7 @@ class Piece:
                     constants=self.constants.chosen(entries.tolist()),
                     results=results,
                     kinds=tuple(map(self.kinds.__getitem__, chosen)),
+                    shapes={k: self.shapes[old] for k, old in enumerate(chosen) if old in self.shapes},
                     outputs=(output,),
                 )
             )
@@ -226,6 +229,16 @@ class Trace:
     def kinds(self) -> list[tuple[Spec, int | None]]:
         """Spec and, where ragged, length of each result."""
         return [kind for piece in self.pieces for kind in piece.kinds]
+
+    @cached_property
+    def shapes(self) -> dict[int, tuple[int, ...]]:
+        """What some results are given when they are computed, by number."""
+        found: dict[int, tuple[int, ...]] = {}
+        first = 0
+        for piece in self.pieces:
+            found |= {first + k: shape for k, shape in piece.shapes.items()}
+            first += len(piece.kinds)
+        return found
 
     def outputs(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
         """The outputs of all samples, from a tensor for each result."""

@@ -64,14 +64,18 @@ class Home:
 
     axis      the length of the first axis; 0 where there is none
     rows      the home of rows of these values, once one was taken
+    deferred  what a value that is not recorded waits for, and which of its results it is; it alone is of this home
+    shape     what a result is given, where its numbers were recorded one after another; it too is alone
     """
 
-    __slots__ = ("_may_cut", "axis", "length", "rows", "spec", "trace")
+    __slots__ = ("_may_cut", "axis", "deferred", "length", "rows", "shape", "spec", "trace")
 
     def __init__(self, trace: Tracer, spec: Spec, length: int | None):
         self.trace, self.spec, self.length = trace, spec, length
         self.axis: int = length if length is not None else (spec.shape or (0,))[0]
         self.rows: Home | None = None
+        self.deferred: tuple[Any, int] | None = None
+        self.shape: torch.Size | None = None
         self._may_cut = trace.outer_grad and spec.requires_grad
 
     def may_take_rows(self) -> bool:
@@ -108,6 +112,8 @@ class Tracer:
         self.learned: Counter[Any] = Counter()
         self.recorders: list[Any] = []  # shadows whose calls record without a second look
         self.inside: list[str] = []  # the modules that are being descended into
+        self.deferrals = 0  # how many values were not recorded where they were computed; see whole.py
+        self.lengths: set[int] = set()  # of all ragged values
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
@@ -150,6 +156,8 @@ class Tracer:
         if known is None:
             one = self._specs.setdefault(spec, spec)  # so that equal Specs of homes are one object
             known = self._homes[key] = Home(self, one, length)
+            if length is not None:
+                self.lengths.add(length)
         return known
 
     def ref(self, code: int, spec: Spec, length: int | None = None) -> Ref:
@@ -180,6 +188,7 @@ class Tracer:
             self.constants.frozen(),
             np.array([ref.part for ref in results], np.int64),
             tuple([(ref.home.spec, ref.home.length) for ref in results]),
+            {k: tuple(ref.home.shape) for k, ref in enumerate(results) if ref.home.shape is not None},
             tuple(outputs),
         )
 
