@@ -41,7 +41,7 @@ class Plan:
             self.blocks.append((Block(slots),) if together else tuple(Block((k,)) for k in slots))
         self.outputs = outputs if outputs is not None else []
         count = len(self.outputs)
-        reads = Reads(
+        self.reads = reads = Reads(
             np.array([a for a, _ in self.outputs], np.int32), np.ones(count, np.int32),
             np.array([r for _, r in self.outputs], np.int64), ((0, count, WIDTH),), (MEMORY,),
         )  # fmt: skip
@@ -147,6 +147,31 @@ def test_single_says_whether_the_only_readers_are_enough(plan: Plan, data: st.Da
             assert adjoint.first[place] == 0
         elif count[place] == 1:
             assert adjoint.first[place] == adjoint.reader[adjoint.start[place]]
+
+
+@few
+@given(plan=plans(), data=st.data())
+def test_what_kernels_read_has_a_row_for_the_sum_of_its_readers(plan: Plan, data: st.DataObject) -> None:
+    kernels = [[data.draw(st.booleans()) for _ in t.outputs] for t in plan.graph.types]
+    before = plan.adjoint
+    adjoint = make_adjoint(plan.graph, plan.schedule, plan.layout, plan.blocks, plan.reads, kernels)
+    count, is_read = np.diff(adjoint.start), plan.graph.by_type(kernels, bool)
+    made = []
+    for value, arena in enumerate(plan.layout.value_arena.tolist()):
+        place = adjoint.place_of(arena)
+        if place is None:
+            continue
+        first = place + int(plan.layout.value_row[value])
+        for at in range(first, first + int(plan.layout.value_rows[value])):
+            summed = is_read[value] and count[at] > 1
+            assert adjoint.summed[at + 1] - adjoint.summed[at] == summed
+            if summed:
+                made.append(int(adjoint.first[at]))
+            else:
+                assert adjoint.first[at] == before.first[at]
+    rows = -(-before.size[0] // WIDTH)
+    assert sorted(made) == list(range(rows, rows + len(made))), "behind all blocks"
+    assert adjoint.size[0] == ((rows + len(made)) * WIDTH if made else before.size[0])
 
 
 @few

@@ -19,7 +19,9 @@ from bale.batching.execute.memory import (
     fetch_gradient,
     fetch_operand,
     numel,
-    only_places,
+    sum_readers,
+    whole_gradient,
+    whole_operand,
 )
 from bale.batching.graph import Mode, Spec
 from bale.batching.memory.adjoint import Block
@@ -67,6 +69,7 @@ class CapturedFrame(Frame):
         self.constant_columns: list[tuple[int, torch.Tensor]] = []
         self.fetches: list[Callable[[int], None]] = []
         self.early_fetches: list[Callable[[int], None]] = []
+        self.gradient_fetches: list[Callable[[int], None]] = []
         self.columns: list[Any] = []
         self.indexed_columns: list[Any] = []
         for number, access in enumerate(emitted.columns):
@@ -110,6 +113,10 @@ class CapturedFrame(Frame):
             indexed = self._index(slot, width)
             if indexed is not None:
                 return None, indexed
+        if access == "rows" and mode in (Mode.ROW, Mode.STACK):
+            whole = self._whole(slot, width)
+            if whole is not None:
+                return whole.view(self.total, *spec.shape), None
         target, at = self._target(access, spec)
         columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
 
@@ -133,6 +140,15 @@ class CapturedFrame(Frame):
         if source is None:
             return None
         return memory.arena(*source).array, memory.rows.array, [memory.sources.low[c] for c in numbers]
+
+    def _whole(self, slot: int, width: int) -> torch.Tensor | None:
+        """The operand where it lies, if the rows of all batches lie there in their order."""
+        numbers = [column + slot for column in self.site.columns]
+        found = whole_operand(self.memory.layout, self.memory.sources, numbers, width)
+        if found is None:
+            return None
+        arena, step, first = found
+        return self.memory.arena(arena, step).tensor[first : first + self.total]
 
     def forward(self, k: int) -> None:
         if self._forward is None:
@@ -180,7 +196,7 @@ class CapturedFrame(Frame):
     # Backward.
 
     def open_backward(self) -> None:
-        self.gradient_fetches: list[Callable[[int], None]] = []
+        self.gradient_fetches = []
         self.gradients: list[Any] = []
         self.indexed_gradients: list[Any] = []
         for number, access in enumerate(self.emitted.gradients):
@@ -194,12 +210,17 @@ class CapturedFrame(Frame):
             return None, None
         memory, spec = self.memory, self.node_type.outputs[number]
         arena, lows, width = self.output_arenas[number], self.output_rows[number], numel(spec.shape)
+        rows, starts = self.rows, self.starts
         if access == "index":
             indexed = self._index_gradient(arena, lows, width)
             if indexed is not None:
+                self._sum_first(arena, indexed[2])
                 return None, indexed
+        if access == "rows":
+            whole = self._whole_gradient(arena, lows, width)
+            if whole is not None:
+                return whole.view(self.total, *spec.shape), None
         target, at = self._target(access, spec)
-        rows, starts = self.rows, self.starts
 
         def fetch(k: int) -> None:
             fetch_gradient(memory, arena, lows[k], rows[k], target, starts[k], at)
@@ -209,13 +230,36 @@ class CapturedFrame(Frame):
         return full, (target.array, memory.identity.array, starts) if access == "index" else None
 
     def _index_gradient(self, arena: int, lows: list[int], width: int) -> Access | None:
+        """How to read gradients where they lie, if that is one class of rows."""
         adjoint, memory = self.memory.adjoint, self.memory
         assert adjoint is not None
-        places = only_places(adjoint, arena, lows, self.rows)
-        if places is None:
+        place = adjoint.place_of(arena)
+        if place is None:
             return None
         _, dtype, device = memory.layout.arenas[arena]
-        return memory.gradient(memory.memory_of(dtype, device), width).array, adjoint.first, places
+        array = memory.gradient(memory.memory_of(dtype, device), width).array
+        return array, adjoint.first, [place + low for low in lows]
+
+    def _sum_first(self, arena: int, places: list[int]) -> None:
+        """Where a row of a batch has several readers, their sum is made before it is read."""
+        adjoint, memory, rows = self.memory.adjoint, self.memory, self.rows
+        assert adjoint is not None
+        summed = adjoint.summed
+        needed = [bool(summed[low] != summed[low + n]) for low, n in zip(places, rows, strict=True)]
+        if any(needed):
+            self.gradient_fetches.append(
+                lambda k: sum_readers(memory, arena, places[k], rows[k]) if needed[k] else None
+            )
+
+    def _whole_gradient(self, arena: int, lows: list[int], width: int) -> torch.Tensor | None:
+        """Gradients where they lie, if the rows of all batches lie there in their order."""
+        adjoint, memory = self.memory.adjoint, self.memory
+        assert adjoint is not None
+        first = whole_gradient(adjoint, arena, lows, self.rows)
+        if first is None:
+            return None
+        _, dtype, device = memory.layout.arenas[arena]
+        return memory.gradient(memory.memory_of(dtype, device), width).tensor[first : first + self.total]
 
     def _open_blocks(self) -> None:
         """Emitted blocks are all gradients of columns; those of constants have memory of their own."""

@@ -93,3 +93,19 @@ def _take_sum(source, index, start, first, count, target, row, column, mean):
         if mean and high > low:
             for h in range(width):
                 out[h] /= high - low
+
+
+@njit(cache=True, nogil=True)
+def sum_crowded(memory, reader, start, summed, target, first, count):
+    """Of `count` places from `first` on, those that `summed` counts: the sum of their readers, into row `target`."""
+    width = memory.shape[1]
+    for place in range(first, first + count):
+        if summed[place + 1] == summed[place]:
+            continue
+        out = memory[target[place]]
+        for h in range(width):
+            out[h] = 0
+        for entry in range(start[place], start[place + 1]):
+            given = memory[reader[entry]]
+            for h in range(width):
+                out[h] += given[h]

@@ -71,12 +71,16 @@ class PlainFrame(Frame):
             outputs = launch(self.cell, columns, segment, numbers, len(nodes), n, self.check)
         if self.watch is not None and self.cell.pure:
             self.watch(self.cell, nodes, columns, numbers, outputs)
+        self._write_outputs(k, outputs)
+        if self.grad:
+            self.done[k] = (leaves, constants, outputs)
+
+    def _write_outputs(self, k: int, outputs: Sequence[torch.Tensor]) -> None:
+        n = self.rows[k]
         for number, out in enumerate(outputs):
             first, spec = self.output_rows[number][k], self.node_type.outputs[number]
             arena = self.memory.arenas[self.output_arenas[number]].tensor
             arena[first : first + n] = out.detach().reshape(n, numel(spec.shape))
-        if self.grad:
-            self.done[k] = (leaves, constants, outputs)
 
     def _operand(self, k: int, slot: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """An operand, the leaf that its gradient is asked of, and the segment of each row where it is ragged."""

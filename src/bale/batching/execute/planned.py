@@ -152,7 +152,11 @@ class PlannedCall:
             joined("arena", np.int32), joined("step", np.int32), joined("row", np.int64), tuple(groups),
             tuple((group.dtype, group.device) for group in wanted),
         )  # fmt: skip
-        return make_adjoint(self.graph, self.schedule, self.layout, blocks, reads)
+        kernels = [
+            [False] * len(t.outputs) if emitted is None else [access == "index" for access in emitted.gradients]
+            for t, emitted in zip(self.graph.types, self.emitted, strict=True)
+        ]
+        return make_adjoint(self.graph, self.schedule, self.layout, blocks, reads, kernels)
 
     def reference_gradients(
         self, inputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]

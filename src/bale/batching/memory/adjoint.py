@@ -3,12 +3,17 @@
 The mirror of Layout. Each operand of each batch has a *block*: the rows of its gradient, written by the batch when it
 runs backward. The gradient of a value is the sum of the block rows of its readers, in a fixed order: a gather, as in
 the forward run, and not a scatter; so nothing is cleared, nothing is added in place, and sums are the same every time.
+
+A kernel reads gradients where they lie. Only those with more than one reader are summed first, each into a row that is
+kept free for it in the same memory.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -51,7 +56,8 @@ class Adjoint:
     classes        arena and step of each class of rows; `class_start` int64 its first place in `start`
     start          int64 [places + 1]    place -> its readers: rows of the memory, of the width of the class
     reader         int32 [..]
-    first          int32 [places]        the only reader of a place (0: a row of zeros), where `single` says so
+    first          int32 [places]        the only reader of a place (0: a row of zeros); of one that kernels read and
+                                         that has several, the row for their sum
     """
 
     memories: tuple[Memory, ...]
@@ -65,10 +71,19 @@ class Adjoint:
     reader: np.ndarray
     first: np.ndarray
     crowded: np.ndarray  # int64 [places + 1]: how many places before have more than one reader
+    summed: np.ndarray  # int64 [places + 1]: how many places before have a row for the sum of their readers
 
     def of_arena(self, arena: int) -> list[int]:
         """The classes of an arena."""
         return [k for k, (at, _) in enumerate(self.classes) if at == arena]
+
+    def place_of(self, arena: int) -> int | None:
+        """The place of an arena's first row, if its gradients are all read as rows of its own width; else None."""
+        return self._places.get(arena)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {arena: int(self.class_start[number]) for arena, number in only_classes(self.classes).items()}
 
     def single(self, low: int, high: int) -> bool:
         """Has none of these places more than one reader?"""
@@ -76,11 +91,18 @@ class Adjoint:
 
 
 def make_adjoint(
-    graph: Graph, schedule: Schedule, layout: Layout, blocks: Sequence[Sequence[Block]], reads: Reads
+    graph: Graph,
+    schedule: Schedule,
+    layout: Layout,
+    blocks: Sequence[Sequence[Block]],
+    reads: Reads,
+    kernels: Sequence[Sequence[bool]] | None = None,
 ) -> Adjoint:
     """Blocks for every batch (`blocks` per type), and the readers of every row. O(gathered rows).
 
-    The blocks of all batches of a type lie one after another, so one launch can write them all.
+    The blocks of all batches of a type lie one after another, so one launch can write them all. `kernels` says per type
+    and output whether a kernel reads its gradients where they lie. Raises OverflowError where a memory has more rows
+    than an int32 counts.
     """
     memories: dict[Memory, int] = {}
     memory_of_arena = [memories.setdefault((dtype, device), len(memories)) for _, dtype, device in layout.arenas]
@@ -95,10 +117,48 @@ def make_adjoint(
     groups = np.array(reads.groups, np.int64).reshape(-1, 3)
     group_memory = np.array([memories[memory] for memory in reads.memory], np.int64)
     group_base = _place_groups(groups, group_memory, numel[reads.arena], reads.step, size)
-    classes, class_start, *readers = _readers(layout, numel, operands, reads, groups, group_base)
+    classes, class_start, class_of, unit = _find_classes(layout, numel, reads)
+    place = class_start[class_of] + np.concatenate([layout.gather_row, reads.row])
+    class_memory = np.array([memory_of_arena[arena] for arena, _ in classes], np.int64)
+    places = int(class_start[-1])
+    if any(size[m] // u + places > _MOST_ROWS for m, u in zip(class_memory.tolist(), unit.tolist(), strict=True)):
+        raise OverflowError(
+            f"the gradients of this mini-batch take {size.max()} numbers, which are more rows than bale counts "
+            f"({_MOST_ROWS}); split the mini-batch"
+        )
+    start, reader, crowded = _count_readers(
+        layout.gather_start, layout.length_start, layout.length, operands, class_of, place, unit, group_base, groups,
+        layout.gather_row.size, places,
+    )  # fmt: skip
+    marked = np.zeros(places, np.bool_)
+    if kernels is not None:
+        _mark(marked, graph.by_type(kernels, bool), layout, classes, class_start)
+    first, summed = _only_rows(start, reader, marked, class_start, class_memory, unit, size)
     return Adjoint(
-        tuple(memories), tuple(size.tolist()), block_base, block_start, group_base, classes, class_start, *readers
-    )
+        tuple(memories), tuple(size.tolist()), block_base, block_start, group_base, classes, class_start, start, reader,
+        first, crowded, summed,
+    )  # fmt: skip
+
+
+_MOST_ROWS = (1 << 31) - 1  # a row of a memory is an int32, since that is half as much to read
+
+
+def _mark(
+    marked: np.ndarray, is_read: np.ndarray, layout: Layout, classes: tuple[tuple[int, int], ...],
+    class_start: np.ndarray,
+) -> None:  # fmt: skip
+    """Mark the places of the values that `is_read`, bool [values], names: kernels read those of one class of step 1."""
+    for arena, at in only_classes(classes).items():
+        values = np.flatnonzero(is_read & (layout.value_arena == arena))
+        rows = layout.value_rows[values]
+        first = np.repeat(class_start[at] + layout.value_row[values] - (np.cumsum(rows) - rows), rows)
+        marked[first + np.arange(first.size)] = True
+
+
+def only_classes(classes: tuple[tuple[int, int], ...]) -> dict[int, int]:
+    """Of the arenas that are read as rows of their own width only: arena -> its class."""
+    count = Counter(arena for arena, _ in classes)
+    return {arena: k for k, (arena, step) in enumerate(classes) if count[arena] == 1 and step == 1}
 
 
 def _block_table(
@@ -182,10 +242,8 @@ def _place_groups(groups, memory, numel, step, size):
     return base
 
 
-def _readers(
-    layout: Layout, numel: np.ndarray, operands: np.ndarray, reads: Reads, groups: np.ndarray, group_base: np.ndarray
-) -> tuple[Any, ...]:
-    row = np.concatenate([layout.gather_row, reads.row])
+def _find_classes(layout: Layout, numel: np.ndarray, reads: Reads) -> tuple[Any, ...]:
+    """The classes, the first place of each, the class of everything that is read, and the width of each class."""
     class_of, kinds = _classes(
         np.concatenate([layout.gather_arena, reads.arena]), np.concatenate([layout.gather_step, reads.step])
     )
@@ -193,11 +251,7 @@ def _readers(
     rows = np.array([layout.arena_rows[a] * s for a, s in classes], np.int64)
     class_start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     unit = np.array([max(numel[a] // max(s, 1), 1) for a, s in classes], np.int64)
-    found = _count_readers(
-        layout.gather_start, layout.length_start, layout.length, operands,
-        class_of, class_start[class_of] + row, unit, group_base, groups, layout.gather_row.size, int(class_start[-1]),
-    )  # fmt: skip
-    return classes, class_start, *found
+    return classes, class_start, class_of, unit
 
 
 @njit(cache=True)
@@ -261,11 +315,29 @@ def _count_readers(gather_start, length_start, length, operands, class_of, place
             reader[start[place[entry] + 1]] = address[entry]
             start[place[entry] + 1] += 1
     start = start[:-1]
-    first = np.zeros(places, np.int32)
     crowded = np.zeros(places + 1, np.int64)
     for k in range(places):
-        count = start[k + 1] - start[k]
-        if count:
-            first[k] = reader[start[k]]
-        crowded[k + 1] = crowded[k] + (count > 1)
-    return start, reader, first, crowded
+        crowded[k + 1] = crowded[k] + (start[k + 1] - start[k] > 1)
+    return start, reader, crowded
+
+
+@njit(cache=True)
+def _only_rows(start, reader, marked, class_start, class_memory, unit, size):
+    """The one row of every place, and how many places before have a row for their sum; these lie at the very end."""
+    places = start.size - 1
+    first = np.zeros(places, np.int32)
+    summed = np.zeros(places + 1, np.int64)
+    for number in range(unit.size):
+        memory = class_memory[number]
+        free = -(-size[memory] // unit[number])
+        for k in range(class_start[number], class_start[number + 1]):
+            count = start[k + 1] - start[k]
+            needs_row = marked[k] and count > 1
+            summed[k + 1] = summed[k] + needs_row
+            if needs_row:
+                first[k] = free
+                free += 1
+                size[memory] = free * unit[number]
+            elif count > 0:
+                first[k] = reader[start[k]]
+    return first, summed
