@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bale.batching.execute import captured_frame, memory, plain_frame
-from bale.batching.execute.frame import Frame
+from bale.batching.execute import captured_frame, frame, memory, plain_frame
 from bale.batching.execute.gather import Matrix
 from bale.batching.execute.plain_frame import PlainFrame
 
 # Of each torch function that writes rows: the argument that is as large as what it writes, None for its result.
-WRITES = {"index_select": None, "copy_": None, "add_": None, "div_": None, "zero_": None, "index_copy_": 3}
+WRITES = {"index_select": None, "copy_": None, "add_": None, "zero_": None, "index_copy_": 3}
 
 
 class Copied:
@@ -83,7 +82,14 @@ def _listen(counted: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
         heard(owner, "fetch_gradient")
     for name in ("_operand", "_write_outputs", "_write_block"):
         heard(PlainFrame, name)
-    heard(Frame, "scale_means")
+    divide = frame.divide
+
+    def counted_divide(rows: torch.Tensor, counts: Any) -> None:
+        before = counted.written
+        divide(rows, counts)
+        counted.written = before + int((counts > 1).sum()) * rows.shape[1] * rows.element_size()
+
+    monkeypatch.setattr(frame, "divide", counted_divide)
 
     def loop(name: str, rows_of: Callable[..., int]) -> None:
         """However it is done: so many rows are written, as wide as those of the first argument."""

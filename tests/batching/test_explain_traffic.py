@@ -78,9 +78,9 @@ def test_trees(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_value_with_two_readers_has_its_gradient_summed_first() -> None:
     _, traffic = explained(Reread(), [(vector(), vector()) for _ in range(3)])
-    # h and c of three leaves are read twice. The gradient of h is read by a kernel where it lies, that of c as rows of
-    # all batches for the weights' gradients, and so gathered.
-    assert traffic["leaf"].backward == Copies(2, (3 + 6) * ROW, (3 * 2 + 3 * 2 + 3) * ROW)
+    # h and c of three leaves are read twice. The gradient of h is read by a kernel, as the sum of two rows where they
+    # lie; that of c as rows of all batches for the weights' gradients, and so gathered.
+    assert traffic["leaf"].backward == Copies(1, 6 * ROW, (3 * 2 + 3) * ROW)
     assert traffic["inner"].backward == Copies()
     assert (traffic["inner"].views, traffic["inner"].gathers) == (2 * 2, 2 * 2)
 

@@ -234,27 +234,31 @@ class Results:
 
 def execute(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings, watch: Watch | None = None) -> Results:
     """Run the plan; `refs` are the results."""
-    uses = list(traced.trace.uses.values())
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-        reduced = plan.reduced
-        columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
-        columns.stack(uses, reduced.graph.rows)
-        program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
-        values, index = traced.trace.values_of(refs)
-        kinds = [(ref.home.spec, ref.home.length) for ref in refs]
-        groups, order = group_results(plan.layout, reduced.value(values), index, kinds)
-        call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
-        executor = settings.executor if can_plan(program) else "reference"
+        call, order = make_call(traced, plan, refs, settings)
+        executor = settings.executor if can_plan(call.program) else "reference"
         if executor == "planned":
             rows = run_planned(call, watch)
         else:
-            arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
-            rows = [row for group in groups for row in group.rows_of(arenas)]
+            arenas = run(call.program, plan.schedule, plan.layout, settings.check, watch)
+            rows = [row for group in call.groups for row in group.rows_of(arenas)]
     placed: list[Any] = [None] * len(refs)
     for k, row in zip(order, rows, strict=True):
         placed[k] = row
     return Results(placed, executor, call)
+
+
+def make_call(traced: Traced, plan: Plan, refs: Sequence[Ref], settings: Settings) -> tuple[PlannedCall, list[int]]:
+    """What the plan runs on the constants of the samples, and the place of each of its results among `refs`."""
+    uses, reduced = list(traced.trace.uses.values()), plan.reduced
+    columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
+    columns.stack(uses, reduced.graph.rows)
+    program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
+    values, index = traced.trace.values_of(refs)
+    kinds = [(ref.home.spec, ref.home.length) for ref in refs]
+    groups, order = group_results(plan.layout, reduced.value(values), index, kinds)
+    return PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture), order
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:

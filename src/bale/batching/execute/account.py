@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.batching.cells.call import Kind
-from bale.batching.execute.captured_frame import early_columns
+from bale.batching.execute.captured_frame import early_columns, is_whole
 from bale.batching.execute.memory import (
     Sources,
     common_source,
@@ -158,7 +158,7 @@ class _Counter:
                 for column in columns
             ]
         all_of_them = access == "index" and mode is Mode.ROW and common_source(layout, sources, columns, width)
-        if access == "rows" and mode in (Mode.ROW, Mode.STACK):
+        if self.emitted is not None and mode in (Mode.ROW, Mode.STACK) and is_whole(access, self.emitted):
             all_of_them = whole_operand(layout, sources, columns, width)
         return [bool(all_of_them)] * len(columns)
 
@@ -212,7 +212,8 @@ class _Counter:
         adjoint = self.adjoint
         assert adjoint is not None
         place = adjoint.place_of(arena)
-        if access == "rows" and whole_gradient(adjoint, arena, lows, self.rows) is not None:
+        may_lie = self.emitted is not None and is_whole(access, self.emitted)
+        if may_lie and whole_gradient(adjoint, arena, lows, self.rows) is not None:
             return Copies()
         copies = Copies()
         for low, rows in zip(lows, self.rows, strict=True):
@@ -230,10 +231,19 @@ class _Counter:
         copies = Copies()
         for block in self.own_blocks:
             spec, modes = self.node_type.slot_specs[block.slots[0]], [self.node_type.slots[s] for s in block.slots]
-            times = modes.count(Mode.MEAN) + (self.emitted is None)
-            moved = times * sum(self._block_rows(block)) * _row_bytes(spec)
-            copies += Copies(times * len(self.rows), moved, moved)
+            if self.emitted is None:
+                moved = sum(self._block_rows(block)) * _row_bytes(spec)
+                copies += Copies(len(self.rows), moved, moved)
+            for slot, mode in zip(block.slots, modes, strict=True):
+                if mode is Mode.MEAN:
+                    lengths = [self._lengths(column) for column in (self.columns + slot).tolist()]
+                    moved = sum(int((each > 1).sum()) for each in lengths) * _row_bytes(spec)
+                    copies += Copies(len(self.rows), moved, moved)
         return copies
+
+    def _lengths(self, column: int) -> np.ndarray:
+        """Of how many rows each node of a batch takes the sum or mean."""
+        return self.layout.length[self.layout.length_start[column] : self.layout.length_start[column + 1]]
 
     def _block_rows(self, block: Block) -> list[int]:
         mode = self.node_type.slots[block.slots[0]]

@@ -68,6 +68,25 @@ def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count:
     target.tensor[row : row + count, column : column + rows.shape[1]] = total
 
 
+def divide(rows: torch.Tensor, counts: np.ndarray) -> None:
+    """Divide row k by counts[k], where that is not 1."""
+    if rows.device.type == "cpu" and rows.dtype in COMPILED:
+        _divide(rows.numpy(), counts)
+        return
+    some = np.flatnonzero(counts > 1)
+    if some.size:
+        at = torch.from_numpy(some).to(rows.device)
+        rows[at] = rows[at] / torch.from_numpy(counts[some]).to(rows.device, rows.dtype)[:, None]
+
+
+@njit(cache=True, nogil=True)
+def _divide(rows, counts):
+    for k in range(counts.size):
+        if counts[k] > 1:
+            for h in range(rows.shape[1]):
+                rows[k, h] /= counts[k]
+
+
 @njit(cache=True, nogil=True)
 def _take(source, index, low, count, target, row, column):
     width = source.shape[1]

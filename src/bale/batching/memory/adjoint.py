@@ -4,8 +4,8 @@ The mirror of Layout. Each operand of each batch has a *block*: the rows of its 
 runs backward. The gradient of a value is the sum of the block rows of its readers, in a fixed order: a gather, as in
 the forward run, and not a scatter; so nothing is cleared, nothing is added in place, and sums are the same every time.
 
-A kernel reads gradients where they lie. Only those with more than one reader are summed first, each into a row that is
-kept free for it in the same memory.
+A kernel reads gradients where they lie, as one row or as the sum of two. Only those with more readers are summed first,
+each into a row that is kept free for it in the same memory.
 """
 
 from __future__ import annotations
@@ -37,13 +37,12 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """Rows that something other than a batch reads: the outputs of the samples, shape by shape."""
+    """Rows that something other than a batch reads: the outputs of the samples, one after another."""
 
     arena: np.ndarray
     step: np.ndarray
     row: np.ndarray
-    groups: tuple[tuple[int, int, int], ...]  # first entry, entries, numbers per row of the group's tensor
-    memory: tuple[Memory, ...]
+    start: np.ndarray  # int64 [outputs + 1]: output -> its range in these
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,24 +51,25 @@ class Adjoint:
     memories       dtype and device of each memory; `size` its length in numbers
     block_base     int64 [batch blocks]  where each block begins in its memory, listed batch after batch
     block_start    int64 [batches + 1]   batch -> its blocks
-    group_base     the same for the groups of outputs
+    output_base    int64 [outputs]       the same for the outputs of the samples
     classes        arena and step of each class of rows; `class_start` int64 its first place in `start`
     start          int64 [places + 1]    place -> its readers: rows of the memory, of the width of the class
     reader         int32 [..]
-    first          int32 [places]        the only reader of a place (0: a row of zeros); of one that kernels read and
-                                         that has several, the row for their sum
+    first, second  int32 [places]        the rows whose sum is the gradient of a place that has one reader or as many as
+                                         kernels add (0: a row of zeros); or the row for the sum of more readers
     """
 
     memories: tuple[Memory, ...]
     size: tuple[int, ...]
     block_base: np.ndarray
     block_start: np.ndarray
-    group_base: np.ndarray
+    output_base: np.ndarray
     classes: tuple[tuple[int, int], ...]
     class_start: np.ndarray
     start: np.ndarray
     reader: np.ndarray
     first: np.ndarray
+    second: np.ndarray
     crowded: np.ndarray  # int64 [places + 1]: how many places before have more than one reader
     summed: np.ndarray  # int64 [places + 1]: how many places before have a row for the sum of their readers
 
@@ -96,13 +96,14 @@ def make_adjoint(
     layout: Layout,
     blocks: Sequence[Sequence[Block]],
     reads: Reads,
-    kernels: Sequence[Sequence[bool]] | None = None,
+    kernels: Sequence[Sequence[int]] | None = None,
 ) -> Adjoint:
     """Blocks for every batch (`blocks` per type), and the readers of every row. O(gathered rows).
 
-    The blocks of all batches of a type lie one after another, so one launch can write them all. `kernels` says per type
-    and output whether a kernel reads its gradients where they lie. Raises OverflowError where a memory has more rows
-    than an int32 counts.
+    The blocks of all batches of a type lie one after another, so one launch can write them all; those of outputs of the
+    samples lie in the order of what they are gradients of, so that they need not be gathered where nothing is added to
+    them. `kernels` says per type and output as the sum of how many rows, 1 or 2, a kernel reads its gradient where it
+    lies; 0 if none does. Raises OverflowError where a memory has more rows than an int32 counts.
     """
     memories: dict[Memory, int] = {}
     memory_of_arena = [memories.setdefault((dtype, device), len(memories)) for _, dtype, device in layout.arenas]
@@ -114,9 +115,11 @@ def make_adjoint(
         schedule.batch_type, schedule.batch_start, layout.batch_rows, layout.gather_start,
         np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
     )  # fmt: skip
-    groups = np.array(reads.groups, np.int64).reshape(-1, 3)
-    group_memory = np.array([memories[memory] for memory in reads.memory], np.int64)
-    group_base = _place_groups(groups, group_memory, numel[reads.arena], reads.step, size)
+    output_unit = np.maximum(numel[reads.arena] // np.maximum(reads.step, 1), 1)
+    output_base = _place_outputs(
+        reads.start, np.lexsort((reads.row, reads.step, reads.arena)),
+        np.array(memory_of_arena, np.int64)[reads.arena], output_unit, size,
+    )  # fmt: skip
     classes, class_start, class_of, unit = _find_classes(layout, numel, reads)
     place = class_start[class_of] + np.concatenate([layout.gather_row, reads.row])
     class_memory = np.array([memory_of_arena[arena] for arena, _ in classes], np.int64)
@@ -127,32 +130,32 @@ def make_adjoint(
             f"({_MOST_ROWS}); split the mini-batch"
         )
     start, reader, crowded = _count_readers(
-        layout.gather_start, layout.length_start, layout.length, operands, class_of, place, unit, group_base, groups,
-        layout.gather_row.size, places,
+        layout.gather_start, layout.length_start, layout.length, operands, class_of, place, unit, output_base,
+        reads.start, layout.gather_row.size, places,
     )  # fmt: skip
-    marked = np.zeros(places, np.bool_)
+    added = np.zeros(places, np.int8)
     if kernels is not None:
-        _mark(marked, graph.by_type(kernels, bool), layout, classes, class_start)
-    first, summed = _only_rows(start, reader, marked, class_start, class_memory, unit, size)
+        _spread(added, graph.by_type(kernels, np.int8), layout, classes, class_start)
+    first, second, summed = _rows_to_add(start, reader, added, class_start, class_memory, unit, size)
     return Adjoint(
-        tuple(memories), tuple(size.tolist()), block_base, block_start, group_base, classes, class_start, start, reader,
-        first, crowded, summed,
+        tuple(memories), tuple(size.tolist()), block_base, block_start, output_base, classes, class_start, start,
+        reader, first, second, crowded, summed,
     )  # fmt: skip
 
 
 _MOST_ROWS = (1 << 31) - 1  # a row of a memory is an int32, since that is half as much to read
 
 
-def _mark(
-    marked: np.ndarray, is_read: np.ndarray, layout: Layout, classes: tuple[tuple[int, int], ...],
+def _spread(
+    added: np.ndarray, of_value: np.ndarray, layout: Layout, classes: tuple[tuple[int, int], ...],
     class_start: np.ndarray,
 ) -> None:  # fmt: skip
-    """Mark the places of the values that `is_read`, bool [values], names: kernels read those of one class of step 1."""
+    """From values to places, where kernels can read them: in arenas of one class, of step 1."""
     for arena, at in only_classes(classes).items():
-        values = np.flatnonzero(is_read & (layout.value_arena == arena))
+        values = np.flatnonzero((of_value > 0) & (layout.value_arena == arena))
         rows = layout.value_rows[values]
         first = np.repeat(class_start[at] + layout.value_row[values] - (np.cumsum(rows) - rows), rows)
-        marked[first + np.arange(first.size)] = True
+        added[first + np.arange(first.size)] = np.repeat(of_value[values], rows)
 
 
 def only_classes(classes: tuple[tuple[int, int], ...]) -> dict[int, int]:
@@ -229,17 +232,18 @@ def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count,
 
 
 @njit(cache=True)
-def _place_groups(groups, memory, numel, step, size):
-    base = np.zeros(groups.shape[0], np.int64)
-    for group in range(groups.shape[0]):
-        first, entries, width = groups[group]
-        width = max(width, 1)
-        base[group] = -(-size[memory[group]] // width) * width
-        numbers = 0
-        for entry in range(first, first + entries):
-            numbers += numel[entry] // max(step[entry], 1)
-        size[memory[group]] = base[group] + numbers
-    return base
+def _place_outputs(start, order, memory, unit, size):
+    """Where the gradient of each output begins; `order` are its entries in the order of the rows that they read."""
+    outputs = start.size - 1
+    output_of, base = np.empty(order.size, np.int64), np.full(outputs, -1, np.int64)
+    for output in range(outputs):
+        output_of[start[output] : start[output + 1]] = output
+    for entry in order:
+        output = output_of[entry]
+        if base[output] < 0:  # all of its entries lie in one arena, in order
+            base[output] = -(-size[memory[entry]] // unit[entry]) * unit[entry]
+            size[memory[entry]] = base[output] + (start[output + 1] - start[output]) * unit[entry]
+    return np.maximum(base, 0)
 
 
 def _find_classes(layout: Layout, numel: np.ndarray, reads: Reads) -> tuple[Any, ...]:
@@ -273,8 +277,8 @@ def _classes(arena, step):
 
 
 @njit(cache=True)
-def _count_readers(gather_start, length_start, length, operands, class_of, place, unit, group_base, groups, gathered,
-                   places):  # fmt: skip
+def _count_readers(gather_start, length_start, length, operands, class_of, place, unit, output_base, output_start,
+                   gathered, places):  # fmt: skip
     base, stride, shift, wide, summed = operands[0], operands[1], operands[2], operands[3], operands[4]
     address = np.full(place.size, -1, np.int64)
     for column in range(base.size):
@@ -295,13 +299,11 @@ def _count_readers(gather_start, length_start, length, operands, class_of, place
             row, rest = offset // wide[column], offset % wide[column]
             address[entry] = (base[column] + row * stride[column] + shift[column] + rest) // width
             offset += width
-    for group in range(groups.shape[0]):
-        offset = group_base[group]
-        for k in range(groups[group, 1]):
-            entry = gathered + groups[group, 0] + k
-            width = unit[class_of[entry]]
-            address[entry] = offset // width
-            offset += width
+    for output in range(output_base.size):
+        offset = output_base[output]
+        for entry in range(gathered + output_start[output], gathered + output_start[output + 1]):
+            address[entry] = offset // unit[class_of[entry]]
+            offset += unit[class_of[entry]]
     # A counting sort: readers of a place in the order of the batches that read it, outputs last.
     start = np.zeros(places + 2, np.int64)
     for entry in range(place.size):
@@ -322,17 +324,17 @@ def _count_readers(gather_start, length_start, length, operands, class_of, place
 
 
 @njit(cache=True)
-def _only_rows(start, reader, marked, class_start, class_memory, unit, size):
-    """The one row of every place, and how many places before have a row for their sum; these lie at the very end."""
+def _rows_to_add(start, reader, added, class_start, class_memory, unit, size):
+    """The rows to add for every place, and how many places before have a row for a sum; these lie at the very end."""
     places = start.size - 1
-    first = np.zeros(places, np.int32)
+    first, second = np.zeros(places, np.int32), np.zeros(places, np.int32)
     summed = np.zeros(places + 1, np.int64)
     for number in range(unit.size):
         memory = class_memory[number]
         free = -(-size[memory] // unit[number])
         for k in range(class_start[number], class_start[number + 1]):
             count = start[k + 1] - start[k]
-            needs_row = marked[k] and count > 1
+            needs_row = added[k] > 0 and count > added[k]
             summed[k + 1] = summed[k] + needs_row
             if needs_row:
                 first[k] = free
@@ -340,4 +342,6 @@ def _only_rows(start, reader, marked, class_start, class_memory, unit, size):
                 size[memory] = free * unit[number]
             elif count > 0:
                 first[k] = reader[start[k]]
-    return first, summed
+                if added[k] > 1 and count > 1:
+                    second[k] = reader[start[k] + 1]
+    return first, second, summed
