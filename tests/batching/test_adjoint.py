@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.batching.gathering import GATHERS, TYPES, build, gathering_graphs
@@ -21,7 +20,6 @@ from bale.batching.memory.layout import Layout, make_layout
 from bale.batching.schedule import POLICIES, Schedule, make_schedule
 
 WIDTH = 2  # of all values in gathering.py
-MEMORY = (torch.float32, torch.device("cpu"))
 few = settings(max_examples=60)
 
 Place = tuple[int, int]  # arena, row
@@ -41,9 +39,9 @@ class Plan:
             self.blocks.append((Block(slots),) if together else tuple(Block((k,)) for k in slots))
         self.outputs = outputs if outputs is not None else []
         count = len(self.outputs)
-        reads = Reads(
+        self.reads = reads = Reads(
             np.array([a for a, _ in self.outputs], np.int32), np.ones(count, np.int32),
-            np.array([r for _, r in self.outputs], np.int64), ((0, count, WIDTH),), (MEMORY,),
+            np.array([r for _, r in self.outputs], np.int64), np.arange(count + 1),
         )  # fmt: skip
         self.adjoint: Adjoint = make_adjoint(self.graph, self.schedule, self.layout, self.blocks, reads)
 
@@ -86,7 +84,7 @@ class Plan:
                     at = int(self.layout.gather_arena[entry]), int(self.layout.gather_row[entry])
                     found[at].append(base[batch, block.slots] // WIDTH + row * side + place)
         for k, at in enumerate(self.outputs):
-            found[at].append(int(self.adjoint.group_base[0]) // WIDTH + k)
+            found[at].append(int(self.adjoint.output_base[k]) // WIDTH)
         return found
 
 
@@ -126,8 +124,8 @@ def test_blocks_do_not_overlap_and_lie_within_the_memory(plan: Plan) -> None:
     for (_, rows, block), base in zip(plan.block_rows(), plan.adjoint.block_base.tolist(), strict=True):
         assert base % (WIDTH * len(block.slots)) == 0
         taken.append((base, base + rows * WIDTH * len(block.slots)))
-    base = int(plan.adjoint.group_base[0])
-    taken.append((base, base + WIDTH * len(plan.outputs)))
+    taken += [(base, base + WIDTH) for base in plan.adjoint.output_base.tolist()]
+    assert [plan.outputs[k] for k in np.argsort(plan.adjoint.output_base)] == sorted(plan.outputs)
     taken.sort()
     assert all(a[1] <= b[0] for a, b in pairwise(taken))
     assert taken[-1][1] <= size
@@ -150,6 +148,34 @@ def test_single_says_whether_the_only_readers_are_enough(plan: Plan, data: st.Da
 
 
 @few
+@given(plan=plans(), data=st.data())
+def test_what_kernels_read_is_one_row_or_two_or_the_sum_of_more(plan: Plan, data: st.DataObject) -> None:
+    kernels = [[data.draw(st.integers(0, 2)) for _ in t.outputs] for t in plan.graph.types]
+    before = plan.adjoint
+    adjoint = make_adjoint(plan.graph, plan.schedule, plan.layout, plan.blocks, plan.reads, kernels)
+    count, added = np.diff(adjoint.start), plan.graph.by_type(kernels, np.int64)
+    made = []
+    for value, arena in enumerate(plan.layout.value_arena.tolist()):
+        place = adjoint.place_of(arena)
+        if place is None:
+            continue
+        first = place + int(plan.layout.value_row[value])
+        for at in range(first, first + int(plan.layout.value_rows[value])):
+            summed = 0 < added[value] < count[at]
+            assert adjoint.summed[at + 1] - adjoint.summed[at] == summed
+            rows = (int(adjoint.first[at]), int(adjoint.second[at]))
+            if summed:
+                made.append(rows[0])
+                assert rows[1] == 0
+            elif added[value]:
+                readers = adjoint.reader[adjoint.start[at] : adjoint.start[at + 1]].tolist()
+                assert rows == tuple([*readers, 0, 0][:2])
+    rows = -(-before.size[0] // WIDTH)
+    assert sorted(made) == list(range(rows, rows + len(made))), "behind all blocks"
+    assert adjoint.size[0] == ((rows + len(made)) * WIDTH if made else before.size[0])
+
+
+@few
 @given(plan=plans())
 def test_block_numbers_lead_from_batch_to_batch(plan: Plan) -> None:
     counts = [len(plan.blocks[kind]) for kind in plan.schedule.batch_type]
@@ -160,7 +186,7 @@ def test_block_numbers_lead_from_batch_to_batch(plan: Plan) -> None:
 @pytest.mark.parametrize("read", [False, True])
 def test_a_graph_without_operands(read: bool) -> None:
     plan = Plan(build([0], [1], [[]]), "depth", False, [(0, 0)] if read else [])
-    assert readers_of(plan.adjoint, 0, 0) == ([int(plan.adjoint.group_base[0]) // WIDTH] if read else [])
+    assert readers_of(plan.adjoint, 0, 0) == ([int(plan.adjoint.output_base[0]) // WIDTH] if read else [])
 
 
 def test_types_of_the_drawn_graphs_are_what_this_file_thinks() -> None:

@@ -10,7 +10,7 @@ from tests.batching.cell_modules import Of, StraightThrough, TreeLSTM, linear
 from torch import Tensor, nn
 
 import bale
-from bale.batching.execute.account import TypeAccount
+from bale.batching.execute.account import Copies, TypeAccount
 from bale.batching.explain import Explanation
 from bale.batching.trace import recording
 
@@ -59,12 +59,15 @@ def test_trees(capsys: pytest.CaptureFixture[str]) -> None:
     explanation, traffic = explained(Trees(), balanced_and_not())
     # leaf, one batch: two products and a kernel; backward a kernel, since words need no gradients. The gradient of c is
     # what its weights' gradients read as rows of all batches, so it is gathered; that of h is read where it lies.
-    assert traffic["leaf"] == TypeAccount(views=0, gathers=0, forward=0, backward=7 * ROW, launches=3 + 1)
+    assert traffic["leaf"] == TypeAccount(
+        views=0, gathers=0, forward=Copies(), backward=Copies(1, 7 * ROW, 7 * ROW), launches=3 + 1 + 1
+    )
     # inner, two batches: both h are gathered side by side for the product, both c are read through an index.
     # A product and a kernel forward, a kernel and a product backward, in each batch.
     assert traffic["inner"] == TypeAccount(
-        views=2 * 2, gathers=2 * 2, forward=5 * 2 * ROW, backward=0, launches=2 * 4 + 2 * 2
-    )
+        views=2 * 2, gathers=2 * 2, forward=Copies(4, 5 * 2 * ROW, 5 * 2 * ROW), backward=Copies(),
+        launches=2 * 4 + 2 * 2,
+    )  # fmt: skip
     # Gradients: a row of zeros, one left free before pairs begin, 5 inner nodes' 4 operands, 2 roots' 2 results.
     # Buffers: the leaves' tanh' for the weights; both h of inner nodes, their 5 gates, and tanh of c.
     values, gradients, buffers = 12 * 2 * ROW, (1 + 1 + 5 * 4 + 2 * 2) * ROW, (7 * 1 + 5 * (2 + 5 + 1)) * ROW
@@ -75,8 +78,10 @@ def test_trees(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_value_with_two_readers_has_its_gradient_summed_first() -> None:
     _, traffic = explained(Reread(), [(vector(), vector()) for _ in range(3)])
-    assert traffic["leaf"].backward == 2 * 6 * ROW, "h and c of six leaves, three of which are read twice"
-    assert traffic["inner"].backward == 0
+    # h and c of three leaves are read twice. The gradient of h is read by a kernel, as the sum of two rows where they
+    # lie; that of c as rows of all batches for the weights' gradients, and so gathered.
+    assert traffic["leaf"].backward == Copies(1, 6 * ROW, (3 * 2 + 3) * ROW)
+    assert traffic["inner"].backward == Copies()
     assert (traffic["inner"].views, traffic["inner"].gathers) == (2 * 2, 2 * 2)
 
 
@@ -84,7 +89,7 @@ def test_without_gradients_nothing_is_gathered_backward() -> None:
     model = Trees()
     model.requires_grad_(False)
     _, traffic = explained(model, balanced_and_not())
-    assert {t.backward for t in traffic.values()} == {0}
+    assert {t.backward for t in traffic.values()} == {Copies()}
     assert traffic["inner"].launches == 2 * 2 + 2 * 2, "two batches of a product and a kernel, and four gathers"
 
 
@@ -104,7 +109,7 @@ def test_operands_from_more_than_one_type_of_value_are_gathered() -> None:
     cell = traffic["cell"]
     assert cell.views + cell.gathers == 2 * 2
     # the second operand comes from two kinds of rows in the two batches, so it is gathered in both
-    assert (cell.gathers, cell.forward) == (2, 2 * 3 * ROW)
+    assert (cell.gathers, cell.forward.written) == (2, 2 * 3 * ROW)
     assert explanation.stats.executor == "planned"
 
 
@@ -121,7 +126,10 @@ def test_the_rung_counts_views_of_consecutive_rows() -> None:
 
     explanation, traffic = explained(Chain(), [vector() for _ in range(3)])
     assert {line.rung for line in explanation.types if line.name.startswith("step")} == {"leading"}
-    assert traffic["step"] == TypeAccount(views=1, gathers=0, forward=0, backward=3 * ROW, launches=1)
+    # what the rung returns is copied to where it shall lie, as the gradient that it returns is
+    assert traffic["step"] == TypeAccount(
+        views=1, gathers=0, forward=Copies(1, 3 * ROW, 3 * ROW), backward=Copies(2, 6 * ROW, 6 * ROW), launches=1 + 3
+    )
 
 
 def test_recording_in_python_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,29 +265,33 @@ def execute(
     trace: Trace, plan: Plan, settings: Settings, watch: Watch | None = None
 ) -> tuple[list[torch.Tensor], str, PlannedCall]:
     """Run the plan: a tensor for each result, in memory of its own; which executor made them, and how it was called."""
-    uses = list(trace.uses.values())
-    # A trace that was made with gradients may be run without.
-    wanted = torch.is_grad_enabled()
-    groups = plan.groups if wanted else [replace(group, requires_grad=False) for group in plan.groups]
+    call = make_call(trace, plan, settings)
     # Cells run under the grad mode that they were recorded in; what moves their values about must keep either kind.
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
-        reduced = plan.reduced
-        columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
-        columns.stack(uses, reduced.graph.rows)
-        program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
-        call = PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
-        executor = settings.executor if can_plan(program) else "reference"
+        executor = settings.executor if can_plan(call.program) else "reference"
         if executor == "planned":
             rows = run_planned(call, watch)
         else:
-            arenas = run(program, plan.schedule, plan.layout, settings.check, watch)
-            rows = [row for group in groups for row in group.rows_of(arenas)]
+            arenas = run(call.program, plan.schedule, plan.layout, settings.check, watch)
+            rows = [row for group in call.groups for row in group.rows_of(arenas)]
     placed: list[Any] = [None] * len(rows)
     for k, row in zip(plan.order, rows, strict=True):
         placed[k] = row
     for k, shape in trace.shapes.items():
         placed[k] = placed[k].view(shape)
     return placed, executor, call
+
+
+def make_call(trace: Trace, plan: Plan, settings: Settings) -> PlannedCall:
+    """What the plan runs on the constants of the samples. A trace that was made with gradients may be run without."""
+    uses, reduced = list(trace.uses.values()), plan.reduced
+    wanted = torch.is_grad_enabled()
+    groups = plan.groups if wanted else [replace(group, requires_grad=False) for group in plan.groups]
+    with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
+        columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
+        columns.stack(uses, reduced.graph.rows)
+    program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
+    return PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:

@@ -92,11 +92,11 @@ def _table(types: tuple[TypeLine, ...]) -> list[str]:
 
 
 def _traffic_table(types: tuple[TypeLine, ...]) -> list[str]:
-    """What is moved. An operand of a batch is a view (read where it lies) or a gather (copied together first)."""
+    """What copies write. An operand of a batch is a view (read where it lies) or a gather (copied together first)."""
     head = ("type", "views", "gathers", "forward", "backward", "launches")
     counted = [(t.name, t.traffic) for t in types if t.traffic is not None]
     body = [
-        (name, str(t.views), str(t.gathers), _bytes(t.forward), _bytes(t.backward), str(t.launches))
+        (name, str(t.views), str(t.gathers), _bytes(t.forward.written), _bytes(t.backward.written), str(t.launches))
         for name, t in counted
     ]
     return _aligned(head, body, left=1)

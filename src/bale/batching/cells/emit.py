@@ -41,7 +41,7 @@ class Emitted:
 
     buffers    the width of each float32 buffer of the type; `overwritten` are those that a backward run destroys
     columns    per column "rows", "index", a Place in a buffer, or None where nothing reads it
-    gradients  the same per output gradient
+    gradients  the same per output gradient; one of those read through an index is a sum (see paired_gradient)
     blocks     columns whose gradients lie side by side, row by row
     early      the column of every product, forward or backward, that can run once for the rows of all batches
     launches   calls per batch, forward and backward: products, kernels and others
@@ -66,6 +66,15 @@ def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
     places = find_places(pieces, fast, gathered)
     overlay(places)
     return _Emitter(pieces, places).emit()
+
+
+def paired_gradient(accesses: Sequence[Any]) -> int | None:
+    """The output whose gradient is read as the sum of two rows: the first that is read through an index.
+
+    An LSTM's h is read by the next step and by what is made of it, and one sum costs a kernel less than summing them
+    first. Two sums in one kernel cost up to a third of it, so a second gradient is read as one row.
+    """
+    return accesses.index("index") if "index" in accesses else None
 
 
 class _Emitter:
@@ -212,6 +221,11 @@ class _Emitter:
         if node in self.captured.columns:
             return self.places.columns[self.captured.columns.index(node)]
         return self.places.gradients[self.captured.output_gradients.index(node)]
+
+    def _is_paired(self, node: fx.Node) -> bool:
+        gradients = self.captured.output_gradients
+        paired = paired_gradient(self.places.gradients)
+        return paired is not None and node is gradients[paired]
 
     def _argument(self, arg: Any) -> str:
         if isinstance(arg, fx.Node):
@@ -403,7 +417,13 @@ class _Kernel:
         if arg not in self.values:
             self.values[arg] = name = f"v_{arg.name}"
             self.loads.append((name, self._read(arg)))
+            if self.emitter._is_paired(arg):
+                self.loads.append((f"{name}_2", self._read_given(arg, self._is_narrow(arg), second=True)))
+                self.values[arg] = f"({name} + {name}_2)"
         return self.values[arg]
+
+    def _is_narrow(self, node: fx.Node) -> bool:
+        return width(node) == 1 and self.width != 1
 
     def _read(self, node: fx.Node) -> Load:
         emitter = self.emitter
@@ -411,7 +431,7 @@ class _Kernel:
             name = emitter.names[node]
             flat = emitter._once(f"{name}n", f"{name}.detach().contiguous().view(-1).numpy()")
             return Load(self._array(flat), 0, vector=True, narrow=_count(node) == 1)
-        narrow = width(node) == 1 and self.width != 1
+        narrow = self._is_narrow(node)
         if node in emitter.captured.columns or node in emitter.captured.output_gradients:
             return self._read_given(node, narrow)
         if node in emitter.captured.numbers:
@@ -423,7 +443,7 @@ class _Kernel:
         assert place is not None, f"{node} is read by a kernel and lies nowhere"
         return self._load(place, narrow)
 
-    def _read_given(self, node: fx.Node, narrow: bool) -> Load:
+    def _read_given(self, node: fx.Node, narrow: bool, second: bool = False) -> Load:
         emitter = self.emitter
         access, name = emitter._access(node), emitter.names[node]
         source = "columns" if name[0] == "c" else "gradients"
@@ -431,7 +451,8 @@ class _Kernel:
             return self._load(access, narrow)
         if access == "index":
             array = emitter._once(f"{name}a", f"frame.indexed_{source}[{name[1:]}][0]")
-            index = emitter._once(f"{name}i", f"frame.indexed_{source}[{name[1:]}][1]")
+            letter, entry = ("j", 3) if second else ("i", 1)
+            index = emitter._once(f"{name}{letter}", f"frame.indexed_{source}[{name[1:]}][{entry}]")
             offset = emitter._once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
             return Load(self._array(array, index), self._offset(f"{offset}[k]"), indexed=True, narrow=narrow)
         emitter._once(name, f"frame.{source}[{name[1:]}]")

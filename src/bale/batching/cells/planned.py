@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from bale.batching.cells.call import Kind
 from bale.batching.cells.capture import CaptureError, Subject, capture
 from bale.batching.cells.celltype import CellType
-from bale.batching.cells.emit import Emitted, emit
+from bale.batching.cells.emit import Emitted, emit, paired_gradient
 from bale.batching.cells.places import Place
 from bale.batching.cells.rungs import Operands, ProofError, prove
 
@@ -127,6 +127,11 @@ class ProofFrame:
             return None
         return _flat(column.contiguous()), torch.arange(self.total).numpy(), self.starts
 
+    def _give_pairs(self, gradient: torch.Tensor) -> Any:
+        """Half of a gradient and the rest of it, so that a sum which leaves one out is noticed."""
+        half, first = gradient / 2, torch.arange(self.total).numpy()
+        return _flat(torch.cat([half, gradient - half])), first, self.starts, first + self.total
+
     def open_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
         given = []
         for gradient, spec in zip(gradients, self.cell.node_type.outputs, strict=True):
@@ -136,6 +141,9 @@ class ProofFrame:
             None if access is None else self._give(gradient, access)
             for gradient, access in zip(given, self.emitted.gradients, strict=True)
         ]
+        paired = paired_gradient(self.emitted.gradients)
+        if paired is not None:
+            self.indexed_gradients[paired] = self._give_pairs(given[paired])
         assert self.cell.operands is not None
         specs = self.cell.operands.specs
         self.made = [

@@ -7,11 +7,35 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.batching.cells.call import Kind
-from bale.batching.execute.captured_frame import early_columns
-from bale.batching.execute.memory import Sources, common_source, find_sources, first_rows, numel, only_places
+from bale.batching.execute.captured_frame import early_columns, is_whole
+from bale.batching.execute.memory import (
+    Sources,
+    common_source,
+    find_sources,
+    first_rows,
+    numel,
+    whole_gradient,
+    whole_operand,
+)
 from bale.batching.execute.planned import PlannedCall
-from bale.batching.graph import Mode, Spec
-from bale.batching.memory.adjoint import Adjoint
+from bale.batching.graph import Mode, NodeType, Spec
+from bale.batching.memory.adjoint import Adjoint, Block
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies between batches: how many, and the bytes that they write and read.
+
+    Tests compare the bytes with those of calls that run. They are exact for float32, float64 and int64 on the CPU;
+    elsewhere torch writes what it selects to memory of its own first.
+    """
+
+    launches: int = 0
+    written: int = 0
+    read: int = 0
+
+    def __add__(self, other: Copies) -> Copies:
+        return Copies(self.launches + other.launches, self.written + other.written, self.read + other.read)
 
 
 @dataclass(frozen=True)
@@ -20,14 +44,16 @@ class TypeAccount:
 
     views       operands of batches that are read where they lie: consecutive rows, or rows that a kernel finds itself
     gathers     operands that are copied together first
-    forward     bytes written by those copies; `backward` by gathers of gradients
-    launches    calls of products, kernels and other functions, forward and backward (a rung under autograd counts once)
+    forward     copies of operands, and of results where the type's code cannot write them where they shall lie
+    backward    copies, sums and scalings of gradients
+    launches    calls of products, kernels, copies and other functions, forward and backward (a rung under autograd
+                counts once)
     """
 
     views: int
     gathers: int
-    forward: int
-    backward: int
+    forward: Copies
+    backward: Copies
     launches: int
 
 
@@ -40,12 +66,20 @@ class Account:
 
 
 def account(call: PlannedCall) -> Account:
-    """Count `call`. Gradients are counted where the outputs carry any."""
+    """Count `call`. Gradients are counted where the outputs carry any.
+
+    Not counted are what every layout needs alike: the constants of the samples, stacked once a call, and their results,
+    copied out of the arenas as their gradients are copied in.
+    """
     blocks = call.blocks() if call.wants_gradients else []
     adjoint = call.adjoint(blocks) if call.wants_gradients else None
-    sources = find_sources(call.layout)
-    early = call.early_slots()
-    types = tuple(_account_type(call, kind, sources, adjoint, early[kind]) for kind in range(len(call.graph.types)))
+    sources, early = find_sources(call.layout), call.early_slots()
+    slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
+    columns = np.concatenate([[0], np.cumsum(slots[call.schedule.batch_type])])
+    types = tuple(
+        _account_type(_Counter(call, kind, sources, columns, adjoint, blocks[kind] if blocks else ()), early[kind])
+        for kind in range(len(call.graph.types))
+    )
     held = sum(
         rows * numel(shape) * dtype.itemsize
         for (shape, dtype, _), rows in zip(call.layout.arenas, call.layout.arena_rows, strict=True)
@@ -59,59 +93,192 @@ def account(call: PlannedCall) -> Account:
     return Account(types, held)
 
 
-def _account_type(
-    call: PlannedCall, kind: int, sources: Sources, adjoint: Adjoint | None, early: frozenset[int]
-) -> TypeAccount:
-    node_type, emitted = call.graph.types[kind], call.emitted[kind]
-    batches = np.flatnonzero(call.schedule.batch_type == kind)
-    slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
-    first = np.concatenate([[0], np.cumsum(slots[call.schedule.batch_type])])[batches]
-    views = gathers = forward = 0
-    accesses = _accesses(call, kind)
-    for slot, (mode, spec) in enumerate(zip(node_type.slots, node_type.slot_specs, strict=True)):
-        if mode is Mode.AFTER or accesses[slot] is None:
-            continue
-        columns = (first + slot).tolist()
-        indexed = accesses[slot] == "index" and mode is Mode.ROW
-        indexed = indexed and common_source(call.layout, sources, columns, numel(spec.shape)) is not None
-        for column in columns:
-            in_place = indexed
-            if emitted is None and mode in (Mode.ROW, Mode.STACK):
-                in_place = sources.consecutive[column] >= 0 or sources.constant[column]
-            rows = sources.high[column] - sources.low[column]
-            views, gathers = views + in_place, gathers + (not in_place)
-            forward += 0 if in_place else rows * _row_bytes(spec)
-    backward = 0 if adjoint is None else _backward_bytes(call, kind, batches, adjoint)
-    launches = batches.size if emitted is None else sum(emitted.launches) * batches.size
+def _account_type(counter: _Counter, early: frozenset[int]) -> TypeAccount:
+    call, kind, batches = counter.call, counter.kind, counter.batches.size
+    views, forward = counter.operands()
+    gathers = forward.launches
+    forward += counter.results()
+    backward = counter.gradients() + counter.blocks() if counter.adjoint is not None else Copies()
+    emitted = counter.emitted
+    launches = batches if emitted is None else sum(emitted.launches) * batches
     if emitted is not None:
-        once = early_columns(call.program.cells[kind], emitted, node_type.slots, early)
-        launches -= sum(column in once for column in emitted.early) * (batches.size - 1)
-    return TypeAccount(views, gathers, forward, backward, int(launches) + gathers)
+        once = early_columns(call.program.cells[kind], emitted, counter.node_type.slots, early)
+        launches -= sum(column in once for column in emitted.early) * (batches - 1)
+    return TypeAccount(views, gathers, forward, backward, launches + forward.launches + backward.launches)
 
 
-def _accesses(call: PlannedCall, kind: int) -> list[object]:
-    """Per slot how the type's code reads it, None where it does not."""
-    emitted, cell = call.emitted[kind], call.program.cells[kind]
-    if emitted is None:
-        return ["rows"] * len(cell.node_type.slots)
-    return [access for access, of in zip(emitted.columns, cell.kinds, strict=True) if of is Kind.VALUE] + [None]
+class _Counter:
+    """Counts one type: the mirror of its frame."""
+
+    def __init__(self, call: PlannedCall, kind: int, sources: Sources, columns: np.ndarray, adjoint: Adjoint | None,
+                 blocks: tuple[Block, ...]):  # fmt: skip
+        self.call, self.kind, self.sources, self.adjoint = call, kind, sources, adjoint
+        self.layout, self.emitted, self.own_blocks = call.layout, call.emitted[kind], blocks
+        self.node_type: NodeType = call.graph.types[kind]
+        self.batches = np.flatnonzero(call.schedule.batch_type == kind)
+        self.columns = columns[self.batches]  # of each batch the first
+        self.nodes = np.diff(call.schedule.batch_start)[self.batches].tolist()
+        self.rows: list[int] = call.layout.batch_rows[self.batches].tolist()
+
+    # Forward.
+
+    def operands(self) -> tuple[int, Copies]:
+        """How many are read where they lie, and the copies of the others."""
+        views, copies = 0, Copies()
+        for slot, (mode, spec) in enumerate(zip(self.node_type.slots, self.node_type.slot_specs, strict=True)):
+            access = self._access(slot)
+            if mode is Mode.AFTER or access is None:
+                continue
+            columns = (self.columns + slot).tolist()
+            in_place = self._in_place(columns, mode, access, numel(spec.shape))
+            views += sum(in_place)
+            for column, nodes, is_view in zip(columns, self.nodes, in_place, strict=True):
+                copies += Copies() if is_view else self._operand(column, mode, spec, nodes)
+        return views, copies
+
+    def _access(self, slot: int) -> object:
+        """How the type's code reads a slot, None where it does not."""
+        if self.emitted is None:
+            return "rung"
+        values = [
+            access
+            for access, kind in zip(self.emitted.columns, self.call.program.cells[self.kind].kinds, strict=True)
+            if kind is Kind.VALUE
+        ]
+        return values[slot] if slot < len(values) else None
+
+    def _in_place(self, columns: list[int], mode: Mode, access: object, width: int) -> list[bool]:
+        """Of every batch: is this operand read where it lies?"""
+        sources, layout = self.sources, self.layout
+        if access == "rung":
+            return [
+                mode in (Mode.ROW, Mode.STACK)
+                and self._unit(column) == width
+                and (sources.consecutive[column] >= 0 or sources.constant[column])
+                for column in columns
+            ]
+        all_of_them = access == "index" and mode is Mode.ROW and common_source(layout, sources, columns, width)
+        if self.emitted is not None and mode in (Mode.ROW, Mode.STACK) and is_whole(access, self.emitted):
+            all_of_them = whole_operand(layout, sources, columns, width)
+        return [bool(all_of_them)] * len(columns)
+
+    def _unit(self, column: int) -> int | None:
+        """The width of the gathered rows, if they are all of one class."""
+        source = self.sources.source[column]
+        return None if source is None else numel(self.layout.arenas[source[0]][0]) // source[1]
+
+    def _operand(self, column: int, mode: Mode, spec: Spec, nodes: int) -> Copies:
+        """fetch_operand, or what the rung's frame does itself."""
+        low, high = self.sources.low[column], self.sources.high[column]
+        if low == high:
+            return Copies()
+        layout, unit, width = self.layout, self._unit(column), numel(spec.shape)
+        if unit is not None:
+            numbers = (high - low) * unit
+        else:
+            widths = np.array([numel(shape) for shape, _, _ in layout.arenas], np.int64)
+            numbers = int((widths[layout.gather_arena[low:high]] // layout.gather_step[low:high]).sum())
+        whole = numbers * spec.dtype.itemsize
+        before = Copies() if unit is not None else Copies(0, 2 * whole, 2 * whole)  # picked by class, put in order
+        if mode in (Mode.SUM, Mode.MEAN):
+            return before + Copies(1, nodes * width * spec.dtype.itemsize, whole)
+        if self.emitted is None:
+            return before + (Copies(1, whole, whole) if unit is not None else Copies(1))
+        return before + (Copies(1, whole, whole) if unit in (width, None) else Copies(1, 2 * whole, 2 * whole))
+
+    def results(self) -> Copies:
+        """A rung returns its outputs in memory of its own."""
+        if self.emitted is not None:
+            return Copies()
+        bytes_per_row = sum(map(_row_bytes, self.node_type.outputs))
+        moved = sum(self.rows) * bytes_per_row
+        return Copies(len(self.node_type.outputs) * len(self.rows), moved, moved)
+
+    # Backward.
+
+    def gradients(self) -> Copies:
+        """Of the outputs, from where their readers left them."""
+        call, copies = self.call, Copies()
+        lows = first_rows(call.graph, call.schedule, call.layout)[self.batches]
+        value = call.graph.value_start[call.schedule.order[call.schedule.batch_start[self.batches[0]]]]
+        for number, spec in enumerate(self.node_type.outputs):
+            access = "rung" if self.emitted is None else self.emitted.gradients[number]
+            if spec.requires_grad and access is not None:
+                arena = int(call.layout.value_arena[value + number])
+                copies += self._gradient(arena, lows[:, number].tolist(), _row_bytes(spec), access)
+        return copies
+
+    def _gradient(self, arena: int, lows: list[int], row_bytes: int, access: object) -> Copies:
+        adjoint = self.adjoint
+        assert adjoint is not None
+        place = adjoint.place_of(arena)
+        may_lie = self.emitted is not None and is_whole(access, self.emitted)
+        if may_lie and whole_gradient(adjoint, arena, lows, self.rows) is not None:
+            return Copies()
+        copies = Copies()
+        for low, rows in zip(lows, self.rows, strict=True):
+            if place is None:
+                copies += _from_several_classes(adjoint, arena, low, rows, row_bytes)
+            elif access == "index":
+                copies += _sums(adjoint, place + low, rows, row_bytes)
+            else:
+                read = _readers(adjoint, place + low, rows)
+                copies += Copies(1, rows * row_bytes, read * row_bytes)
+        return copies
+
+    def blocks(self) -> Copies:
+        """Of the operands: gradients of means are scaled, those that a rung returns are copied to where they lie."""
+        copies = Copies()
+        for block in self.own_blocks:
+            spec, modes = self.node_type.slot_specs[block.slots[0]], [self.node_type.slots[s] for s in block.slots]
+            if self.emitted is None:
+                moved = sum(self._block_rows(block)) * _row_bytes(spec)
+                copies += Copies(len(self.rows), moved, moved)
+            for slot, mode in zip(block.slots, modes, strict=True):
+                if mode is Mode.MEAN:
+                    lengths = [self._lengths(column) for column in (self.columns + slot).tolist()]
+                    moved = sum(int((each > 1).sum()) for each in lengths) * _row_bytes(spec)
+                    copies += Copies(len(self.rows), moved, moved)
+        return copies
+
+    def _lengths(self, column: int) -> np.ndarray:
+        """Of how many rows each node of a batch takes the sum or mean."""
+        return self.layout.length[self.layout.length_start[column] : self.layout.length_start[column + 1]]
+
+    def _block_rows(self, block: Block) -> list[int]:
+        mode = self.node_type.slots[block.slots[0]]
+        if mode in (Mode.SUM, Mode.MEAN):
+            return self.nodes
+        if mode in (Mode.MAX, Mode.STACK):
+            columns = (self.columns + block.slots[0]).tolist()
+            return [self.sources.high[column] - self.sources.low[column] for column in columns]
+        return self.rows
 
 
-def _backward_bytes(call: PlannedCall, kind: int, batches: np.ndarray, adjoint: Adjoint) -> int:
-    """What gathers of the gradients of this type's outputs write."""
-    emitted, node_type = call.emitted[kind], call.graph.types[kind]
-    rows = call.layout.batch_rows[batches].tolist()
-    lows = first_rows(call.graph, call.schedule, call.layout)[batches]
-    value = call.graph.value_start[call.schedule.order[call.schedule.batch_start[batches[0]]]]
-    found = 0
-    for number, spec in enumerate(node_type.outputs):
-        access = "rows" if emitted is None else emitted.gradients[number]
-        if not spec.requires_grad or access is None:
-            continue
-        arena = int(call.layout.value_arena[value + number])
-        alone = access == "index" and only_places(adjoint, arena, lows[:, number].tolist(), rows) is not None
-        found += 0 if alone else sum(rows) * _row_bytes(spec)
-    return found
+def _readers(adjoint: Adjoint, place: int, rows: int) -> int:
+    """How many rows a gather reads for the gradients of `rows` places: a row of zeros counts where nobody reads one."""
+    if adjoint.single(place, place + rows):
+        return rows
+    return int(adjoint.start[place + rows] - adjoint.start[place])
+
+
+def _sums(adjoint: Adjoint, place: int, rows: int, row_bytes: int) -> Copies:
+    """sum_readers"""
+    made = np.flatnonzero(np.diff(adjoint.summed[place : place + rows + 1])) + place
+    if not made.size:
+        return Copies()
+    read = int((adjoint.start[made + 1] - adjoint.start[made]).sum())
+    return Copies(1, made.size * row_bytes, read * row_bytes)
+
+
+def _from_several_classes(adjoint: Adjoint, arena: int, low: int, rows: int, row_bytes: int) -> Copies:
+    """fetch_gradient where rows are read in more than one way: their gradients are added class by class."""
+    classes, moved, read = adjoint.of_arena(arena), rows * row_bytes, 0
+    for number in classes:
+        step = adjoint.classes[number][1]
+        read += _readers(adjoint, int(adjoint.class_start[number]) + low * step, rows * step) * row_bytes // step
+    added = max(len(classes) - 1, 0)
+    return Copies(1, (len(classes) + added + 1) * moved, read + (2 * added + 1) * moved)
 
 
 def _row_bytes(spec: Spec) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bale.batching.cells.celltype import CellType
-from bale.batching.cells.emit import Emitted
+from bale.batching.cells.emit import Emitted, paired_gradient
 from bale.batching.cells.places import Place
 from bale.batching.execute.frame import Frame, Gradients, Views, slots_of_columns
 from bale.batching.execute.gather import Matrix
@@ -19,12 +19,15 @@ from bale.batching.execute.memory import (
     fetch_gradient,
     fetch_operand,
     numel,
-    only_places,
+    sum_readers,
+    whole_gradient,
+    whole_operand,
 )
 from bale.batching.graph import Mode, Spec
 from bale.batching.memory.adjoint import Block
 
 Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
+Sums = tuple[Any, np.ndarray, list[int], np.ndarray]  # the same, and the rows that may be added to those
 PACKED_FROM = 8  # batches: a copy costs about what four products of some ten rows save
 PACKED_UP_TO = 1 << 18  # numbers: a larger weight does not stay in the cache, and its copy costs more than it saves
 
@@ -50,6 +53,20 @@ def early_columns(cell: CellType, emitted: Emitted, modes: Sequence[Mode], early
     return frozenset(filter(is_there, emitted.early))
 
 
+def is_whole(access: Any, emitted: Emitted) -> bool:
+    """Is what is read so a tensor of its own, or all of a buffer that is never written over?"""
+    if not isinstance(access, Place):
+        return access == "rows"
+    number = access.home[1]
+    return access.width == emitted.buffers[number] and number not in emitted.overwritten
+
+
+def rows_added(accesses: Sequence[Any]) -> list[int]:
+    """Per output as the sum of how many rows kernels read its gradient where it lies; 0 if none does."""
+    paired = paired_gradient(accesses)
+    return [(1 + (k == paired)) * (access == "index") for k, access in enumerate(accesses)]
+
+
 class CapturedFrame(Frame):
     """Runs the code of a captured cell. Its attributes are what that code reads."""
 
@@ -67,6 +84,7 @@ class CapturedFrame(Frame):
         self.constant_columns: list[tuple[int, torch.Tensor]] = []
         self.fetches: list[Callable[[int], None]] = []
         self.early_fetches: list[Callable[[int], None]] = []
+        self.gradient_fetches: list[Callable[[int], None]] = []
         self.columns: list[Any] = []
         self.indexed_columns: list[Any] = []
         for number, access in enumerate(emitted.columns):
@@ -110,6 +128,10 @@ class CapturedFrame(Frame):
             indexed = self._index(slot, width)
             if indexed is not None:
                 return None, indexed
+        if mode in (Mode.ROW, Mode.STACK) and is_whole(access, self.emitted):
+            whole = self._whole(slot, width)
+            if whole is not None:
+                return self._lay(whole, access, spec), None
         target, at = self._target(access, spec)
         columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
 
@@ -133,6 +155,22 @@ class CapturedFrame(Frame):
         if source is None:
             return None
         return memory.arena(*source).array, memory.rows.array, [memory.sources.low[c] for c in numbers]
+
+    def _lay(self, whole: torch.Tensor, access: Any, spec: Spec) -> torch.Tensor:
+        """Give the code these rows as they lie, in the place of a tensor or a buffer that they would be copied to."""
+        if isinstance(access, Place):
+            self.buffers[access.home[1]] = whole
+            return whole
+        return whole.view(self.total, *spec.shape)
+
+    def _whole(self, slot: int, width: int) -> torch.Tensor | None:
+        """The operand where it lies, if the rows of all batches lie there in their order."""
+        numbers = [column + slot for column in self.site.columns]
+        found = whole_operand(self.memory.layout, self.memory.sources, numbers, width)
+        if found is None:
+            return None
+        arena, step, first = found
+        return self.memory.arena(arena, step).tensor[first : first + self.total]
 
     def forward(self, k: int) -> None:
         if self._forward is None:
@@ -180,7 +218,7 @@ class CapturedFrame(Frame):
     # Backward.
 
     def open_backward(self) -> None:
-        self.gradient_fetches: list[Callable[[int], None]] = []
+        self.gradient_fetches = []
         self.gradients: list[Any] = []
         self.indexed_gradients: list[Any] = []
         for number, access in enumerate(self.emitted.gradients):
@@ -194,28 +232,59 @@ class CapturedFrame(Frame):
             return None, None
         memory, spec = self.memory, self.node_type.outputs[number]
         arena, lows, width = self.output_arenas[number], self.output_rows[number], numel(spec.shape)
+        rows, starts = self.rows, self.starts
         if access == "index":
             indexed = self._index_gradient(arena, lows, width)
             if indexed is not None:
+                self._sum_first(arena, indexed[2])
                 return None, indexed
+        if is_whole(access, self.emitted):
+            whole = self._whole_gradient(arena, lows, width)
+            if whole is not None:
+                return self._lay(whole, access, spec), None
         target, at = self._target(access, spec)
-        rows, starts = self.rows, self.starts
+        if access == "index":  # what may be added to these rows is one of zeros behind them
+            target = Matrix(torch.zeros(self.total + 1, width, dtype=spec.dtype, device=spec.device))
 
         def fetch(k: int) -> None:
             fetch_gradient(memory, arena, lows[k], rows[k], target, starts[k], at)
 
         self.gradient_fetches.append(fetch)
-        full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
-        return full, (target.array, memory.identity.array, starts) if access == "index" else None
+        if access == "index":
+            return None, (target.array, memory.identity.array, starts, np.full(self.total, self.total))
+        return target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape), None
 
-    def _index_gradient(self, arena: int, lows: list[int], width: int) -> Access | None:
+    def _index_gradient(self, arena: int, lows: list[int], width: int) -> Sums | None:
+        """How to read gradients where they lie, if that is one class of rows."""
         adjoint, memory = self.memory.adjoint, self.memory
         assert adjoint is not None
-        places = only_places(adjoint, arena, lows, self.rows)
-        if places is None:
+        place = adjoint.place_of(arena)
+        if place is None:
             return None
         _, dtype, device = memory.layout.arenas[arena]
-        return memory.gradient(memory.memory_of(dtype, device), width).array, adjoint.first, places
+        array = memory.gradient(memory.memory_of(dtype, device), width).array
+        return array, adjoint.first, [place + low for low in lows], adjoint.second
+
+    def _sum_first(self, arena: int, places: list[int]) -> None:
+        """Where a row of a batch has several readers, their sum is made before it is read."""
+        adjoint, memory, rows = self.memory.adjoint, self.memory, self.rows
+        assert adjoint is not None
+        summed = adjoint.summed
+        needed = [bool(summed[low] != summed[low + n]) for low, n in zip(places, rows, strict=True)]
+        if any(needed):
+            self.gradient_fetches.append(
+                lambda k: sum_readers(memory, arena, places[k], rows[k]) if needed[k] else None
+            )
+
+    def _whole_gradient(self, arena: int, lows: list[int], width: int) -> torch.Tensor | None:
+        """Gradients where they lie, if the rows of all batches lie there in their order."""
+        adjoint, memory = self.memory.adjoint, self.memory
+        assert adjoint is not None
+        first = whole_gradient(adjoint, arena, lows, self.rows)
+        if first is None:
+            return None
+        _, dtype, device = memory.layout.arenas[arena]
+        return memory.gradient(memory.memory_of(dtype, device), width).tensor[first : first + self.total]
 
     def _open_blocks(self) -> None:
         """Emitted blocks are all gradients of columns; those of constants have memory of their own."""

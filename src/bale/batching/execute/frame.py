@@ -10,6 +10,7 @@ import torch
 
 from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
+from bale.batching.execute.gather import divide
 from bale.batching.execute.launch import Program, Watch
 from bale.batching.execute.memory import (
     CallMemory,
@@ -127,6 +128,4 @@ class Frame(ABC):
                 continue
             column, wide = self.site.columns[k] + slot, numel(self.node_type.slot_specs[slot].shape)
             lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
-            counts = torch.from_numpy(lengths.astype(np.float64)).to(view.device, view.dtype)
-            part = view if len(block.slots) == 1 else view[:, place * wide : (place + 1) * wide]
-            part /= counts.view(-1, *[1] * (part.dim() - 1))
+            divide(view.view(len(lengths), -1)[:, place * wide : (place + 1) * wide], lengths)

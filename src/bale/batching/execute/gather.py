@@ -68,6 +68,25 @@ def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count:
     target.tensor[row : row + count, column : column + rows.shape[1]] = total
 
 
+def divide(rows: torch.Tensor, counts: np.ndarray) -> None:
+    """Divide row k by counts[k], where that is not 1."""
+    if rows.device.type == "cpu" and rows.dtype in COMPILED:
+        _divide(rows.numpy(), counts)
+        return
+    some = np.flatnonzero(counts > 1)
+    if some.size:
+        at = torch.from_numpy(some).to(rows.device)
+        rows[at] = rows[at] / torch.from_numpy(counts[some]).to(rows.device, rows.dtype)[:, None]
+
+
+@njit(cache=True, nogil=True)
+def _divide(rows, counts):
+    for k in range(counts.size):
+        if counts[k] > 1:
+            for h in range(rows.shape[1]):
+                rows[k, h] /= counts[k]
+
+
 @njit(cache=True, nogil=True)
 def _take(source, index, low, count, target, row, column):
     width = source.shape[1]
@@ -93,3 +112,19 @@ def _take_sum(source, index, start, first, count, target, row, column, mean):
         if mean and high > low:
             for h in range(width):
                 out[h] /= high - low
+
+
+@njit(cache=True, nogil=True)
+def sum_crowded(memory, reader, start, summed, target, first, count):
+    """Of `count` places from `first` on, those that `summed` counts: the sum of their readers, into row `target`."""
+    width = memory.shape[1]
+    for place in range(first, first + count):
+        if summed[place + 1] == summed[place]:
+            continue
+        out = memory[target[place]]
+        for h in range(width):
+            out[h] = 0
+        for entry in range(start[place], start[place + 1]):
+            given = memory[reader[entry]]
+            for h in range(width):
+                out[h] += given[h]

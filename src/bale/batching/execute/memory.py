@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from bale.batching.execute.gather import COMPILED, Index, Matrix, take, take_sum
+from bale.batching.execute.gather import COMPILED, Index, Matrix, sum_crowded, take, take_sum
 from bale.batching.graph import Graph, Mode, Spec
 from bale.batching.memory.adjoint import Adjoint
 from bale.batching.memory.layout import Layout
@@ -80,15 +80,35 @@ def common_source(layout: Layout, sources: Sources, columns: Sequence[int], widt
     return source if fits else None
 
 
-def only_places(adjoint: Adjoint, arena: int, lows: Sequence[int], rows: Sequence[int]) -> list[int] | None:
-    """Where the readers of each batch's rows (`rows` from `lows` on) begin, where no row has more than one."""
-    classes = adjoint.of_arena(arena)
-    if len(classes) != 1 or adjoint.classes[classes[0]][1] != 1:
+def whole_operand(layout: Layout, sources: Sources, columns: Sequence[int], width: int) -> tuple[int, int, int] | None:
+    """The class that the rows of all `columns` come from and the first row there, if they are rows of `width` that
+    follow each other from column to column: then they need not be copied together."""
+    source, first = sources.source[columns[0]], sources.consecutive[columns[0]]
+    if source is None or numel(layout.arenas[source[0]][0]) // source[1] != width:
         return None
-    offset = int(adjoint.class_start[classes[0]])
-    places = [offset + low for low in lows]
-    alone = all(adjoint.single(low, low + n) for low, n in zip(places, rows, strict=True))
-    return places if alone else None
+    expected = first
+    for column in columns:
+        if sources.source[column] != source or sources.consecutive[column] != expected or expected < 0:
+            return None
+        expected += sources.high[column] - sources.low[column]
+    return *source, first
+
+
+def whole_gradient(adjoint: Adjoint, arena: int, lows: Sequence[int], rows: Sequence[int]) -> int | None:
+    """The first reader of the batches' rows (`rows` from each of `lows` on), if each row has one and they follow each
+    other from batch to batch: then gradients need not be copied together."""
+    place = adjoint.place_of(arena)
+    if place is None:
+        return None
+    first = expected = int(adjoint.first[place + lows[0]])
+    for low, n in zip(lows, rows, strict=True):
+        if first == 0 or not adjoint.single(place + low, place + low + n):
+            return None
+        here = adjoint.first[place + low : place + low + n]
+        if here[0] != expected or (np.diff(here) != 1).any():
+            return None
+        expected += n
+    return first
 
 
 def first_rows(graph: Graph, schedule: Schedule, layout: Layout) -> np.ndarray:
@@ -242,19 +262,30 @@ def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, ta
     """Write the gradients of `rows` rows of an arena to `target`: for each of them the sum over its readers."""
     adjoint = memory.adjoint
     assert adjoint is not None
-    classes = adjoint.of_arena(arena)
     shape, dtype, device = memory.layout.arenas[arena]
-    width = numel(shape)
-    if len(classes) == 1 and adjoint.classes[classes[0]][1] == 1:
+    width, classes = numel(shape), adjoint.of_arena(arena)
+    if adjoint.place_of(arena) is not None:
         _fetch_class(memory, classes[0], width, first_row, rows, target, row, at)
         return
-    total = torch.zeros(rows, width, dtype=dtype, device=device)
-    for k in classes:
+    total = Matrix(torch.empty(rows, width, dtype=dtype, device=device))
+    if not classes:
+        total.tensor.zero_()
+    for at_first, k in zip([True, *[False] * (len(classes) - 1)], classes, strict=False):
         step = adjoint.classes[k][1]
-        part = Matrix(torch.empty(rows * step, width // step, dtype=dtype, device=device))
-        _fetch_class(memory, k, width // step, first_row * step, rows * step, part, 0, 0)
-        total += part.tensor.view(rows, width)
-    target.tensor[row : row + rows, at : at + width] = total
+        part = total if at_first else Matrix(torch.empty_like(total.tensor))
+        _fetch_class(memory, k, width // step, first_row * step, rows * step, part.narrow(width // step), 0, 0)
+        if not at_first:
+            total.tensor.add_(part.tensor)
+    target.tensor[row : row + rows, at : at + width] = total.tensor
+
+
+def sum_readers(memory: CallMemory, arena: int, place: int, rows: int) -> None:
+    """Make the sums of the readers of those of an arena's rows, from `place` on, for which a row is kept free."""
+    adjoint = memory.adjoint
+    assert adjoint is not None
+    shape, dtype, device = memory.layout.arenas[arena]
+    given = memory.gradient(memory.memory_of(dtype, device), numel(shape)).array
+    sum_crowded(given, adjoint.reader, adjoint.start, adjoint.summed, adjoint.first, place, rows)
 
 
 def _fetch_class(memory: CallMemory, number: int, width: int, first: int, count: int, target: Matrix, row: int,

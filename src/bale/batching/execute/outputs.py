@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Results of one shape, dtype and device: the rows they read, one result after another, as in Layout."""
+    """Results of one shape, dtype and device: the rows they read, one result after another, as in Layout.
+
+    count   int64 [members]: of how many of them each is made
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -29,6 +32,7 @@ class Group:
     arena: np.ndarray
     step: np.ndarray
     row: np.ndarray
+    count: np.ndarray
 
     def rows_of(self, arenas: Arenas) -> list[torch.Tensor]:
         """From the reference executor's arenas, under its autograd graph."""
@@ -43,12 +47,26 @@ class Group:
             return [torch.empty(self.shape, dtype=self.dtype, device=self.device) for _ in range(self.members)]
         arena, step = int(self.arena[0]), int(self.step[0])
         if (self.arena == arena).all() and (self.step == step).all():
-            source = memory.arena(arena, step).tensor
-            gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
+            source, first = memory.arena(arena, step).tensor, int(self.row[0])
+            if self._lies_in_pieces():
+                ends = np.cumsum(self.count)
+                lows = self.row[ends - self.count]
+                pieces = zip(lows.tolist(), (lows + self.count).tolist(), strict=True)
+                return [source[low:high].reshape(self.shape).clone() for low, high in pieces]
+            if (np.diff(self.row) == 1).all():
+                gathered = source[first : first + self.row.size]
+            else:
+                gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
         else:
             gathered = self._mixed(memory)
         rows: Any = torch.unbind_copy(gathered.view(self.members, *self.shape))
         return list(rows)
+
+    def _lies_in_pieces(self) -> bool:
+        """Is each result made of several rows, which follow each other?"""
+        begins = np.zeros(self.row.size, bool)
+        begins[np.cumsum(self.count) - self.count] = True
+        return self.row.size > self.members and bool((np.diff(self.row) == 1)[~begins[1:]].all())
 
     def _mixed(self, memory: CallMemory) -> torch.Tensor:
         pieces = []
@@ -70,13 +88,13 @@ def group_results(
     groups = []
     for (spec, length), mine in members.items():
         shape = spec.shape if length is None else (length, *spec.shape)
-        arena, step, row = _entries(layout, values[mine], index[mine], len(shape))
-        groups.append(Group(shape, spec.dtype, spec.device, spec.requires_grad, len(mine), arena, step, row))
+        entries = _entries(layout, values[mine], index[mine], len(shape))
+        groups.append(Group(shape, spec.dtype, spec.device, spec.requires_grad, len(mine), *entries))
     return groups, [k for mine in members.values() for k in mine]
 
 
 def _entries(layout: Layout, values: np.ndarray, index: np.ndarray, rank: int) -> tuple[np.ndarray, ...]:
-    """The arena, step and row of each row that `values` (or one row of each) are made of."""
+    """The arena, step and row of each row that `values` (or one row of each) are made of, and how many each has."""
     arena = layout.value_arena[values].astype(np.int64)
     steps = np.ones(len(layout.arenas), np.int64)
     for k in np.unique(arena).tolist():
@@ -88,4 +106,5 @@ def _entries(layout: Layout, values: np.ndarray, index: np.ndarray, rank: int) -
     first = layout.value_row[values] * step + np.where(whole, 0, index)
     ends = np.cumsum(count)
     row = np.arange(int(count.sum())) + np.repeat(first - ends + count, count)
-    return np.repeat(arena, count).astype(np.int32), np.repeat(step, count).astype(np.int32), row.astype(np.int64)
+    repeated = np.repeat(arena, count).astype(np.int32), np.repeat(step, count).astype(np.int32)
+    return *repeated, row.astype(np.int64), count.astype(np.int64)

@@ -72,13 +72,16 @@ class PlainFrame(Frame):
             outputs = launch(self.cell, columns, counts, numbers, len(nodes), n, self.check)
         if self.watch is not None and self.cell.pure and not self.cell.segments:
             self.watch(self.cell, nodes, columns, numbers, outputs)
+        self._write_outputs(k, outputs)
+        if self.grad:
+            self.done[k] = (leaves, constants, outputs)
+
+    def _write_outputs(self, k: int, outputs: Sequence[torch.Tensor]) -> None:
         for number, out in enumerate(outputs):
             first, spec = self.output_rows[number][k], self.node_type.outputs[number]
             rows = self._rows_of(spec, k)
             arena = self.memory.arenas[self.output_arenas[number]].tensor
             arena[first : first + rows] = out.detach().reshape(rows, numel(spec.shape))
-        if self.grad:
-            self.done[k] = (leaves, constants, outputs)
 
     def _rows_of(self, output: Spec, k: int) -> int:
         """The rows of one output of a batch: a node of several rows may have outputs of one."""

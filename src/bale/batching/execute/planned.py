@@ -21,7 +21,7 @@ from bale.batching.cells.emit import Emitted
 from bale.batching.cells.hooks import REENTRANT, unseen, without_hooks
 from bale.batching.cells.planned import plan_cell
 from bale.batching.execute import reference
-from bale.batching.execute.captured_frame import CapturedFrame, DemotedError, captured_blocks
+from bale.batching.execute.captured_frame import CapturedFrame, DemotedError, captured_blocks, rows_added
 from bale.batching.execute.frame import Frame, Gradients, Site
 from bale.batching.execute.launch import Program, Watch, blame
 from bale.batching.execute.memory import CallMemory, numel
@@ -139,20 +139,18 @@ class PlannedCall:
         return early_slots(self.graph, self.schedule)
 
     def adjoint(self, blocks: Sequence[Sequence[Block]]) -> Adjoint:
-        groups, first = [], 0
         wanted = [group for group in self.groups if group.requires_grad]
-        for group in wanted:
-            groups.append((first, group.row.size, numel(group.shape)))
-            first += group.row.size
 
         def joined(name: str, dtype: Any) -> np.ndarray:
             return np.concatenate([getattr(group, name) for group in wanted] or [np.zeros(0)]).astype(dtype)
 
-        reads = Reads(
-            joined("arena", np.int32), joined("step", np.int32), joined("row", np.int64), tuple(groups),
-            tuple((group.dtype, group.device) for group in wanted),
-        )  # fmt: skip
-        return make_adjoint(self.graph, self.schedule, self.layout, blocks, reads)
+        start = np.concatenate([[0], np.cumsum(joined("count", np.int64))])
+        reads = Reads(joined("arena", np.int32), joined("step", np.int32), joined("row", np.int64), start)
+        kernels = [
+            [0] * len(t.outputs) if emitted is None else rows_added(emitted.gradients)
+            for t, emitted in zip(self.graph.types, self.emitted, strict=True)
+        ]
+        return make_adjoint(self.graph, self.schedule, self.layout, blocks, reads, kernels)
 
     def reference_gradients(
         self, inputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
@@ -250,21 +248,32 @@ class Filled:
         return [pair for pairs in found for pair in pairs]
 
     def _write_output_gradients(self, gradients: Sequence[torch.Tensor | None]) -> None:
-        memory, given = self.memory, iter(gradients)
+        memory, given, first = self.memory, iter(gradients), 0
         assert memory.adjoint is not None
-        bases = iter(memory.adjoint.group_base.tolist())
         for group in self.call.groups:
             mine = [next(given) for _ in range(group.members)]
-            if not group.requires_grad:
-                continue
-            low, size = next(bases), numel(group.shape)
-            flat = memory.gradients[memory.memory_of(group.dtype, group.device)]
-            block = flat[low : low + size * group.members].view(group.members, *group.shape)
-            if all(g is not None for g in mine):
-                torch.stack(mine, out=block)  # type: ignore[arg-type]
-                continue
-            for row, gradient in zip(block.unbind(0), mine, strict=True):
-                row.zero_() if gradient is None else row.copy_(gradient)
+            if group.requires_grad:
+                bases = memory.adjoint.output_base[first : first + group.members]
+                first += group.members
+                flat = memory.gradients[memory.memory_of(group.dtype, group.device)]
+                _write_rows(flat, bases, group.shape, mine)
+
+
+def _write_rows(
+    flat: torch.Tensor, bases: np.ndarray, shape: tuple[int, ...], gradients: Sequence[torch.Tensor | None]
+) -> None:
+    """Write `gradients` to where they begin in `flat`: at once where they lie side by side."""
+    size, order = numel(shape), np.argsort(bases, kind="stable")
+    side_by_side = size and (np.diff(bases[order]) == size).all()
+    in_order = [gradients[k] for k in order.tolist()]
+    if side_by_side and all(gradient is not None for gradient in in_order):
+        low = int(bases[order[0]])
+        block = flat[low : low + size * len(in_order)].view(len(in_order), *shape)
+        torch.stack(in_order, out=block)  # type: ignore[arg-type]
+        return
+    for base, gradient in zip(bases.tolist(), gradients, strict=True):
+        row = flat[base : base + size].view(shape)
+        row.zero_() if gradient is None else row.copy_(gradient)
 
 
 def _sites(graph: Graph, schedule: Schedule, layout: Layout, adjoint: Adjoint | None) -> list[Site]:

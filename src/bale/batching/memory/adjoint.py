@@ -3,12 +3,17 @@
 The mirror of Layout. Each operand of each batch has a *block*: the rows of its gradient, written by the batch when it
 runs backward. The gradient of a value is the sum of the block rows of its readers, in a fixed order: a gather, as in
 the forward run, and not a scatter; so nothing is cleared, nothing is added in place, and sums are the same every time.
+
+A kernel reads gradients where they lie, as one row or as the sum of two. Only those with more readers are summed first,
+each into a row that is kept free for it in the same memory.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -32,13 +37,12 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """Rows that something other than a batch reads: the outputs of the samples, shape by shape."""
+    """Rows that something other than a batch reads: the outputs of the samples, one after another."""
 
     arena: np.ndarray
     step: np.ndarray
     row: np.ndarray
-    groups: tuple[tuple[int, int, int], ...]  # first entry, entries, numbers per row of the group's tensor
-    memory: tuple[Memory, ...]
+    start: np.ndarray  # int64 [outputs + 1]: output -> its range in these
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,28 +51,39 @@ class Adjoint:
     memories       dtype and device of each memory; `size` its length in numbers
     block_base     int64 [batch blocks]  where each block begins in its memory, listed batch after batch
     block_start    int64 [batches + 1]   batch -> its blocks
-    group_base     the same for the groups of outputs
+    output_base    int64 [outputs]       the same for the outputs of the samples
     classes        arena and step of each class of rows; `class_start` int64 its first place in `start`
     start          int64 [places + 1]    place -> its readers: rows of the memory, of the width of the class
     reader         int32 [..]
-    first          int32 [places]        the only reader of a place (0: a row of zeros), where `single` says so
+    first, second  int32 [places]        the rows whose sum is the gradient of a place that has one reader or as many as
+                                         kernels add (0: a row of zeros); or the row for the sum of more readers
     """
 
     memories: tuple[Memory, ...]
     size: tuple[int, ...]
     block_base: np.ndarray
     block_start: np.ndarray
-    group_base: np.ndarray
+    output_base: np.ndarray
     classes: tuple[tuple[int, int], ...]
     class_start: np.ndarray
     start: np.ndarray
     reader: np.ndarray
     first: np.ndarray
+    second: np.ndarray
     crowded: np.ndarray  # int64 [places + 1]: how many places before have more than one reader
+    summed: np.ndarray  # int64 [places + 1]: how many places before have a row for the sum of their readers
 
     def of_arena(self, arena: int) -> list[int]:
         """The classes of an arena."""
         return [k for k, (at, _) in enumerate(self.classes) if at == arena]
+
+    def place_of(self, arena: int) -> int | None:
+        """The place of an arena's first row, if its gradients are all read as rows of its own width; else None."""
+        return self._places.get(arena)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {arena: int(self.class_start[number]) for arena, number in only_classes(self.classes).items()}
 
     def single(self, low: int, high: int) -> bool:
         """Has none of these places more than one reader?"""
@@ -76,11 +91,19 @@ class Adjoint:
 
 
 def make_adjoint(
-    graph: Graph, schedule: Schedule, layout: Layout, blocks: Sequence[Sequence[Block]], reads: Reads
+    graph: Graph,
+    schedule: Schedule,
+    layout: Layout,
+    blocks: Sequence[Sequence[Block]],
+    reads: Reads,
+    kernels: Sequence[Sequence[int]] | None = None,
 ) -> Adjoint:
     """Blocks for every batch (`blocks` per type), and the readers of every row. O(gathered rows).
 
-    The blocks of all batches of a type lie one after another, so one launch can write them all.
+    The blocks of all batches of a type lie one after another, so one launch can write them all; those of outputs of the
+    samples lie in the order of what they are gradients of, so that they need not be gathered where nothing is added to
+    them. `kernels` says per type and output as the sum of how many rows, 1 or 2, a kernel reads its gradient where it
+    lies; 0 if none does. Raises OverflowError where a memory has more rows than an int32 counts.
     """
     memories: dict[Memory, int] = {}
     memory_of_arena = [memories.setdefault((dtype, device), len(memories)) for _, dtype, device in layout.arenas]
@@ -92,13 +115,53 @@ def make_adjoint(
         schedule.batch_type, schedule.batch_start, layout.batch_rows, layout.gather_start,
         np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
     )  # fmt: skip
-    groups = np.array(reads.groups, np.int64).reshape(-1, 3)
-    group_memory = np.array([memories[memory] for memory in reads.memory], np.int64)
-    group_base = _place_groups(groups, group_memory, numel[reads.arena], reads.step, size)
-    classes, class_start, *readers = _readers(layout, numel, operands, reads, groups, group_base)
+    output_unit = np.maximum(numel[reads.arena] // np.maximum(reads.step, 1), 1)
+    output_base = _place_outputs(
+        reads.start, np.lexsort((reads.row, reads.step, reads.arena)),
+        np.array(memory_of_arena, np.int64)[reads.arena], output_unit, size,
+    )  # fmt: skip
+    classes, class_start, class_of, unit = _find_classes(layout, numel, reads)
+    place = class_start[class_of] + np.concatenate([layout.gather_row, reads.row])
+    class_memory = np.array([memory_of_arena[arena] for arena, _ in classes], np.int64)
+    places = int(class_start[-1])
+    if any(size[m] // u + places > _MOST_ROWS for m, u in zip(class_memory.tolist(), unit.tolist(), strict=True)):
+        raise OverflowError(
+            f"the gradients of this mini-batch take {size.max()} numbers, which are more rows than bale counts "
+            f"({_MOST_ROWS}); split the mini-batch"
+        )
+    start, reader, crowded = _count_readers(
+        layout.gather_start, layout.length_start, layout.length, operands, class_of, place, unit, output_base,
+        reads.start, layout.gather_row.size, places,
+    )  # fmt: skip
+    added = np.zeros(places, np.int8)
+    if kernels is not None:
+        _spread(added, graph.by_type(kernels, np.int8), layout, classes, class_start)
+    first, second, summed = _rows_to_add(start, reader, added, class_start, class_memory, unit, size)
     return Adjoint(
-        tuple(memories), tuple(size.tolist()), block_base, block_start, group_base, classes, class_start, *readers
-    )
+        tuple(memories), tuple(size.tolist()), block_base, block_start, output_base, classes, class_start, start,
+        reader, first, second, crowded, summed,
+    )  # fmt: skip
+
+
+_MOST_ROWS = (1 << 31) - 1  # a row of a memory is an int32, since that is half as much to read
+
+
+def _spread(
+    added: np.ndarray, of_value: np.ndarray, layout: Layout, classes: tuple[tuple[int, int], ...],
+    class_start: np.ndarray,
+) -> None:  # fmt: skip
+    """From values to places, where kernels can read them: in arenas of one class, of step 1."""
+    for arena, at in only_classes(classes).items():
+        values = np.flatnonzero((of_value > 0) & (layout.value_arena == arena))
+        rows = layout.value_rows[values]
+        first = np.repeat(class_start[at] + layout.value_row[values] - (np.cumsum(rows) - rows), rows)
+        added[first + np.arange(first.size)] = np.repeat(of_value[values], rows)
+
+
+def only_classes(classes: tuple[tuple[int, int], ...]) -> dict[int, int]:
+    """Of the arenas that are read as rows of their own width only: arena -> its class."""
+    count = Counter(arena for arena, _ in classes)
+    return {arena: k for k, (arena, step) in enumerate(classes) if count[arena] == 1 and step == 1}
 
 
 def _block_table(
@@ -169,23 +232,22 @@ def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count,
 
 
 @njit(cache=True)
-def _place_groups(groups, memory, numel, step, size):
-    base = np.zeros(groups.shape[0], np.int64)
-    for group in range(groups.shape[0]):
-        first, entries, width = groups[group]
-        width = max(width, 1)
-        base[group] = -(-size[memory[group]] // width) * width
-        numbers = 0
-        for entry in range(first, first + entries):
-            numbers += numel[entry] // max(step[entry], 1)
-        size[memory[group]] = base[group] + numbers
-    return base
+def _place_outputs(start, order, memory, unit, size):
+    """Where the gradient of each output begins; `order` are its entries in the order of the rows that they read."""
+    outputs = start.size - 1
+    output_of, base = np.empty(order.size, np.int64), np.full(outputs, -1, np.int64)
+    for output in range(outputs):
+        output_of[start[output] : start[output + 1]] = output
+    for entry in order:
+        output = output_of[entry]
+        if base[output] < 0:  # all of its entries lie in one arena, in order
+            base[output] = -(-size[memory[entry]] // unit[entry]) * unit[entry]
+            size[memory[entry]] = base[output] + (start[output + 1] - start[output]) * unit[entry]
+    return np.maximum(base, 0)
 
 
-def _readers(
-    layout: Layout, numel: np.ndarray, operands: np.ndarray, reads: Reads, groups: np.ndarray, group_base: np.ndarray
-) -> tuple[Any, ...]:
-    row = np.concatenate([layout.gather_row, reads.row])
+def _find_classes(layout: Layout, numel: np.ndarray, reads: Reads) -> tuple[Any, ...]:
+    """The classes, the first place of each, the class of everything that is read, and the width of each class."""
     class_of, kinds = _classes(
         np.concatenate([layout.gather_arena, reads.arena]), np.concatenate([layout.gather_step, reads.step])
     )
@@ -193,11 +255,7 @@ def _readers(
     rows = np.array([layout.arena_rows[a] * s for a, s in classes], np.int64)
     class_start = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
     unit = np.array([max(numel[a] // max(s, 1), 1) for a, s in classes], np.int64)
-    found = _count_readers(
-        layout.gather_start, layout.length_start, layout.length, operands,
-        class_of, class_start[class_of] + row, unit, group_base, groups, layout.gather_row.size, int(class_start[-1]),
-    )  # fmt: skip
-    return classes, class_start, *found
+    return classes, class_start, class_of, unit
 
 
 @njit(cache=True)
@@ -219,8 +277,8 @@ def _classes(arena, step):
 
 
 @njit(cache=True)
-def _count_readers(gather_start, length_start, length, operands, class_of, place, unit, group_base, groups, gathered,
-                   places):  # fmt: skip
+def _count_readers(gather_start, length_start, length, operands, class_of, place, unit, output_base, output_start,
+                   gathered, places):  # fmt: skip
     base, stride, shift, wide, summed = operands[0], operands[1], operands[2], operands[3], operands[4]
     address = np.full(place.size, -1, np.int64)
     for column in range(base.size):
@@ -241,13 +299,11 @@ def _count_readers(gather_start, length_start, length, operands, class_of, place
             row, rest = offset // wide[column], offset % wide[column]
             address[entry] = (base[column] + row * stride[column] + shift[column] + rest) // width
             offset += width
-    for group in range(groups.shape[0]):
-        offset = group_base[group]
-        for k in range(groups[group, 1]):
-            entry = gathered + groups[group, 0] + k
-            width = unit[class_of[entry]]
-            address[entry] = offset // width
-            offset += width
+    for output in range(output_base.size):
+        offset = output_base[output]
+        for entry in range(gathered + output_start[output], gathered + output_start[output + 1]):
+            address[entry] = offset // unit[class_of[entry]]
+            offset += unit[class_of[entry]]
     # A counting sort: readers of a place in the order of the batches that read it, outputs last.
     start = np.zeros(places + 2, np.int64)
     for entry in range(place.size):
@@ -261,11 +317,31 @@ def _count_readers(gather_start, length_start, length, operands, class_of, place
             reader[start[place[entry] + 1]] = address[entry]
             start[place[entry] + 1] += 1
     start = start[:-1]
-    first = np.zeros(places, np.int32)
     crowded = np.zeros(places + 1, np.int64)
     for k in range(places):
-        count = start[k + 1] - start[k]
-        if count:
-            first[k] = reader[start[k]]
-        crowded[k + 1] = crowded[k] + (count > 1)
-    return start, reader, first, crowded
+        crowded[k + 1] = crowded[k] + (start[k + 1] - start[k] > 1)
+    return start, reader, crowded
+
+
+@njit(cache=True)
+def _rows_to_add(start, reader, added, class_start, class_memory, unit, size):
+    """The rows to add for every place, and how many places before have a row for a sum; these lie at the very end."""
+    places = start.size - 1
+    first, second = np.zeros(places, np.int32), np.zeros(places, np.int32)
+    summed = np.zeros(places + 1, np.int64)
+    for number in range(unit.size):
+        memory = class_memory[number]
+        free = -(-size[memory] // unit[number])
+        for k in range(class_start[number], class_start[number + 1]):
+            count = start[k + 1] - start[k]
+            needs_row = added[k] > 0 and count > added[k]
+            summed[k + 1] = summed[k] + needs_row
+            if needs_row:
+                first[k] = free
+                free += 1
+                size[memory] = free * unit[number]
+            elif count > 0:
+                first[k] = reader[start[k]]
+                if added[k] > 1 and count > 1:
+                    second[k] = reader[start[k] + 1]
+    return first, second, summed

@@ -69,16 +69,21 @@ class Layout:
 def make_layout(graph: Graph, schedule: Schedule) -> Layout:
     """Rows in execution order, one arena per shape, dtype and device, so that a batch writes slices.
 
-    O(nodes + gathered rows).
+    Inside an arena, outputs that meet in one operand lie together, apart from others: the h of a chain's steps are one
+    run of rows, and those of the next step are as many of them as go on. O(nodes + gathered rows).
     """
     arenas: dict[Storage, int] = {}
     arena_of_type = [[arenas.setdefault(out.storage, len(arenas)) for out in t.outputs] for t in graph.types]
     value_arena = graph.by_type(arena_of_type, np.int32)
     is_ragged = graph.by_type([[out.ragged for out in t.outputs] for t in graph.types], bool)
     value_rows = np.where(is_ragged, graph.rows[graph.value_node], 1).astype(np.int32)
-    value_row, arena_rows, batch_rows = _place_values(
-        schedule.order, schedule.batch_start, graph.value_start, graph.rows, value_arena, value_rows, len(arenas)
+    arena_of_output = np.array([arena for of_type in arena_of_type for arena in of_type], np.int32)
+    value_region = _regions(graph, arena_of_output)
+    region_start = _region_starts(value_region, value_rows, arena_of_output)
+    value_row, batch_rows = _place_values(
+        schedule.order, schedule.batch_start, graph.value_start, graph.rows, value_region, value_rows, region_start
     )
+    arena_rows = np.bincount(value_arena, value_rows, len(arenas)).astype(np.int64)
     shapes = [shape for shape, _, _ in arenas]
     mode, rank = slot_modes(graph)
     gathers = _gather(
@@ -105,10 +110,58 @@ def _axis_products(shapes: list[tuple[int, ...]]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(len(shapes), deepest)
 
 
+def _regions(graph: Graph, arena_of_output: np.ndarray) -> np.ndarray:
+    """int32 [values]: the region of its arena that a value lies in, by number of an output of a type that is in it."""
+    outputs = np.array([len(t.outputs) for t in graph.types], np.int64)
+    slots = np.array([len(t.slots) for t in graph.types], np.int64)
+    numbers = np.split(np.arange(outputs.sum()), np.cumsum(outputs)[:-1]) if outputs.size else []
+    output = graph.by_type([mine.tolist() for mine in numbers], np.int32)
+    region = _unite(
+        graph.type, graph.slot_start, graph.part_start, graph.part_value, output, np.cumsum(slots) - slots,
+        arena_of_output, int(slots.sum()),
+    )  # fmt: skip
+    return region[output]
+
+
 @njit(cache=True)
-def _place_values(order, batch_start, value_start, rows, value_arena, value_rows, arenas):
-    row = np.zeros(value_arena.size, np.int32)
-    top = np.zeros(arenas, np.int64)
+def _unite(types, slot_start, part_start, part_value, output, first_slot, arena, slots):
+    """Output -> the smallest of those of its arena that it meets in operands, over others too."""
+    parent = np.arange(arena.size).astype(np.int32)
+    arenas = arena.max() + 1 if arena.size else 0
+    seen = np.full((slots, arenas), -1, np.int32)  # one output of each arena that a slot reads
+    for node in range(types.size):
+        for k in range(slot_start[node + 1] - slot_start[node]):
+            slot = first_slot[types[node]] + k
+            for part in range(part_start[slot_start[node] + k], part_start[slot_start[node] + k + 1]):
+                mine = output[part_value[part]]
+                while parent[mine] != mine:
+                    mine = parent[mine]
+                other = seen[slot, arena[mine]]
+                if other < 0:
+                    seen[slot, arena[mine]] = mine
+                    continue
+                while parent[other] != other:
+                    other = parent[other]
+                parent[max(mine, other)] = min(mine, other)
+    for each in range(arena.size):  # parents are smaller: settled before
+        parent[each] = parent[parent[each]]
+    return parent
+
+
+def _region_starts(value_region: np.ndarray, value_rows: np.ndarray, arena_of_output: np.ndarray) -> np.ndarray:
+    """int64 [outputs]: the first row of each region in its arena; regions of an arena lie one after another."""
+    rows = np.bincount(value_region, value_rows, arena_of_output.size).astype(np.int64)
+    start = np.zeros_like(rows)
+    for arena in range(int(arena_of_output.max(initial=-1)) + 1):
+        mine = arena_of_output == arena
+        start[mine] = np.cumsum(rows[mine]) - rows[mine]
+    return start
+
+
+@njit(cache=True)
+def _place_values(order, batch_start, value_start, rows, value_region, value_rows, region_start):
+    row = np.zeros(value_region.size, np.int32)
+    top = region_start.copy()
     batch_rows = np.zeros(batch_start.size - 1, np.int32)
     for batch in range(batch_start.size - 1):
         nodes = order[batch_start[batch] : batch_start[batch + 1]]
@@ -119,9 +172,9 @@ def _place_values(order, batch_start, value_start, rows, value_arena, value_rows
         for output in range(value_start[first + 1] - value_start[first]):
             for node in nodes:
                 value = value_start[node] + output
-                row[value] = top[value_arena[value]]
-                top[value_arena[value]] += value_rows[value]
-    return row, top, batch_rows
+                row[value] = top[value_region[value]]
+                top[value_region[value]] += value_rows[value]
+    return row, batch_rows
 
 
 @njit(cache=True)
