@@ -82,10 +82,10 @@ def _account_type(
             views, gathers = views + in_place, gathers + (not in_place)
             forward += 0 if in_place else rows * _row_bytes(spec)
     backward = 0 if adjoint is None else _backward_bytes(call, kind, batches, adjoint)
-    launches = batches.size if emitted is None else sum(emitted.launches) * batches.size
+    launches = batches.size
     if emitted is not None:
         once = early_columns(call.program.cells[kind], emitted, node_type.slots, early)
-        launches -= sum(column in once for column in emitted.early) * (batches.size - 1)
+        launches = emitted.launches_of(batches.size, once)
     return TypeAccount(views, gathers, forward, backward, int(launches) + gathers)
 
 
