@@ -99,11 +99,10 @@ def _account_type(counter: _Counter, early: frozenset[int]) -> TypeAccount:
     gathers = forward.launches
     forward += counter.results()
     backward = counter.gradients() + counter.blocks() if counter.adjoint is not None else Copies()
-    emitted = counter.emitted
-    launches = batches if emitted is None else sum(emitted.launches) * batches
+    emitted, launches = counter.emitted, batches
     if emitted is not None:
         once = early_columns(call.program.cells[kind], emitted, counter.node_type.slots, early)
-        launches -= sum(column in once for column in emitted.early) * (batches - 1)
+        launches = emitted.launches_of(batches, once)
     return TypeAccount(views, gathers, forward, backward, launches + forward.launches + backward.launches)
 
 
