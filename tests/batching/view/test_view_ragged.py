@@ -152,6 +152,18 @@ ATTENTION = {
     "TransformerEncoderLayer": lambda m, x, ids, tags, f: m.encoder(x),
     "TransformerEncoderLayer, batch of one": lambda m, x, ids, tags, f: m.encoder(x[None])[0],
 }
+FAR = torch.arange(20)
+ATTENTION |= {
+    "pairs": lambda m, x, ids, tags, f: torch.cat(
+        [x.unsqueeze(1).expand(-1, len(x), -1), x.unsqueeze(0).expand(len(x), -1, -1)], -1
+    ).sum((0, 1)),
+    "relative positions": lambda m, x, ids, tags, f: (
+        torch.softmax(x @ x.T + m.places((FAR[: len(x), None] - FAR[None, : len(x)]).abs()).sum(-1), -1) @ x
+    ),
+    "a bias for every distance": lambda m, x, ids, tags, f: (
+        torch.softmax(x @ x.T + m.table[:, 0][(FAR[: len(x), None] - FAR[None, : len(x)]).abs()], -1) @ x
+    ),
+}
 SEQUENCES = {
     "conv1d": lambda m, x, ids, tags, f: m.conv(x.t().unsqueeze(0)).squeeze(0).t(),
     "conv1d, greatest": lambda m, x, ids, tags, f: m.conv(x.t()).relu().amax(-1),
@@ -189,6 +201,7 @@ def test_the_number_of_batches_does_not_grow_with_the_number_of_lengths():
     counts = set()
     for lengths in ((3,), (3, 7, 9), (6, 8, 10, 11, 12, 13)):
         batched(sentences(lengths))
+        assert batched.last is not None
         counts.add((batched.last.types, batched.last.batches))
     assert len(counts) == 1
 
@@ -203,7 +216,7 @@ def test_without_gradients_and_twice_differentiated():
     weight = model.one.weight
     second = []
     for outputs in (batched(samples), [model(s) for s in samples]):
-        (first,) = torch.autograd.grad(sum(out.square().sum() for out in outputs), weight, create_graph=True)
+        (first,) = torch.autograd.grad(torch.cat(outputs).square().sum(), weight, create_graph=True)
         second.append(torch.autograd.grad(first.square().sum(), weight)[0])
     torch.testing.assert_close(*second)
 

@@ -29,7 +29,7 @@ def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
         positions = _positions(entries[0], tensor.length)
         if positions:
             return ragged.choose_rows(trace, tensor, positions)
-    if id(tensor) in trace.shared and entries:
+    if type(tensor) is not Ref and id(tensor) in trace.shared and entries:
         positions = _positions_in_table(trace, entries[0], tensor)
         if positions and all(_is_basic(entry) for entry in entries[1:]):
             rows = ragged.rows_of_table(trace, positions, tensor)

@@ -102,6 +102,7 @@ class Trace:
         self.inside: list[str] = []  # the modules that are being descended into
         self.deferrals = 0  # how many values were not recorded where they were computed; see whole.py
         self.lengths: set[int] = set()  # of all ragged values
+        self.rulers: dict[int, torch.Tensor] = {}  # something of each length
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last

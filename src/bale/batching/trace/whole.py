@@ -44,7 +44,8 @@ class Source:
 class Deferred:
     """A call that is not recorded yet. Leaves of its arguments: Source, (Deferred, number of its result), Axis, others.
 
-    `steps` counts it and all that it waits for; `refs` are the lazy values that stand for its results.
+    `rulers` are read for their lengths alone. `steps` counts it and all that it waits for; `refs` are the lazy values
+    that stand for its results.
     """
 
     head: Hashable
@@ -55,6 +56,7 @@ class Deferred:
     state: ModeState
     leaves: tuple[Any, ...]
     lengths: tuple[int, ...]
+    rulers: tuple[Source, ...] = ()
     steps: int = 1
     reads: int = 0
     refs: dict[int, Any] = field(default_factory=dict)
@@ -109,7 +111,9 @@ def defer_call(
             elif column.leaf.length is not None:
                 lengths[column.leaf.length] = None
     if not lengths:
-        lengths = dict.fromkeys(c.leaf.shape[0] for c in columns if c.kind is Kind.CONST and c.leaf.dim() > 1)
+        beside = any(column.kind is Kind.VALUE for column in columns)
+        own = [c.leaf.shape[0] for c in columns if c.kind is Kind.CONST and c.leaf.dim() > 1]
+        lengths = dict.fromkeys(n for n in own if n in trace.lengths or not beside)
     lengths.pop(0, None)
     if not lengths or any(each.reads >= MAX_READS for each in waiting):
         return None
@@ -120,7 +124,26 @@ def defer_call(
     leaves = tuple([given.leaf(column) for column in columns])
     for each in waiting:
         each.reads += 1
-    return Deferred(head, name, function, form, spec, trace.state(), leaves, tuple(lengths), steps=steps)
+    measured = {n for each in waiting for n in each.lengths}
+    measured |= {int(leaf.dims[0]) for leaf in leaves if isinstance(leaf, Source) and _measures(leaf)}
+    rulers = tuple([_ruler(trace, n) for n in lengths if n not in measured])
+    return Deferred(head, name, function, form, spec, trace.state(), leaves, tuple(lengths), rulers, steps)
+
+
+def _measures(source: Source) -> bool:
+    """Are its rows as many as its first axis is long?"""
+    return source.ref.length is not None and len(source.dims) == 1 + len(source.ref.spec.shape)
+
+
+def _ruler(trace: Trace, length: int) -> Source:
+    """Something of this length, for programs whose operands only have it more than once."""
+    from bale.batching.trace.record import lift
+
+    with torch._C.DisableTorchFunction():
+        known = trace.rulers.get(length)
+        if known is None:
+            known = trace.rulers[length] = torch.zeros(length, dtype=torch.bool)
+    return Source(lift(trace, known), (Axis(length),), known)
 
 
 class _Given:
@@ -188,13 +211,13 @@ def write(root: Deferred) -> Written:
     number = {each: k for k, each in enumerate(order)}
     sources: dict[tuple[Ref, tuple[Any, ...]], Source] = {}
     for each in order:
-        for leaf in each.leaves:
+        for leaf in (*each.leaves, *each.rulers):
             if isinstance(leaf, Source):
                 sources.setdefault(_place(leaf), leaf)
     place = {key: k for k, key in enumerate(sources)}
     axis_of: dict[int, int] = {}
     for k, source in enumerate(sources.values()):
-        if source.ref.length is not None and len(source.dims) == 1 + len(source.ref.spec.shape):
+        if _measures(source):
             axis_of.setdefault(int(source.dims[0]), k)
     axes = {length: k for k, length in enumerate(axis_of)}
     operands = tuple([_operand(source, axes) for source in sources.values()])
@@ -274,7 +297,9 @@ def record_whole(trace: Trace, root: Deferred, options: Any, tried_rows: bool) -
             raise RefusalError("it needs all rows of values that are not equally long")
     if isinstance(made, RefusalError):
         raise made
-    found = _look_at(trace, made, written) if isinstance(made, Made) else None
+    if not isinstance(made, Made):
+        return FIXED
+    found = _look_at(trace, made, written)
     return FIXED if found is None else _results(trace, root, written, made, found)
 
 
