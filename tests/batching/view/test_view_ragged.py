@@ -276,10 +276,32 @@ def test_dropout_inside_attention_draws_for_every_sentence_alone():
     samples = sentences((7, 3, 7, 7, 9))
     batched = bale.batch(model, merge=False)
     outputs = [batched([samples[0]] * 4 + samples) for _ in range(2)]
-    assert len(batched.registry.cell_types()) <= 3
+    assert len(batched.registry.cell_types()) == 4  # words, tanh, a seed for each call, attention
     assert not torch.equal(outputs[0][0], outputs[0][1])  # one sentence, other draws
     model.eval()
     assert_same(model, samples)
+
+
+def test_dropped_weights_are_the_same_for_all_that_read_them():
+    """In scores of word against word, which every reader computes for itself."""
+
+    def use(m, x, ids, tags, f):
+        weights = F.dropout(torch.softmax(x @ m.one(x).T, -1), 0.5)
+        return weights @ x, weights.sum(-1), weights, x
+
+    batched = bale.batch(Sentence(use))
+    for lengths in (LENGTHS, OTHERS):
+        for mixed, total, weights, x in batched(sentences(lengths)):
+            torch.testing.assert_close(mixed, weights @ x)
+            torch.testing.assert_close(total, weights.sum(-1))
+    made = len(batched.registry.cell_types())
+    batched(sentences((12, 11, 13)))
+    assert len(batched.registry.cell_types()) == made
+    torch.manual_seed(0)
+    first = batched(sentences(LENGTHS))[1][2]
+    torch.manual_seed(0)
+    assert torch.equal(first, batched(sentences(LENGTHS))[1][2])
+    assert (first == 0).any() and not (first == 0).all()
 
 
 def test_writing_in_place_into_what_shares_memory():
