@@ -232,18 +232,24 @@ def test_gradients_of_the_samples_own_matrices():
 class Halves(nn.Module):
     """A module of the user's own that handles structure: which layer it takes depends on the length."""
 
-    def __init__(self):
+    def __init__(self, asks, then):
         super().__init__()
+        self.asks, self.then = asks, then
         self.short, self.long = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        return (self.short if len(x) < 5 else self.long)(x).cumsum(0)
+        return self.then((self.short if self.asks(x) < 8 else self.long)(x))
 
 
-def test_python_that_depends_on_the_length_in_a_module():
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("then", [torch.tanh, lambda x: x.cumsum(0)])
+@pytest.mark.parametrize("asks", [len, lambda x: x.shape[0], lambda x: x.size(0), lambda x: x.numel() / WIDTH])
+def test_python_that_depends_on_the_length_in_a_module(asks, then, marked):
     model = Sentence(lambda m, x, ids, tags, f: m.halves(x))
-    model.halves = Halves()
-    assert_same(model, sentences(LENGTHS))
+    model.halves = Halves(asks, then)
+    if marked:
+        bale.cell(model.halves)
+    assert_same(model, sentences(LENGTHS), policy="depth")
 
 
 class Pooling(nn.Module):

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf, ModeState
 from bale.batching.cells.celltype import CellType, build
 from bale.batching.cells.probe import OutputLeaf, RefusalError
-from bale.batching.cells.rungs import ProofError
+from bale.batching.cells.rungs import PROOF_ROWS, ProofError
 from bale.batching.cells.segment import constant_type
 from bale.batching.graph import Spec
 from bale.batching.trace import whole
@@ -351,6 +351,8 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
     specs = [c.spec for c in per_row if c.spec is not None]
     _agree_on_device(trace, name, columns, options)
     ragged = any(spec.ragged for spec in specs)
+    lengths = {c.length for c in columns if c.spec is not None and c.spec.ragged}
+    trace.asked_lengths.clear()
     watched = replace(call, function=options.probe_function or call.function)
     try:
         if not ragged:
@@ -369,6 +371,8 @@ def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[
                 lend_state=options.lend_state,
                 module=options.module,
             )
+        if cell.ragged and {*PROOF_ROWS, *lengths} <= trace.asked_lengths:
+            raise ProofError("it asks how many rows there are")
         from_constants = not options.scalar_rows and not any(c.kind is Kind.VALUE for c in columns)
         if cell.ragged and from_constants and _is_scalar_rows(cell):
             raise ProofError("its rows would be single numbers")

@@ -106,6 +106,7 @@ class Trace:
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
+        self.asked_lengths: set[int] = set()  # first axes that a probed module's own Python has seen
         self.iterated = False  # a probed module went through an axis of a tensor in Python
         self.outer_grad = torch.is_grad_enabled()
         self.last_of_module: dict[int, int] = {}  # stateful modules: the code of their latest node's value
