@@ -152,6 +152,18 @@ ATTENTION = {
     "TransformerEncoderLayer": lambda m, x, ids, tags, f: m.encoder(x),
     "TransformerEncoderLayer, batch of one": lambda m, x, ids, tags, f: m.encoder(x[None])[0],
 }
+FAR = torch.arange(20)
+ATTENTION |= {
+    "pairs": lambda m, x, ids, tags, f: torch.cat(
+        [x.unsqueeze(1).expand(-1, len(x), -1), x.unsqueeze(0).expand(len(x), -1, -1)], -1
+    ).sum((0, 1)),
+    "relative positions": lambda m, x, ids, tags, f: (
+        torch.softmax(x @ x.T + m.places((FAR[: len(x), None] - FAR[None, : len(x)]).abs()).sum(-1), -1) @ x
+    ),
+    "a bias for every distance": lambda m, x, ids, tags, f: (
+        torch.softmax(x @ x.T + m.table[:, 0][(FAR[: len(x), None] - FAR[None, : len(x)]).abs()], -1) @ x
+    ),
+}
 SEQUENCES = {
     "conv1d": lambda m, x, ids, tags, f: m.conv(x.t().unsqueeze(0)).squeeze(0).t(),
     "conv1d, greatest": lambda m, x, ids, tags, f: m.conv(x.t()).relu().amax(-1),
@@ -189,6 +201,7 @@ def test_the_number_of_batches_does_not_grow_with_the_number_of_lengths():
     counts = set()
     for lengths in ((3,), (3, 7, 9), (6, 8, 10, 11, 12, 13)):
         batched(sentences(lengths))
+        assert batched.last is not None
         counts.add((batched.last.types, batched.last.batches))
     assert len(counts) == 1
 
@@ -203,7 +216,7 @@ def test_without_gradients_and_twice_differentiated():
     weight = model.one.weight
     second = []
     for outputs in (batched(samples), [model(s) for s in samples]):
-        (first,) = torch.autograd.grad(sum(out.square().sum() for out in outputs), weight, create_graph=True)
+        (first,) = torch.autograd.grad(torch.cat(outputs).square().sum(), weight, create_graph=True)
         second.append(torch.autograd.grad(first.square().sum(), weight)[0])
     torch.testing.assert_close(*second)
 
@@ -219,18 +232,24 @@ def test_gradients_of_the_samples_own_matrices():
 class Halves(nn.Module):
     """A module of the user's own that handles structure: which layer it takes depends on the length."""
 
-    def __init__(self):
+    def __init__(self, asks, then):
         super().__init__()
+        self.asks, self.then = asks, then
         self.short, self.long = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        return (self.short if len(x) < 5 else self.long)(x).cumsum(0)
+        return self.then((self.short if self.asks(x) < 8 else self.long)(x))
 
 
-def test_python_that_depends_on_the_length_in_a_module():
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("then", [torch.tanh, lambda x: x.cumsum(0)])
+@pytest.mark.parametrize("asks", [len, lambda x: x.shape[0], lambda x: x.size(0), lambda x: x.numel() / WIDTH])
+def test_python_that_depends_on_the_length_in_a_module(asks, then, marked):
     model = Sentence(lambda m, x, ids, tags, f: m.halves(x))
-    model.halves = Halves()
-    assert_same(model, sentences(LENGTHS))
+    model.halves = Halves(asks, then)
+    if marked:
+        bale.cell(model.halves)
+    assert_same(model, sentences(LENGTHS), policy="depth")
 
 
 class Pooling(nn.Module):
@@ -263,10 +282,32 @@ def test_dropout_inside_attention_draws_for_every_sentence_alone():
     samples = sentences((7, 3, 7, 7, 9))
     batched = bale.batch(model, merge=False)
     outputs = [batched([samples[0]] * 4 + samples) for _ in range(2)]
-    assert len(batched.registry.cell_types()) <= 3
+    assert len(batched.registry.cell_types()) == 4  # words, tanh, a seed for each call, attention
     assert not torch.equal(outputs[0][0], outputs[0][1])  # one sentence, other draws
     model.eval()
     assert_same(model, samples)
+
+
+def test_dropped_weights_are_the_same_for_all_that_read_them():
+    """In scores of word against word, which every reader computes for itself."""
+
+    def use(m, x, ids, tags, f):
+        weights = F.dropout(torch.softmax(x @ m.one(x).T, -1), 0.5)
+        return weights @ x, weights.sum(-1), weights, x
+
+    batched = bale.batch(Sentence(use))
+    for lengths in (LENGTHS, OTHERS):
+        for mixed, total, weights, x in batched(sentences(lengths)):
+            torch.testing.assert_close(mixed, weights @ x)
+            torch.testing.assert_close(total, weights.sum(-1))
+    made = len(batched.registry.cell_types())
+    batched(sentences((12, 11, 13)))
+    assert len(batched.registry.cell_types()) == made
+    torch.manual_seed(0)
+    first = batched(sentences(LENGTHS))[1][2]
+    torch.manual_seed(0)
+    assert torch.equal(first, batched(sentences(LENGTHS))[1][2])
+    assert (first == 0).any() and not (first == 0).all()
 
 
 def test_writing_in_place_into_what_shares_memory():

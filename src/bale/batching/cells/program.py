@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bale.batching.cells.call import Call, Kind, Leaf, ModeState
 from bale.batching.graph import Spec
@@ -42,12 +44,13 @@ class Operand:
 @dataclass(frozen=True, eq=False)
 class Step:
     """One call of a program. A leaf of its arguments is ("operand", number), ("result", step, number), ("axis", number)
-    or ("plain", value)."""
+    or ("plain", value). `seed`: the operand that its random numbers begin from, if it draws any."""
 
     function: Callable[..., Any]
     spec: Any
     leaves: tuple[tuple[Any, ...], ...]
     state: ModeState
+    seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,10 @@ class Program:
     @property
     def state(self) -> ModeState:
         return self.steps[-1].state
+
+    @property
+    def random(self) -> bool:
+        return any(step.seed is not None for step in self.steps)
 
     @cached_property
     def reads_axes(self) -> bool:
@@ -98,7 +105,11 @@ class Program:
             args, kwargs = pytree.tree_unflatten(filled, step.spec)
             is_last = step is self.steps[-1]
             function = last if is_last and last is not None else step.function
-            with nullcontext() if step.state == self.state else step.state():
+            with ExitStack() as stack:
+                if step.state != self.state:
+                    stack.enter_context(step.state())
+                if step.seed is not None:
+                    stack.enter_context(_from_seed(tensors[step.seed]))
                 result = function(*args, **kwargs)
             if is_last:
                 return result
@@ -118,6 +129,17 @@ class Program:
     def row_wise(self, chosen: Sequence[tuple[int, int]]) -> Callable[..., Any]:
         """The program as a function of rows; only where it `reads_axes` nowhere."""
         return lambda *tensors: _choose(self.run((), tensors), chosen)
+
+
+@contextmanager
+def _from_seed(seed: torch.Tensor) -> Iterator[None]:
+    """Random numbers from a seed of the call's own: whoever computes it again gets the same, whatever the schedule."""
+    if isinstance(seed, FakeTensor):
+        yield
+        return
+    with torch.random.fork_rng(devices=[]), _disable_current_modes():  # nobody else's numbers are replayed in it
+        torch.manual_seed(int(seed))
+        yield
 
 
 def _choose(result: Any, chosen: Sequence[tuple[int, int]], leading: int = 0) -> Any:

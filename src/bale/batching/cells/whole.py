@@ -123,22 +123,13 @@ class ByLength:
     rung: str
     align: bool
 
-    def __call__(
-        self, columns: Sequence[torch.Tensor], counts: Counts, nodes: int, seeds: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """[rows, *shape] per result, of nodes with `counts` rows of each operand; `seeds` [nodes] of random calls."""
+    def __call__(self, columns: Sequence[torch.Tensor], counts: Counts) -> list[torch.Tensor]:
+        """[rows, *shape] per result, of nodes with `counts` rows of each operand."""
         groups, parts = [], []
-        if seeds is not None:
-            with torch.random.fork_rng(devices=[]):
-                for node, seed in enumerate(seeds.tolist()):
-                    torch.manual_seed(seed)
-                    groups.append(np.array([node]))
-                    parts.append([out.unsqueeze(0) for out in self.one(columns, counts, node)])
-        else:
-            for mine, lengths in self._groups(counts):
-                groups.append(mine)
-                rung = rung_of(self.rung, self.program, lengths, self.chosen, self.align)
-                parts.append(rung(self._take(columns, counts, mine, lengths)))
+        for mine, lengths in self._groups(counts):
+            groups.append(mine)
+            rung = rung_of(self.rung, self.program, lengths, self.chosen, self.align)
+            parts.append(rung(self._take(columns, counts, mine, lengths)))
         return [self._joined(k, groups, [part[k] for part in parts]) for k in range(len(self.chosen))]
 
     def one(self, columns: Sequence[torch.Tensor], counts: Counts, node: int) -> list[torch.Tensor]:
@@ -223,13 +214,13 @@ def whole_type(
     call = program.call(lengths, chosen)
     full = [operand.full(lengths) for operand in program.operands]
     operands = Operands(full, [Kind.VALUE] * len(full), [None] * len(full), (), list(trained.values()))
-    rung, reasons = _proved_rung(program, lengths, chosen, align, operands, found.random)
+    rung, reasons = _proved_rung(program, lengths, chosen, align, operands)
     slots = tuple([Mode.STACK if operand.stacked else Mode.ROW for operand in program.operands])
     node_type = NodeType(name, slots, tuple([operand.spec for operand in program.operands]), tuple(specs))
     return CellType(
         name, node_type, (Kind.VALUE,) * len(full), (False,) * len(full), (None,) * len(full), None,
         tuple(map(OutputLeaf, specs)), ByLength(program, chosen, varies, rung, align), "by length", call, call,
-        seeded=found.random, ragged=any(varies), segments=True, asserts=found.asserts, reasons=tuple(reasons),
+        ragged=any(varies), segments=True, asserts=found.asserts, reasons=tuple(reasons),
         trained=tuple(trained.values()), operands=operands,
     )  # fmt: skip
 
@@ -241,10 +232,10 @@ def _output(spec: Spec | None, axis: int, varies: bool) -> Spec:
 
 
 def _proved_rung(
-    program: Program, lengths: Lengths, chosen: Chosen, align: bool, operands: Operands, random: bool
+    program: Program, lengths: Lengths, chosen: Chosen, align: bool, operands: Operands
 ) -> tuple[str, list[str]]:
-    if random:
-        return "rows", ["by length, row by row: it draws random numbers, each call from a seed of its own"]
+    if program.random:
+        return "rows", ["one by one: it draws random numbers, each call from a seed of its own"]
     reasons = []
     for name in ("leading", "vmap"):
         call = program.call(lengths, chosen)

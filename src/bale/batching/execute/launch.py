@@ -37,7 +37,7 @@ def launch(cell: CellType, given: list[torch.Tensor], counts: Sequence[np.ndarra
         grad = cell.node_type.outputs[0].requires_grad
         return [given[0] if grad or not given[0].requires_grad else given[0].detach()]
     if isinstance(cell.rung, ByLength):
-        return _launch_by_length(cell, cell.rung, given, counts, numbers, nodes, check)
+        return _launch_by_length(cell, cell.rung, given, counts, nodes, check)
     if cell.segments:
         assert counts[0] is not None
         segment = torch.from_numpy(np.repeat(np.arange(nodes), counts[0])).to(given[0].device)
@@ -54,15 +54,14 @@ def launch(cell: CellType, given: list[torch.Tensor], counts: Sequence[np.ndarra
 
 
 def _launch_by_length(cell: CellType, rung: ByLength, given: list[torch.Tensor], counts: Sequence[np.ndarray | None],
-                      numbers: Tensors, nodes: int, check: str) -> list[torch.Tensor]:  # fmt: skip
-    seeds = numbers[0] if cell.seeded else None
+                      nodes: int, check: str) -> list[torch.Tensor]:  # fmt: skip
     with rung.program.state():
-        outputs = rung(given, counts, nodes, seeds)
+        outputs = rung(given, counts)
     if is_compared(cell, check):
         while difference := rung.verify(given, counts, nodes, outputs):
             cell.demote(difference)
             with rung.program.state():
-                outputs = rung(given, counts, nodes, seeds)
+                outputs = rung(given, counts)
     return outputs
 
 

@@ -63,9 +63,8 @@ class PlainFrame(Frame):
         if self.grad:
             for full, constant in zip(self.constants, constants, strict=True):
                 constant.requires_grad_(full.requires_grad)
+        numbers = [c[low : low + n] for c in self.numbers]
         nodes = self.nodes(k)
-        first, draws = (self.site.count_starts[k], len(nodes)) if self.cell.seeded else (low, n)  # a seed for each node
-        numbers = [c[first : first + draws] for c in self.numbers]
         values, given = iter(operands), iter(constants)
         columns = [next(values) if kind is Kind.VALUE else next(given) for kind in self.cell.kinds]
         with torch.set_grad_enabled(self.grad):

@@ -382,11 +382,15 @@ def _view(name: str) -> Callable[..., Any]:
 
     def view(trace: Tracer, tensor: Any, *given: Any, **kwargs: Any) -> Any:
         sizes = _sizes(given)
-        if type(tensor) is not Ref or tensor.length is None or kwargs or not sizes or sizes[0] != tensor.length:
+        if type(tensor) is not Ref or tensor.length is None or kwargs or not sizes:
+            return ragged.PASS
+        if sizes[0] not in (-1, tensor.length) or not all(type(n) is int for n in sizes):
             return ragged.PASS
         known, numbers = prod(n for n in sizes[1:] if n != -1), prod(tensor.shape[1:])
         inner = tuple([numbers // max(known, 1) if n == -1 else n for n in sizes[1:]])
-        return _record(trace, function, name, (tensor, (-1, *inner)), {}) if prod(inner) == numbers else ragged.PASS
+        if prod(inner) != numbers:
+            return ragged.PASS
+        return _record(trace, function, f"{name} of rows", (tensor, (-1, *inner)), {})
 
     return view
 

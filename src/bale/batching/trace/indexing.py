@@ -29,10 +29,11 @@ def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
         positions = _positions(entries[0], tensor.length)
         if positions:
             return ragged.choose_rows(trace, tensor, positions)
-    if id(tensor) in trace.shared and entries:
-        positions = _positions_in_table(trace, entries[0], tensor)
+    table = trace.shared.get(id(tensor))
+    if table is not None and entries:
+        positions = _positions_in_table(trace, entries[0], table)
         if positions and all(_is_basic(entry) for entry in entries[1:]):
-            rows = ragged.rows_of_table(trace, positions, tensor)
+            rows = ragged.rows_of_table(trace, positions, table)
             entries = _expand_ellipsis((slice(None), *entries[1:]), tensor.dim())
             return rows if len(entries) == 1 else _index(trace, rows, entries)
     if not all(_is_basic(entry) for entry in entries):

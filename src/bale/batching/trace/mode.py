@@ -40,6 +40,9 @@ class TraceMode(TorchFunctionMode):
         if self.trace.probing:
             if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
                 self.trace.iterated = True
+            if func in _ASKS_LENGTH and not sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
+                with torch._C.DisableTorchFunction():
+                    self.trace.asked_lengths.update(args[0].shape[:1])
             return func(*args, **kwargs)
         if Ref in types or any(type(a) is Ref for a in args):
             recorder = self.trace.functions.get(CANONICAL.get(func, func))
@@ -73,6 +76,8 @@ class TraceMode(TorchFunctionMode):
         return isinstance(arg, (list, tuple)) and any(map(self._is_recorded, arg))
 
 
+# What tells a module how long a tensor is. Torch's own code may ask: what it makes of that is proved.
+_ASKS_LENGTH = frozenset((Tensor.size, Tensor.__len__, Tensor.numel, torch.numel, Tensor.shape.__get__))  # type: ignore[attr-defined]
 _TAKES_APART = frozenset((Tensor.unbind, torch.unbind))
 
 # Functions that answer at once on real tensors, parameters among them.

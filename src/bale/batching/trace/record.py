@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf, ModeState
 from bale.batching.cells.celltype import CellType, build
 from bale.batching.cells.probe import OutputLeaf, RefusalError
-from bale.batching.cells.rungs import ProofError
+from bale.batching.cells.rungs import PROOF_ROWS, ProofError
 from bale.batching.cells.segment import constant_type
 from bale.batching.graph import Spec
 from bale.batching.trace import whole
@@ -226,17 +226,18 @@ def record(
             if whole.deferred_of(leaf) is not None:
                 whole.settle(trace, leaf)
         columns = columns_of(trace, leaves, number_data)
-    columns = _beside_values(trace, columns, options)
+    crossed = _crosses_rows(trace, columns, options)
+    columns = columns if crossed else _beside_values(trace, columns, options)
     state = trace.state()
-    for ragged in _as_ragged(columns, options):
+    for ragged in () if crossed else _as_ragged(columns, options):
         key = (head, form, state, tuple(column.key() for column in ragged))
         cell = trace.registry.types.get(key)
         if cell is None:
             cell = _make(trace, key, name, Call(function, spec, _leaves(ragged), state), ragged, options)
         if cell is not FIXED:
             return _finish(trace, cell, ragged)
-    if _is_open(columns, options):
-        result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=True)
+    if crossed or _is_open(columns, options):
+        result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=not crossed)
         if result is not whole.FIXED:
             return result
     key = (head, form, state, tuple(column.key() for column in columns))
@@ -251,6 +252,23 @@ def _finish(trace: Tracer, cell: Any, columns: Sequence[Column]) -> Any:
         raise cell
     trace.latest = cell
     return add_node(trace, cell, columns)
+
+
+def _crosses_rows(trace: Tracer, columns: Sequence[Column], options: Options) -> bool:
+    """Is a length that differs from sample to sample in more places than as a first axis?
+
+    Row by row it would be part of the type: in the shape of a sample's own mask of every word against every word, or as
+    a size that is asked for.
+    """
+    values = [c for c in columns if c.kind is Kind.VALUE]
+    if options.sized:
+        lengths = {c.length for c in values if c.length is not None} - {1}
+        return any(c.kind is Kind.STATIC and type(c.leaf) is int and c.leaf in lengths for c in columns)
+    for column in columns:
+        if column.kind is Kind.CONST and column.length in trace.lengths and column.length in column.leaf.shape[1:]:
+            fixed = [c.leaf.spec.shape for c in values]
+            return not any(column.length in shape for shape in fixed)  # a width, by chance
+    return False
 
 
 def _is_open(columns: Sequence[Column], options: Options) -> bool:
@@ -333,6 +351,8 @@ def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence
     specs = [c.spec for c in per_row if c.spec is not None]
     _agree_on_device(trace, name, columns, options)
     ragged = any(spec.ragged for spec in specs)
+    lengths = {c.length for c in columns if c.spec is not None and c.spec.ragged}
+    trace.asked_lengths.clear()
     watched = replace(call, function=options.probe_function or call.function)
     try:
         if not ragged:
@@ -351,6 +371,8 @@ def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence
                 lend_state=options.lend_state,
                 module=options.module,
             )
+        if cell.ragged and {*PROOF_ROWS, *lengths} <= trace.asked_lengths:
+            raise ProofError("it asks how many rows there are")
         from_constants = not options.scalar_rows and not any(c.kind is Kind.VALUE for c in columns)
         if cell.ragged and from_constants and _is_scalar_rows(cell):
             raise ProofError("its rows would be single numbers")

@@ -114,9 +114,11 @@ class Tracer:
         self.inside: list[str] = []  # the modules that are being descended into
         self.deferrals = 0  # how many values were not recorded where they were computed; see whole.py
         self.lengths: set[int] = set()  # of all ragged values
+        self.rulers: dict[int, torch.Tensor] = {}  # something of each length
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
+        self.asked_lengths: set[int] = set()  # first axes that a probed module's own Python has seen
         self.iterated = False  # a probed module went through an axis of a tensor in Python
         self.outer_grad = torch.is_grad_enabled()
         self.last_of_module: dict[int, int] = {}  # stateful modules: the code of their latest node's value

@@ -44,7 +44,8 @@ class Source:
 class Deferred:
     """A call that is not recorded yet. Leaves of its arguments: Source, (Deferred, number of its result), Axis, others.
 
-    `steps` counts it and all that it waits for; `refs` are the lazy values that stand for its results.
+    `rulers` are read for their lengths alone, `seed` where it draws random numbers. `steps` counts it and all that it
+    waits for; `refs` are the lazy values that stand for its results.
     """
 
     head: Hashable
@@ -55,6 +56,8 @@ class Deferred:
     state: ModeState
     leaves: tuple[Any, ...]
     lengths: tuple[int, ...]
+    rulers: tuple[Source, ...] = ()
+    seed: Source | None = None
     steps: int = 1
     reads: int = 0
     refs: dict[int, Any] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class OneLength:
 
 
 FIXED = object()  # programs of this key have a type per length
+SEEDED = object()  # they draw random numbers, and need a seed
 
 
 def deferred_of(leaf: Any) -> tuple[Deferred, int] | None:
@@ -109,7 +113,9 @@ def defer_call(
             elif column.leaf.length is not None:
                 lengths[column.leaf.length] = None
     if not lengths:
-        lengths = dict.fromkeys(c.leaf.shape[0] for c in columns if c.kind is Kind.CONST and c.leaf.dim() > 1)
+        beside = any(column.kind is Kind.VALUE for column in columns)
+        own = [c.leaf.shape[0] for c in columns if c.kind is Kind.CONST and c.leaf.dim() > 1]
+        lengths = dict.fromkeys(n for n in own if n in trace.lengths or not beside)
     lengths.pop(0, None)
     if not lengths or any(each.reads >= MAX_READS for each in waiting):
         return None
@@ -120,7 +126,26 @@ def defer_call(
     leaves = tuple([given.leaf(column) for column in columns])
     for each in waiting:
         each.reads += 1
-    return Deferred(head, name, function, form, spec, trace.state(), leaves, tuple(lengths), steps=steps)
+    measured = {n for each in waiting for n in each.lengths}
+    measured |= {int(leaf.dims[0]) for leaf in leaves if isinstance(leaf, Source) and _measures(leaf)}
+    rulers = tuple([_ruler(trace, n) for n in lengths if n not in measured])
+    return Deferred(head, name, function, form, spec, trace.state(), leaves, tuple(lengths), rulers, steps=steps)
+
+
+def _measures(source: Source) -> bool:
+    """Are its rows as many as its first axis is long?"""
+    return source.ref.length is not None and len(source.dims) == 1 + len(source.ref.spec.shape)
+
+
+def _ruler(trace: Tracer, length: int) -> Source:
+    """Something of this length, for programs whose operands only have it more than once."""
+    from bale.batching.trace.record import lift
+
+    with torch._C.DisableTorchFunction():
+        known = trace.rulers.get(length)
+        if known is None:
+            known = trace.rulers[length] = torch.zeros(length, dtype=torch.bool)
+    return Source(lift(trace, known), (Axis(length),), known)
 
 
 class _Given:
@@ -188,13 +213,13 @@ def write(root: Deferred) -> Written:
     number = {each: k for k, each in enumerate(order)}
     sources: dict[tuple[Ref, tuple[Any, ...]], Source] = {}
     for each in order:
-        for leaf in each.leaves:
+        for leaf in (*each.leaves, *each.rulers, each.seed):
             if isinstance(leaf, Source):
                 sources.setdefault(_place(leaf), leaf)
     place = {key: k for k, key in enumerate(sources)}
     axis_of: dict[int, int] = {}
     for k, source in enumerate(sources.values()):
-        if source.ref.length is not None and len(source.dims) == 1 + len(source.ref.spec.shape):
+        if _measures(source):
             axis_of.setdefault(int(source.dims[0]), k)
     axes = {length: k for k, length in enumerate(axis_of)}
     operands = tuple([_operand(source, axes) for source in sources.values()])
@@ -205,8 +230,9 @@ def write(root: Deferred) -> Written:
             written, its_key = _written_leaf(leaf, place, number, axes)
             leaves.append(written)
             key.append(its_key)
-        steps.append(Step(each.function, each.spec, tuple(leaves), each.state))
-        keys.append((each.head, each.form, each.state, tuple(key)))
+        seed = None if each.seed is None else place[_place(each.seed)]
+        steps.append(Step(each.function, each.spec, tuple(leaves), each.state, seed))
+        keys.append((each.head, each.form, each.state, tuple(key), seed))
     program = Program(operands, tuple(steps), tuple(axis_of.values()), (operands, tuple(keys)))
     return Written(program, tuple(sources.values()), tuple(axis_of), tuple(order))
 
@@ -260,6 +286,24 @@ def record_whole(trace: Tracer, root: Deferred, options: Any, tried_rows: bool) 
     written = write(root)
     if not written.lengths:
         return FIXED
+    made = _made(trace, root, written, options, tried_rows)
+    if made is SEEDED:
+        root.seed = _seed(trace)
+        written = write(root)
+        made = _made(trace, root, written, options, tried_rows)
+    if isinstance(made, OneLength):
+        made.many = made.many or made.lengths != written.lengths or len(written.order) > 1
+        if made.many:
+            raise RefusalError("it needs all rows of values that are not equally long")
+    if isinstance(made, RefusalError):
+        raise made
+    if not isinstance(made, Made):
+        return FIXED
+    found = _look_at(trace, made, written)
+    return FIXED if found is None else _results(trace, root, written, made, found)
+
+
+def _made(trace: Tracer, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
     key = ("whole", written.program.key)
     made = trace.registry.types.get(key)
     if made is None:
@@ -268,14 +312,14 @@ def record_whole(trace: Tracer, root: Deferred, options: Any, tried_rows: bool) 
         except _FixedError:
             made = FIXED
         trace.registry.types[key] = made
-    if isinstance(made, OneLength):
-        made.many = made.many or made.lengths != written.lengths or len(written.order) > 1
-        if made.many:
-            raise RefusalError("it needs all rows of values that are not equally long")
-    if isinstance(made, RefusalError):
-        raise made
-    found = _look_at(trace, made, written) if isinstance(made, Made) else None
-    return FIXED if found is None else _results(trace, root, written, made, found)
+    return made
+
+
+def _seed(trace: Tracer) -> Source:
+    from bale.batching.trace.record import as_ref
+
+    with torch._C.DisableTorchFunction():
+        return Source(as_ref(trace, torch.randint(2**62, ())), ())
 
 
 class _FixedError(Exception):
@@ -310,9 +354,7 @@ def _quietly(trace: Tracer, run: Callable[[], Any]) -> Any:
         return run()
 
 
-def _make(
-    trace: Tracer, key: Hashable, root: Deferred, written: Written, options: Any, tried_rows: bool
-) -> Made | OneLength | RefusalError:
+def _make(trace: Tracer, key: Hashable, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
     """Look at a program at three lengths, and make a type of what can be recorded. Raises _FixedError."""
     program, lengths = written.program, written.lengths
     further = [tuple([n + more for n in lengths]) for more in FURTHER]
@@ -329,11 +371,11 @@ def _make(
         raise _FixedError from error
     if any(map(_is_empty, looks)):
         raise _FixedError
+    if first.random and root.seed is None:
+        return SEEDED
     places = _places(looks, varying)
     axes = tuple([axes[0] if axes else 0 for axes in varying])
     chosen = tuple([(k, axes[k]) for k, place in enumerate(places) if place is not None and place >= 0])
-    if first.random and -1 in places:
-        raise _FixedError  # each that computes it would draw numbers of its own
     cell = None
     if chosen:
         varies = tuple([bool(varying[k]) for k, _ in chosen])
