@@ -111,7 +111,7 @@ def test_constants_travel_in_few_tensors():
     batched = fresh(Sum)
     given = [[torch.randn(2).double() for _ in range(n)] for n in (20, 30)]
     trace = batched.trace(given)
-    assert len(pickle.dumps(trace)) < 6000  # fifty tensors would take twenty thousand
+    assert len(pickle.dumps(trace)) < 8000  # fifty tensors would take twenty thousand
     torch.testing.assert_close(batched(sent(trace)), [batched.inner(rows) for rows in given])
 
 

@@ -76,7 +76,8 @@ def _make(
         if name.how == "key":
             known[name.key] = _of_key(registry, name.target)
         elif name.how == "program":
-            known[name.key] = _of_program(name, Tracer(registry, parameters_of(model)), tensors)
+            own = Tracer(registry, parameters_of(model))  # whose only types are those of the program
+            known[name.key] = _of_program(name, own, make_shadow(model, own, settings.cells), tensors)
     with tracer, TraceMode(tracer):
         tracer.sample = 0
         for name in names:
@@ -97,7 +98,7 @@ def _of_key(registry: Registry, key: tuple[Any, ...]) -> CellType:
     return registry.types[key]
 
 
-def _of_program(name: TypeName, tracer: Tracer, tensors: dict[str, torch.Tensor]) -> CellType:
+def _of_program(name: TypeName, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> CellType:
     """The type that a program's calls are recorded as, made one after another."""
     operands, steps, axes = name.target
     lengths = range(3, 3 + axes)  # any do
@@ -125,10 +126,16 @@ def _of_program(name: TypeName, tracer: Tracer, tensors: dict[str, torch.Tensor]
         for function, arguments, state in steps:
             args, kwargs = pytree.tree_map_only(Place, given, arguments)
             with state():
-                found = record_function(tracer, function, getattr(function, "__name__", name.name), args, kwargs)
+                if isinstance(function, str):
+                    found = shadow.get_submodule(function)(*args, **kwargs)
+                else:
+                    found = record_function(tracer, function, getattr(function, "__name__", name.name), args, kwargs)
             results.append(pytree.tree_leaves(found))
-    made = list(tracer.formats)[-1] if tracer.formats else None
-    if made is None or made.name != name.name:
+    return _checked(name, list(tracer.formats)[-1] if tracer.formats else None)
+
+
+def _checked(name: TypeName, made: CellType | None) -> CellType:
+    if made is None or replace(made.node_type, name="") != replace(name.face, name=""):
         raise TraceError(f"{name.name}: a call that a trace was made with elsewhere is not recorded so here")
     return made
 
@@ -156,10 +163,7 @@ def _call(name: TypeName, piece: Piece, tracer: Tracer, shadow: Any, tensors: di
             record_function(tracer, name.target, name.name, args, kwargs)
         else:
             _target(name, shadow)(*args, **kwargs)
-    made: Any = tracer.latest
-    if made is None or made.name != name.name:
-        raise TraceError(f"{name.name}: a call that a trace was made with elsewhere is no cell here")
-    return made
+    return _checked(name, tracer.latest)
 
 
 def _target(name: TypeName, shadow: Any) -> Any:

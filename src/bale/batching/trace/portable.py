@@ -18,7 +18,7 @@ from bale.batching.cells.call import PER_ROW, Call, Kind, ModeState
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.program import Program
 from bale.batching.cells.purity import Key
-from bale.batching.graph import Spec
+from bale.batching.graph import NodeType, Spec
 from bale.batching.trace.model_key import looks, places
 from bale.batching.uses import Constants, version_of
 from bale.errors import TraceError
@@ -44,6 +44,7 @@ class TypeName:
     target    a path, a path and a method's name, a function, a program's operands and steps, or a key
     arguments (args, kwargs) with an Argument for every leaf
     length    how many rows its first call had, where it is ragged; `entries` the constants of that call
+    face      what it is to the graph
     key       bytes that are equal for equal types
     """
 
@@ -54,6 +55,7 @@ class TypeName:
     state: ModeState | None
     length: int
     entries: tuple[int, ...]
+    face: NodeType
     key: bytes
 
 
@@ -64,7 +66,7 @@ def name_type(cell: CellType, length: int, entries: tuple[int, ...], model: Key)
     """
     paths, tensors = places(model)
     if cell.program is not None:
-        how, target = "program", _program(cell, cell.program, tensors)
+        how, target = "program", _program(cell, cell.program, paths, tensors)
     else:
         how, target = _target(cell, paths)
     arguments = _arguments(cell, cell.call, tensors) if cell.call is not None and how != "program" else None
@@ -73,7 +75,7 @@ def name_type(cell: CellType, length: int, entries: tuple[int, ...], model: Key)
         key = pickle.dumps((how, target, arguments, state, cell.ragged))
     except Exception as error:
         raise TraceError(f"{cell.name}: a trace with this call cannot be pickled: {error}") from error
-    return TypeName(cell.name, how, target, arguments, state, length, entries, key)
+    return TypeName(cell.name, how, target, arguments, state, length, entries, cell.node_type, key)
 
 
 def _target(cell: CellType, paths: dict[int, str]) -> tuple[str, Any]:
@@ -114,19 +116,22 @@ def _arguments(cell: CellType, call: Call, tensors: dict[int, str]) -> Any:
     return pytree.tree_unflatten(leaves, call.spec)
 
 
-def _program(cell: CellType, program: Program, tensors: dict[int, str]) -> Any:
-    """Operands and steps, each step a function with its arguments."""
+def _program(cell: CellType, program: Program, paths: dict[int, str], tensors: dict[int, str]) -> Any:
+    """Operands and steps, each step a function or the path of a module, with its arguments."""
     steps = []
     for step in program.steps:
-        if isinstance(step.function, nn.Module):
-            raise TraceError(f"{cell.name}: a module called on values of unlike lengths; its trace cannot be pickled")
+        function: Any = step.function
+        if isinstance(function, nn.Module):
+            if id(function) not in paths:
+                raise TraceError(f"{cell.name} is not part of the model as it stands; its trace cannot be pickled")
+            function = paths[id(function)]
         leaves = []
         for leaf in step.leaves:
             shared = leaf[0] == "plain" and isinstance(leaf[1], torch.Tensor)
             if shared and id(leaf[1]) not in tensors:
                 raise TraceError(f"{cell.name} is given a tensor that is not the model's; its trace cannot be pickled")
             leaves.append(("shared", tensors[id(leaf[1])]) if shared else leaf)
-        steps.append((step.function, pytree.tree_unflatten(list(map(Place, leaves)), step.spec), step.state))
+        steps.append((function, pytree.tree_unflatten(list(map(Place, leaves)), step.spec), step.state))
     return program.operands, tuple(steps), len(program.axis_of)
 
 
