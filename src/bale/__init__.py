@@ -1,6 +1,7 @@
 """bale makes neural networks cheap to run: look at the computation as data, plan it, run the plan, say what it cost."""
 
 from bale.batching.api import Batched, batch, cell
+from bale.batching.cells.rule import Rule
 from bale.batching.check import Checked, check
 from bale.batching.explain import Explanation, explain
 from bale.batching.learn import learn_policy
@@ -18,6 +19,7 @@ __all__ = [
     "Explanation",
     "Policy",
     "Portfolio",
+    "Rule",
     "Stats",
     "Trace",
     "batch",

@@ -11,6 +11,8 @@ from torch import nn
 from torch._compile import _disable_dynamo  # torch.compiler.disable, but without importing the compiler
 from torch.utils import _pytree as pytree
 
+from bale.batching.cells.backend import BACKENDS, PRODUCTS, Backend
+from bale.batching.cells.rule import Rule, machine_rule
 from bale.batching.engine import Settings, run_samples, run_trace
 from bale.batching.execute.launch import CHECKS
 from bale.batching.execute.planned import CALLS_BEFORE_CAPTURE
@@ -240,6 +242,9 @@ def batch(
     merge: bool = True,
     capture: str = "lazy",
     reuse_plans: bool = True,
+    backend: str = "auto",
+    products: str = "float32",
+    rule: Rule | None = None,
 ) -> Batched:
     """Run the per-sample forward of `model` for many samples at once, with equal values and gradients.
 
@@ -260,6 +265,13 @@ def batch(
               first, so that the last bits of results do not depend on how often it came before
     reuse_plans  run a mini-batch by the schedule and layout of an earlier one whose graph looked just the same
 
+    backend   what runs captured cells: "numba", elementwise operations as compiled kernels beside torch's products
+              (float32 on the CPU); "torch", torch's operations alone; "auto", numba where it can
+    products  "bfloat16" rounds rows and weights of products inside such cells and sums in float32: about half the time
+              from width 128 on, and results that are off by some thousandths (see bale.batching.cells.half)
+    rule      from how many rows and numbers on which form pays: `bale.Rule`. None takes what `bale tune` measured on
+              this machine, or the defaults; only last bits of results hang on it
+
     Raises BaleError for arguments that are not among these.
 
     >>> class Sum(nn.Module):
@@ -279,15 +291,18 @@ def batch(
         raise BaleError(f"bale.batch takes an nn.Module; got {type(model).__name__}")
     if isinstance(model, Batched):
         raise BaleError("this model is batched already; batch its .inner to change the options")
-    given = (("executor", executor, EXECUTORS), ("check", check, CHECKS), ("capture", capture, CALLS_BEFORE_CAPTURE))
+    given = (
+        ("executor", executor, EXECUTORS), ("check", check, CHECKS), ("capture", capture, CALLS_BEFORE_CAPTURE),
+        ("backend", backend, BACKENDS), ("products", products, PRODUCTS),
+    )  # fmt: skip
     for name, value, known in given:
         if value not in known:
             raise BaleError(f"{name}={value!r} is unknown; known are {', '.join(known)}")
     if isinstance(policy, str) and policy not in POLICIES:
         raise BaleError(f"policy={policy!r} is unknown; known are {', '.join(POLICIES)}, and a function")
-    return Batched(
-        model, Settings(policy, executor, check, merge, capture, reuse_plans, star, stacked, CellFilter(cells))
-    )
+    running = Backend(backend, products, machine_rule() if rule is None else rule)
+    options = (policy, executor, check, merge, capture, reuse_plans, running, star, stacked)
+    return Batched(model, Settings(*options, cells=CellFilter(cells)))
 
 
 def cell(target: T) -> T:

@@ -69,7 +69,9 @@ def check(model: nn.Module, samples: Iterable[Any], **kwargs: Any) -> Checked:
 
     with torch.random.fork_rng(devices=[]):
         inner = copy.deepcopy(batched.inner)
-        settings = replace(batched.settings, check="off", cells=batched.settings.cells.moved(batched.inner, inner))
+        exact = replace(batched.settings.backend, products="float32")
+        cells = batched.settings.cells.moved(batched.inner, inner)
+        settings = replace(batched.settings, check="off", backend=exact, cells=cells)
         result = run_samples(inner, given, kwargs, settings, Registry(), watch=watch)
         random = random or any(cell.seeded for cell in result.trace.uses)
         if first:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from bale.batching.cells.backend import Backend
 from bale.batching.execute.constants import Columns
 from bale.batching.execute.launch import Program, Watch
 from bale.batching.execute.outputs import Group, group_results
@@ -49,6 +50,7 @@ class Settings:
     merge: bool
     capture: str
     reuse_plans: bool
+    backend: Backend
     star: bool
     stacked: bool
     cells: CellFilter
@@ -291,7 +293,8 @@ def make_call(trace: Trace, plan: Plan, settings: Settings) -> PlannedCall:
         columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
         columns.stack(uses, reduced.graph.rows)
     program = Program(plan.graph, tuple(uses[t].cell for t in reduced.folded.type_of), columns)
-    return PlannedCall(program, plan.schedule, plan.layout, groups, settings.check, settings.capture)
+    how = settings.check, settings.capture, settings.backend
+    return PlannedCall(program, plan.schedule, plan.layout, groups, *how)
 
 
 def _key(ref: Ref) -> tuple[Any, ...]:

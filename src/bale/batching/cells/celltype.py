@@ -133,6 +133,7 @@ class CellType:
         numbers: Sequence[torch.Tensor],
         outputs: Sequence[torch.Tensor],
         which: Iterable[int] = (),
+        tolerance: float | None = None,
     ) -> str:
         """Compare `which` rows of a batch (its first and last) with the per-row call; why they differ, or nothing."""
         assert self.call is not None and self.row is not None
@@ -142,7 +143,7 @@ class CellType:
                 run = self._replayed([number[k] for number in numbers], self.row)
                 wanted = run(*(column[k].detach() for column in columns))
                 for out, want in zip(outputs, wanted, strict=True):
-                    difference = mismatch(out[k].detach(), want)
+                    difference = mismatch(out[k].detach(), want, tolerance)
                     if difference:
                         return difference
         return ""

@@ -132,6 +132,7 @@ class Emitter:
         self.used |= read_forward
         prologue = self._prologue()
         head = ["    rows, starts, N = frame.rows, frame.starts, frame.total"]
+        head += ["    mm, addmm, whole_mm = frame.backend.calls"]
         head += [f"    r{k} = frame.reads[{k}]" for k in range(len(self.captured.reads))]
         lines = ["def open_forward(frame):", *head, *prologue]
         lines += [f"    {name} = {text}" for name, text in forward_setup.items()]
@@ -285,7 +286,10 @@ class Emitter:
             zeros, flat = f"{given}.new_zeros({rows}, {given}.shape[-1])", f"{given}.flatten(0, -2)"
             return f"{zeros}.index_add_(0, {flat_index}, {flat})"
         name = f"f_{str(node.target).replace('.', '_').replace(':', '_')}"
-        self.scope[name] = node.target
+        if self.part == "weights" and node.target is aten.mm.default:
+            name = "whole_mm"
+        else:
+            self.scope[name] = node.target
         arguments = [self.argument(arg) for arg in node.args]
         arguments += [f"{key}={self.argument(value)}" for key, value in node.kwargs.items()]
         return f"{name}({', '.join(arguments)})"
@@ -385,15 +389,17 @@ class Emitter:
         given = self.whole(group.place)
         if group.rows is None:
             return f"        {names} = torch.unsafe_split_with_sizes({given}.sum(0, True), {group.widths}, 1)"
-        product = f"torch.mm({given}.t(), {self.operand(group.rows)})"
+        product = f"whole_mm({given}.t(), {self.operand(group.rows)})"
         return f"        {names} = torch.unsafe_split_with_sizes({product}, {group.widths})"
 
     # Kernels.
 
     def _kernel(self, members: list[fx.Node]) -> list[str]:
-        text, arguments = _Kernel(self, members).finish()
-        name = f"kernel{len(self.scope)}"
-        self.scope[name] = pointwise.compiled(text)
+        kernel = _Kernel(self, members)
+        text, arguments = kernel.finish()
+        number = len(self.scope)
+        self.scope[f"compiled{number}"] = pointwise.compiled(text)
+        name = self.once(f"kernel{number}", f"frame.backend.kernel(compiled{number}, {len(kernel.offsets)})")
         self.launches += 1
         for node in members:
             self._named(node)

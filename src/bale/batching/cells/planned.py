@@ -8,21 +8,25 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from bale.batching.cells.backend import Backend
 from bale.batching.cells.call import Kind
 from bale.batching.cells.capture import CaptureError, Subject, capture
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted, emit, paired_gradient
 from bale.batching.cells.places import Place
 from bale.batching.cells.rungs import Operands, ProofError, prove
+from bale.errors import CellError
 
 
-def plan_cell(cell: CellType) -> Emitted:
+def plan_cell(cell: CellType, backend: Backend) -> Emitted:
     """Code for `cell`, proved in values and gradients on batches of uneven sizes.
 
     Raises CaptureError with the reason why the cell must stay on the rung that it has.
     """
     if cell.operands is None or cell.call is None or cell.row is None:
         raise CaptureError("it is no call of the user's own")
+    if backend.name == "numba" and cell.device.type != "cpu":
+        raise CellError(f"{cell.name} runs on {cell.device}, and backend='numba' compiles for the CPU; use 'auto'")
     if cell.stateful or cell.seeded or cell.rung_name == "rows":
         raise CaptureError("its rows run one by one")
     if not cell.node_type.outputs:
@@ -33,7 +37,7 @@ def plan_cell(cell: CellType) -> Emitted:
     subject = Subject(cell.rung, cell.call.state, cell.operands, cell.trained if any(grads) else (), grads)
     captured = capture(subject)
     try:
-        emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=cell.device.type == "cpu")
+        emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=backend.compiles(cell.device))
     except CaptureError:
         raise
     except Exception as error:  # a graph that nobody thought of must not end the user's call: the rung is there
@@ -102,6 +106,7 @@ class ProofFrame:
     def __init__(self, emitted: Emitted, cell: CellType, columns: Sequence[torch.Tensor],
                  numbers: Sequence[torch.Tensor], early: bool):  # fmt: skip
         self.emitted, self.cell = emitted, cell
+        self.backend = Backend()  # nothing is rounded
         self.total = columns[0].shape[0]
         first = self.total // 2
         self.rows = [n for n in (first, self.total - first) if n]

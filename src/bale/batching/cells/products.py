@@ -201,8 +201,8 @@ class Products:
         rows, weight = self._rows(step), self._weight(step, when)
         base = self._base(step, out)
         if base is None:
-            return f"torch.mm({rows}, {weight}, out={out})"
-        return f"torch.addmm({base}, {rows}, {weight}, out={out})"
+            return f"mm({rows}, {weight}, out={out})"
+        return f"addmm({base}, {rows}, {weight}, out={out})"
 
     def _rows(self, step: Joint) -> str:
         if len(step.operands) == 1:
@@ -274,9 +274,11 @@ class Products:
             return self.emitter.operand(weight)
         if all(weight.target is aten.t.default for weight in weights):
             by_result = [[base_weight(row[j]) for row in step.products] for j in _all(step.results)]
-            return self._joined(f"frame.pack({self._matrix(by_result, step.by_operand, when)})", when)
-        plain: Any = [[product.args[-1] for product in row] for row in step.products]
-        return self._matrix(plain, not step.by_operand, when)
+            made = self._joined(f"frame.pack({self._matrix(by_result, step.by_operand, when)})", when)
+        else:
+            plain: Any = [[product.args[-1] for product in row] for row in step.products]
+            made = self._matrix(plain, not step.by_operand, when)
+        return self.emitter.once(f"{made}w", f"frame.backend.weight({made})")
 
     def _matrix(self, blocks: list[list[fx.Node]], by_column: bool, when: str) -> str:
         """Blocks as one matrix. It is made of those of its steps, its columns or its rows, which there are anyway."""

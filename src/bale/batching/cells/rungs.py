@@ -187,8 +187,8 @@ def _gradients(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]) 
     return [g.to_dense() if g is not None and g.layout is not torch.strided else g for g in found]
 
 
-def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
-    """Why `out` is not `want`, or an empty string."""
+def mismatch(out: torch.Tensor, want: torch.Tensor, relative: float | None = None) -> str:
+    """Why `out` is not `want`, or an empty string. `relative` to the largest magnitude; None: what its dtype allows."""
     if out.shape != want.shape:
         return f"shape {tuple(out.shape)} instead of {tuple(want.shape)}"
     if out.dtype != want.dtype:
@@ -196,7 +196,8 @@ def mismatch(out: torch.Tensor, want: torch.Tensor) -> str:
     if not (want.is_floating_point() or want.is_complex()):
         return "" if torch.equal(out, want) else "other values"
     finite = want[torch.isfinite(want)].abs()
-    tolerance = TOLERANCE.get(want.dtype, 1e-4) * (finite.max().item() if finite.numel() else 1.0) + 1e-12
+    relative = TOLERANCE.get(want.dtype, 1e-4) if relative is None else relative
+    tolerance = relative * (finite.max().item() if finite.numel() else 1.0) + 1e-12
     if torch.allclose(out, want, rtol=0.0, atol=tolerance, equal_nan=True):
         return ""
     return f"values differ by {(out - want).abs().nan_to_num(0.0).max().item():.2g} (allowed {tolerance:.2g})"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bale.batching.cells.backend import Backend
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted, paired_gradient
 from bale.batching.cells.places import Place
@@ -29,8 +30,6 @@ from bale.batching.memory.adjoint import Block
 
 Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
 Sums = tuple[Any, np.ndarray, list[int], np.ndarray]  # the same, and the rows that may be added to those
-PACKED_FROM = 8  # batches: a copy costs about what four products of some ten rows save
-PACKED_UP_TO = 1 << 18  # numbers: a larger weight does not stay in the cache, and its copy costs more than it saves
 
 
 def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
@@ -71,10 +70,10 @@ def rows_added(accesses: Sequence[Any]) -> list[int]:
 class CapturedFrame(Frame):
     """Runs the code of a captured cell. Its attributes are what that code reads."""
 
-    def __init__(self, *args: Any, emitted: Emitted, early_slots: frozenset[int]):
+    def __init__(self, *args: Any, emitted: Emitted, early_slots: frozenset[int], backend: Backend):
         """`early_slots`: those whose operands are there for all batches before the first."""
         super().__init__(*args)
-        self.emitted = emitted
+        self.emitted, self.backend = emitted, backend
         self.early = early_columns(self.cell, emitted, self.node_type.slots, early_slots)
         self.blocks_of = captured_blocks(self.cell, emitted)
         device = self.cell.device
@@ -106,8 +105,7 @@ class CapturedFrame(Frame):
 
     def pack(self, weight: torch.Tensor) -> torch.Tensor:
         """The transpose of a weight, copied where enough batches profit from rows that lie one after another."""
-        pays = len(self.rows) >= PACKED_FROM and weight.numel() <= PACKED_UP_TO
-        return weight.t().contiguous() if pays else weight.t()
+        return self.backend.pack(weight, len(self.rows))
 
     def joins(self, numbers: int) -> bool:
         """Does it pay to join weights of so many numbers for the batches of this call?"""
@@ -197,7 +195,7 @@ class CapturedFrame(Frame):
         operands = None
         if compared:
             operands = self._operands(k)
-            difference = self.cell.verify(operands, numbers, outputs)
+            difference = self.cell.verify(operands, numbers, outputs, tolerance=self.backend.tolerance)
             if difference:
                 self.cell.give_up_capture(f"planned: {difference}")
                 raise DemotedError

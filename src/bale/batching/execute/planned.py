@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
+from bale.batching.cells.backend import Backend
 from bale.batching.cells.capture import CaptureError
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted
@@ -62,7 +63,7 @@ def run_planned(call: PlannedCall, watch: Watch | None = None) -> list[torch.Ten
             continue  # the cell that differed has given up its code
 
 
-def _settle(cell: CellType, calls: int) -> None:
+def _settle(cell: CellType, calls: int, backend: Backend) -> None:
     """Capture the cell if it is time to."""
     if cell.emitted is None and not cell.not_planned and cell.calls >= calls:
         with _capturing:
@@ -73,7 +74,7 @@ def _settle(cell: CellType, calls: int) -> None:
                     cell.not_planned = "its work is done by its operands, or length by length"
                 else:
                     with without_hooks(cell.trained), unseen():
-                        cell.emitted, cell.batches_run = plan_cell(cell), 0
+                        cell.emitted, cell.batches_run = plan_cell(cell, backend), 0
             except CaptureError as error:
                 cell.give_up_capture(str(error))
     cell.calls += 1
@@ -89,6 +90,7 @@ class PlannedCall:
     groups: Sequence[Group]
     check: str
     capture: str = "lazy"
+    backend: Backend = field(default_factory=Backend)
     emitted: list[Emitted | None] = field(default_factory=list)
     filled: Filled | None = None
 
@@ -103,7 +105,7 @@ class PlannedCall:
     def settle(self) -> None:
         """Capture the cells whose time has come, and decide which code runs: once a call, whatever other threads do."""
         for cell in dict.fromkeys(self.program.cells):
-            _settle(cell, CALLS_BEFORE_CAPTURE[self.capture])
+            _settle(cell, CALLS_BEFORE_CAPTURE[self.capture], self.backend)
         self.emitted = [
             None if any(mode is Mode.MAX for mode in t.slots) else cell.emitted
             for t, cell in zip(self.graph.types, self.program.cells, strict=True)
@@ -190,7 +192,7 @@ class Filled:
                 self.frames[site.kind] = (
                     PlainFrame(*given, blocks=blocks[site.kind] if blocks else ())
                     if emitted is None
-                    else CapturedFrame(*given, emitted=emitted, early_slots=early[site.kind])
+                    else CapturedFrame(*given, emitted=emitted, early_slots=early[site.kind], backend=call.backend)
                 )
         seen = [0] * len(call.graph.types)
         self.kinds: list[int] = call.schedule.batch_type.tolist()
