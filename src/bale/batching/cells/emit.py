@@ -45,6 +45,7 @@ class Emitted:
     blocks     columns whose gradients lie side by side, row by row
     early      the column of every product, forward or backward, that can run once for the rows of all batches
     launches   calls per batch, forward and backward: products, kernels and others
+    by_kernels  the columns that kernels read from a tensor of all batches' rows
     """
 
     source: str
@@ -58,6 +59,7 @@ class Emitted:
     blocks: tuple[tuple[int, ...], ...]
     early: tuple[int, ...]
     launches: tuple[int, int]
+    by_kernels: frozenset[int]
 
 
 def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
@@ -89,6 +91,7 @@ class _Emitter:
         self.launches = 0
         self.early: dict[str, list[str]] = {"forward": [], "backward": []}  # products of the rows of all batches
         self.early_columns: list[int] = []
+        self.by_kernels: set[int] = set()
         self.gathered: dict[str, str] = {}  # what the weights' gradients read of all batches
         for group, letter in ((self.captured.columns, "c"), (self.captured.numbers, "m")):
             self.names |= {node: f"{letter}{k}" for k, node in enumerate(group)}
@@ -131,7 +134,7 @@ class _Emitter:
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
             tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
             tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.early_columns),
-            (in_forward, in_backward),
+            (in_forward, in_backward), frozenset(self.by_kernels),
         )  # fmt: skip
 
     def _setup_lines(self) -> list[str]:
@@ -155,7 +158,7 @@ class _Emitter:
             whole = self._once(f"{letter}{number}v", f"frame.{source}[{number}]") + "[k]"
             is_part = (place.column, place.width) not in ((0, self._width_of_home(place)), (0, 0))
             return f"{whole}[:, {place.column}:{place.column + place.width}]" if is_part else whole
-        return self._once(f"b{number}_{place.column}_{place.width}", f"{self._whole(place)}.split(rows)") + "[k]"
+        return self._once(f"b{number}_{place.column}_{place.width}", f"frame.split({self._whole(place)})") + "[k]"
 
     def _width_of_home(self, place: Place) -> int:
         """The width of an output, or of the gradients that lie side by side in a block."""
@@ -185,7 +188,7 @@ class _Emitter:
             return self._given(node, whole)
         if node in self.captured.numbers:
             full = self._once(self.names[node], f"frame.numbers[{self.captured.numbers.index(node)}]")
-            return full if whole else self._once(f"{full}v", f"{full}.split(rows)") + "[k]"
+            return full if whole else self._once(f"{full}v", f"frame.split({full})") + "[k]"
         place = place_of(node, self.places)
         if place is not None and not (whole and node in self.local):
             return self._whole(place) if whole else self._views(place)
@@ -215,7 +218,7 @@ class _Emitter:
             return self._whole(access) if whole else self._views(access)
         source = "columns" if name[0] == "c" else "gradients"
         full = self._once(name, f"frame.{source}[{name[1:]}]")
-        return full if whole else self._once(f"{name}v", f"{full}.split(rows)") + "[k]"
+        return full if whole else self._once(f"{name}v", f"frame.split({full})") + "[k]"
 
     def _access(self, node: fx.Node) -> Any:
         if node in self.captured.columns:
@@ -455,6 +458,8 @@ class _Kernel:
             index = emitter._once(f"{name}{letter}", f"frame.indexed_{source}[{name[1:]}][{entry}]")
             offset = emitter._once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
             return Load(self._array(array, index), self._offset(f"{offset}[k]"), indexed=True, narrow=narrow)
+        if source == "columns":
+            emitter.by_kernels.add(int(name[1:]))
         emitter._once(name, f"frame.{source}[{name[1:]}]")
         array = emitter._once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
         return Load(self._array(array), self._offset("lo"), narrow=narrow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,12 +25,12 @@ class Arena:
     def __init__(self) -> None:
         self.chunks: list[torch.Tensor] = []
         self.starts: list[int] = []
-        self.rows = 0
 
-    def append(self, chunk: torch.Tensor) -> None:
-        self.chunks.append(chunk)
-        self.starts.append(self.rows)
-        self.rows += chunk.shape[0]
+    def add(self, start: int, chunk: torch.Tensor) -> None:
+        """Put the rows from `start` on in their place."""
+        at = bisect_left(self.starts, start)
+        self.chunks.insert(at, chunk)
+        self.starts.insert(at, start)
 
     def gather(self, rows: np.ndarray, step: int, shape: tuple[int, ...]) -> torch.Tensor:
         """[len(rows), *shape]: rows of the arena whose leading axes are flattened to `step` rows each."""
@@ -111,8 +112,9 @@ class Arenas:
             return gathered.reshape(-1, *shape)
         return self.arenas[arena].gather(rows, step, shape)
 
-    def write(self, arena: int, chunk: torch.Tensor) -> None:
-        self.arenas[arena].append(chunk)
+    def write(self, value: int, chunk: torch.Tensor) -> None:
+        """The values of one output of a batch, `value` the first of them."""
+        self.arenas[self.layout.value_arena[value]].add(int(self.layout.value_row[value]), chunk)
 
 
 def run(program: Program, schedule: Schedule, layout: Layout, check: str, watch: Watch | None = None) -> Arenas:
@@ -142,7 +144,7 @@ def run(program: Program, schedule: Schedule, layout: Layout, check: str, watch:
             error.add_note(blame(program, cell, nodes))
             raise
         for output, tensor in enumerate(outputs):
-            arenas.write(int(layout.value_arena[graph.value_start[nodes[0]] + output]), tensor)
+            arenas.write(int(graph.value_start[nodes[0]]) + output, tensor)
     return arenas
 
 
