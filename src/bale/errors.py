@@ -25,6 +25,10 @@ class ScheduleError(BaleError):
     """A schedule does not run its graph: a node left over, run twice, or run before its operands."""
 
 
+class PQTreeError(BaleError):
+    """Leaves that a PQ-tree does not have, or that repeat where each may come once."""
+
+
 class PolicyError(BaleError):
     """A learned policy that is damaged, of another version, or of another network than it is asked to schedule."""
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from bale.batching.api import Batched, as_samples, batch
 from bale.batching.cells.call import Kind
+from bale.batching.cells.traffic import Traffic
 from bale.batching.engine import Result, run_samples
 from bale.batching.execute.account import TypeAccount, account
 from bale.batching.schedule import lower_bound_by_type
@@ -24,7 +25,8 @@ MANY_VALUES = 16  # distinct values of one static argument above which it probab
 class TypeLine:
     """One type: its cell and rung, and how its nodes met in batches.
 
-    `traffic` is the planned executor's; None where the reference executor ran, whose memory is autograd's own.
+    `traffic` is the planned executor's; None where the reference executor ran, whose memory is autograd's own. `inside`
+    is what a captured cell does with a batch, and what it would do unplanned.
     """
 
     name: str
@@ -35,6 +37,7 @@ class TypeLine:
     bound: int
     rows: tuple[int, int, int]  # fewest, median, most rows per batch
     traffic: TypeAccount | None
+    inside: Traffic | None
     reasons: tuple[str, ...]
 
 
@@ -72,7 +75,8 @@ class Explanation:
         for line in self.types:
             lines += [f"  {line.name}: {reason}" for reason in line.reasons]
         if self.peak_bytes is not None:
-            lines += ["", *_traffic_table(self.types), f"memory for values and gradients: {_bytes(self.peak_bytes)}"]
+            lines += ["", *_traffic_table(self.types), *_inside_table(self.types)]
+            lines += ["", f"memory for values and gradients: {_bytes(self.peak_bytes)}"]
         if self.descended:
             lines += ["", "descended into (Python, not cells):"]
             lines += [f"  {name}: {reason}" for name, reason in self.descended]
@@ -100,6 +104,21 @@ def _traffic_table(types: tuple[TypeLine, ...]) -> list[str]:
         for name, t in counted
     ]
     return _aligned(head, body, left=1)
+
+
+def _inside_table(types: tuple[TypeLine, ...]) -> list[str]:
+    """What one batch of a captured cell does, forward / backward, as planned and naively; see Traffic."""
+    counted = ("launches", "copies", "bytes")
+    head = ("in a batch, forward / backward", "operations", "launches", "copies", "bytes per row", "naive launches",
+            "naive copies", "naive bytes")  # fmt: skip
+    body = []
+    for line in types:
+        if line.inside is not None:
+            before, after = line.inside.before, line.inside.after
+            pairs = [(after, "ops"), *((after, name) for name in counted), *((before, name) for name in counted)]
+            cells = [f"{getattr(run.forward, name)} / {getattr(run.backward, name)}" for run, name in pairs]
+            body.append((line.name, *cells))
+    return ["", *_aligned(head, body, left=1)] if body else []
 
 
 def _bytes(count: int) -> str:
@@ -165,6 +184,7 @@ def _explain(result: Result, batched: Batched) -> Explanation:
                 int(bounds[t]),
                 (int(rows[0]), int(np.median(rows)), int(rows[-1])),
                 counted.types[t] if counted is not None else None,
+                None if counted is None or (code := emitted[t]) is None else code.traffic,
                 cell.reasons,
             )
         )

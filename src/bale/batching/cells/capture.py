@@ -19,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.draws import Replay, is_random
+from bale.batching.cells.sums import chain_products
 
 aten = torch.ops.aten
 TRACED_ROWS = (7, 11, 7)
@@ -292,7 +293,6 @@ def _finish(subject: Subject, traced: _Traced, graph: fx.Graph, copies: Any, out
 
 _ALIASES = (aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default, aten.lift_fresh.default)
 SPLITS = (aten.split.Tensor, aten.unsafe_split.Tensor, aten.split_with_sizes.default)
-PRODUCTS = (aten.mm.default, aten.addmm.default)
 _ELEMENTWISE = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor)
 _WITH_MASK = {aten.native_layer_norm_backward.default, aten.convolution_backward.default,
               aten.native_group_norm_backward.default}  # fmt: skip
@@ -301,7 +301,7 @@ _WITH_MASK = {aten.native_layer_norm_backward.default, aten.convolution_backward
 def simplify(graph: fx.Graph) -> None:
     """Drop aliases and double transposes, merge equal nodes, and split fused gradients of inputs and of weights.
 
-    A sum of products becomes one product added to another.
+    A sum of products becomes a chain of them, each added to the one before; see sums.py.
     """
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
@@ -320,64 +320,11 @@ def simplify(graph: fx.Graph) -> None:
         seen.setdefault(key, node)
         if node.target in _WITH_MASK:
             _split_mask(graph, node)
-    for node in list(graph.nodes):
-        if node.target is aten.add.Tensor:
-            _join_products(graph, node)
+    chain_products(graph)
     for node in list(graph.nodes):
         if node.target in SPLITS:
             _split_earlier(graph, node)
     graph.eliminate_dead_code()
-
-
-def _join_products(graph: fx.Graph, total: Any) -> None:
-    """x @ w + h @ u becomes addmm(x @ w, h, u), which needs no memory for the second product; biases come first."""
-    if len(total.args) != 2 or total.kwargs or not all(_is_own_product(arg, total) for arg in total.args):
-        return
-    first, second = sorted(map(_base, total.args), key=lambda base: _place_of_operand(graph, base))
-    result, other = (total.args[0], total.args[1]) if _base(total.args[0]) is first else (total.args[1], total.args[0])
-    if other is not second:
-        return  # itself a sum: it would have to be taken apart
-    biases = [base.args[0] for base in (first, second) if base.target is aten.addmm.default]
-    if any(bias.op != "placeholder" or len(bias.meta["shape"]) != 1 for bias in biases):
-        return
-    with graph.inserting_before(first):
-        bias = biases[0] if biases else None
-        if len(biases) == 2:
-            bias = graph.call_function(aten.add.Tensor, tuple(biases))
-            bias.meta = dict(biases[0].meta)
-        if bias is not None and bias is not first.args[0]:
-            biased = graph.call_function(aten.addmm.default, (bias, *first.args[-2:]))
-            biased.meta = dict(first.meta)
-            first.replace_all_uses_with(biased)
-            result = biased if result is first else result
-    with graph.inserting_before(total):
-        joined = graph.call_function(aten.addmm.default, (result, *second.args[-2:]))
-        joined.meta = dict(total.meta)
-    total.replace_all_uses_with(joined)
-
-
-def _is_own_product(node: Any, total: fx.Node) -> bool:
-    """Is it a product of this sum's shape that nothing else reads, in a dtype that sums as it multiplies?"""
-    return (
-        isinstance(node, fx.Node)
-        and node.target in PRODUCTS
-        and not node.kwargs
-        and len(node.users) == 1
-        and node.meta["shape"] == total.meta["shape"]
-        and node.meta["dtype"] in (torch.float32, torch.float64)
-    )
-
-
-def _base(product: Any) -> Any:
-    """Of products added to one another the first."""
-    while product.target is aten.addmm.default and product.args[0].target in PRODUCTS:
-        product = product.args[0]
-    return product
-
-
-def _place_of_operand(graph: fx.Graph, product: Any) -> int:
-    """Earlier arguments first: they are more often known before a recurrence begins."""
-    return list(graph.nodes).index(product.args[-2])
 
 
 def _split_earlier(graph: fx.Graph, split: fx.Node) -> None:

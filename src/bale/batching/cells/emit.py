@@ -16,19 +16,15 @@ import torch
 from torch import fx
 
 from bale.batching.cells import pointwise
-from bale.batching.cells.capture import Captured, CaptureError, Rows
+from bale.batching.cells.capture import SPLITS, Captured, CaptureError, Rows
+from bale.batching.cells.kinds import is_cheap_on_rows, width
 from bale.batching.cells.overlay import overlay
-from bale.batching.cells.places import (
-    SPLITS,
-    Place,
-    Places,
-    find_places,
-    is_cheap_on_rows,
-    place_of,
-    width,
-)
+from bale.batching.cells.places import Place, Places, find_places, place_of
 from bale.batching.cells.pointwise import Load
+from bale.batching.cells.products import Calls, Products
 from bale.batching.cells.split import Pieces, row_axis, split
+from bale.batching.cells.traffic import BothWays, Count, Traffic, is_view, naive, row_bytes
+from bale.batching.cells.weights import WeightGroup, weight_groups
 
 aten = torch.ops.aten
 Run = Callable[[int], None]
@@ -43,8 +39,9 @@ class Emitted:
     columns    per column "rows", "index", a Place in a buffer, or None where nothing reads it
     gradients  the same per output gradient; one of those read through an index is a sum (see paired_gradient)
     blocks     columns whose gradients lie side by side, row by row
-    early      the column of every product, forward or backward, that can run once for the rows of all batches
-    launches   calls per batch, forward and backward: products, kernels and others
+    calls      of products; which of them run once for all batches, and which are one, hangs on the call
+    fills      how many columns of buffers are filled once a call
+    traffic    what a batch launches and copies inside the cell
     by_kernels  the columns that kernels read from a tensor of all batches' rows
     """
 
@@ -57,9 +54,25 @@ class Emitted:
     columns: tuple[Any, ...]
     gradients: tuple[Any, ...]
     blocks: tuple[tuple[int, ...], ...]
-    early: tuple[int, ...]
-    launches: tuple[int, int]
+    calls: tuple[Calls, ...]
+    fills: int
+    traffic: Traffic
     by_kernels: frozenset[int]
+
+    @property
+    def launches(self) -> tuple[int, int]:
+        """Calls per batch, forward and backward: products (of `calls` one each), kernels and others."""
+        return self.traffic.after.forward.launches, self.traffic.after.backward.launches
+
+    @property
+    def early(self) -> tuple[int, ...]:
+        """The columns of products, forward or backward, that can run once for the rows of all batches."""
+        return tuple(column for calls in self.calls for column in calls.columns if column is not None)
+
+    def launches_of(self, batches: int, early: frozenset[int]) -> int:
+        """All launches, forward and backward, where these columns are there for all batches before the first."""
+        others = sum(self.launches) - len(self.calls)
+        return others * batches + self.fills + sum(calls.count(batches, early) for calls in self.calls)
 
 
 def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
@@ -67,7 +80,7 @@ def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
     pieces = split(captured, is_cheap_on_rows if fast else lambda node: False)
     places = find_places(pieces, fast, gathered)
     overlay(places)
-    return _Emitter(pieces, places).emit()
+    return Emitter(pieces, places).emit()
 
 
 def paired_gradient(accesses: Sequence[Any]) -> int | None:
@@ -79,7 +92,7 @@ def paired_gradient(accesses: Sequence[Any]) -> int | None:
     return accesses.index("index") if "index" in accesses else None
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, pieces: Pieces, places: Places):
         self.pieces, self.places, self.captured = pieces, places, pieces.captured
         self.setup: dict[str, str] = {}  # name -> the expression that makes it, once a call
@@ -88,15 +101,18 @@ class _Emitter:
         self.saved: set[fx.Node] = set()
         self.part = ""
         self.local: set[fx.Node] = set()
-        self.launches = 0
-        self.early: dict[str, list[str]] = {"forward": [], "backward": []}  # products of the rows of all batches
-        self.early_columns: list[int] = []
-        self.by_kernels: set[int] = set()
+        self.launches = self.calls_before = 0
+        self.copied: dict[tuple[fx.Node, Place], int] = {}  # bytes of a row, one call each
+        self.stored_twice: list[int] = []  # the same, by kernels
+        self.used: set[fx.Node] = set()  # of the prologue
+        self.by_kernels: set[int] = set()  # columns
+        self.products = Products(self)
         self.gathered: dict[str, str] = {}  # what the weights' gradients read of all batches
         for group, letter in ((self.captured.columns, "c"), (self.captured.numbers, "m")):
             self.names |= {node: f"{letter}{k}" for k, node in enumerate(group)}
         self.names |= {node: f"r{k}" for k, node in enumerate(self.captured.reads)}
         self.names |= {node: f"g{k}" for k, node in enumerate(self.captured.output_gradients) if node is not None}
+        self.names |= {node: f"v_{node.name}" for node in pieces.prologue}
         self.prologue = set(pieces.prologue)
         self._find_saved()
 
@@ -107,38 +123,56 @@ class _Emitter:
         self.saved |= {n for n in self.pieces.between(self.pieces.weights) if n in set(self.pieces.backward)}
 
     def emit(self) -> Emitted:
-        prologue = [f"    {self.names[n]} = {self._call(n)}" for n in map(self._named, self.pieces.prologue)]
         forward = self._batch("forward", self.captured.columns + self.captured.numbers)
+        in_forward, forward_setup = self._count("forward"), self.setup
+        read_forward, self.used, self.setup = self.used, set(), {}
+        backward = self._batch("backward", tuple(node for node in self.captured.output_gradients if node is not None))
+        in_backward = self._count("backward")
+        weights = self._weights()
+        # a packed weight that only the forward run reads goes with that
+        kept = [self.names[node] for node in self.pieces.prologue if node in self.used]
+        kept += [name for name in forward_setup if name.startswith("s_") or (name[0] == "j" and name in self.setup)]
+        self.used |= read_forward
+        prologue = self._prologue()
         head = ["    rows, starts, N = frame.rows, frame.starts, frame.total"]
         head += [f"    r{k} = frame.reads[{k}]" for k in range(len(self.captured.reads))]
-        # a packed weight that only the forward run reads goes with that
-        later = self.pieces.between((*self.pieces.backward, *self.pieces.weights))
-        later |= {n for n in (*self.captured.trained_gradients, *self.captured.column_gradients) if n is not None}
-        kept = [self.names[node] for node in self.pieces.prologue if node in later]
-        kept += [name for name in self.setup if name.startswith("s_")]
-        lines = ["def open_forward(frame):", *head, *prologue, *self._setup_lines(), *self.early["forward"]]
+        lines = ["def open_forward(frame):", *head, *prologue]
+        lines += [f"    {name} = {text}" for name, text in forward_setup.items()]
+        lines += self.products.early["forward"]
         lines += [f"    frame.kept[{name!r}] = {name}" for name in kept]
         lines += ["    def forward(k):", *forward, "    return forward", ""]
-        in_forward, self.launches, self.setup = self.launches, 0, {}
-        gradients = tuple(node for node in self.captured.output_gradients if node is not None)
-        backward = self._batch("backward", gradients)
-        in_backward = self.launches
-        weights = self._weights()
-        lines += ["def open_backward(frame):", *head]
-        lines += [f"    {name} = frame.kept[{name!r}]" for name in kept]
-        self.setup = {name: text for name, text in self.setup.items() if name not in kept}
-        lines += [*self._setup_lines(), "    def backward(k):", *backward, "    def weights():", *weights]
+        lines += ["def open_backward(frame):", *head, *(f"    {name} = frame.kept[{name!r}]" for name in kept)]
+        for name, text in self.setup.items():
+            if name not in kept:
+                lines.append(f"    {name} = {text}")
+            elif " if " in forward_setup[name]:  # it may have been for something else that the forward run made it
+                lines.append(f"    {name} = {name} if {name} is not None else {text}")
+        lines += ["    def backward(k):", *backward, "    def weights():", *weights]
         source = "\n".join([*lines, "    return backward, weights"]) + "\n"
         exec(compile(source, "<bale cell>", "exec"), self.scope)
+        before = BothWays(naive(self.places, "forward"), naive(self.places, "backward"))
+        traffic = Traffic(before, BothWays(in_forward, in_backward), self.products.joined_bytes)
         return Emitted(
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
             tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
-            tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.early_columns),
-            (in_forward, in_backward), frozenset(self.by_kernels),
+            tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.products.calls),
+            len(self.products.fills), traffic, frozenset(self.by_kernels),
         )  # fmt: skip
 
-    def _setup_lines(self) -> list[str]:
-        return [f"    {name} = {text}" for name, text in self.setup.items()]
+    def _count(self, part: str) -> Count:
+        """What the part that was just written does; begins anew."""
+        calls = len(self.products.calls) - self.calls_before
+        copied = [*self.copied.values(), *self.stored_twice]
+        launches = self.launches + calls + len(self.copied)
+        self.launches, self.copied, self.stored_twice = 0, {}, []
+        self.calls_before += calls
+        return Count(naive(self.places, part).ops, launches, len(copied), sum(copied))
+
+    def _prologue(self) -> list[str]:
+        """What is read of it, and what that reads."""
+        self.part = ""
+        last_first = (node for node in reversed(self.pieces.prologue) if node in self.used)  # more while it runs
+        return [f"    {self.names[node]} = {self._call(node)}" for node in last_first][::-1]
 
     def _named(self, node: fx.Node) -> fx.Node:
         self.names.setdefault(node, f"v_{node.name}")
@@ -146,19 +180,19 @@ class _Emitter:
 
     # Names of things that are made once a call.
 
-    def _once(self, name: str, text: str) -> str:
+    def once(self, name: str, text: str) -> str:
         self.setup.setdefault(name, text)
         return name
 
-    def _views(self, place: Place) -> str:
+    def views(self, place: Place) -> str:
         """The rows of batch k at `place`, as a tensor."""
         kind, number = place.home
         if kind != "buffer":
             letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
-            whole = self._once(f"{letter}{number}v", f"frame.{source}[{number}]") + "[k]"
+            whole = self.once(f"{letter}{number}v", f"frame.{source}[{number}]") + "[k]"
             is_part = (place.column, place.width) not in ((0, self._width_of_home(place)), (0, 0))
             return f"{whole}[:, {place.column}:{place.column + place.width}]" if is_part else whole
-        return self._once(f"b{number}_{place.column}_{place.width}", f"frame.split({self._whole(place)})") + "[k]"
+        return self.once(f"b{number}_{place.column}_{place.width}", f"frame.split({self.whole(place)})") + "[k]"
 
     def _width_of_home(self, place: Place) -> int:
         """The width of an output, or of the gradients that lie side by side in a block."""
@@ -167,34 +201,35 @@ class _Emitter:
             return width(self.captured.outputs[number]) or 0
         return sum(width(self.captured.columns[column]) or 0 for column in self.places.blocks[number])
 
-    def _whole(self, place: Place) -> str:
+    def whole(self, place: Place) -> str:
         """The rows of all batches at `place`."""
         number = place.home[1]
         assert place.home[0] == "buffer"
-        name = self._once(f"b{number}", f"frame.buffers[{number}]")
+        name = self.once(f"b{number}", f"frame.buffers[{number}]")
         if (place.column, place.width) == (0, self.places.buffers[number]):
             return name
         return f"{name}[:, {place.column}:{place.column + place.width}]"
 
     # What a node is called where it is read.
 
-    def _operand(self, node: fx.Node) -> str:
+    def operand(self, node: fx.Node) -> str:
         if not self._is_tensor(node):
             return self._size(node)
         if node in self.prologue or node in self.captured.reads:
+            self.used.add(node)
             return self.names[node]
         whole = self.part == "weights"
         if node in self.captured.columns or node in self.captured.output_gradients:
             return self._given(node, whole)
         if node in self.captured.numbers:
-            full = self._once(self.names[node], f"frame.numbers[{self.captured.numbers.index(node)}]")
-            return full if whole else self._once(f"{full}v", f"frame.split({full})") + "[k]"
+            full = self.once(self.names[node], f"frame.numbers[{self.captured.numbers.index(node)}]")
+            return full if whole else self.once(f"{full}v", f"frame.split({full})") + "[k]"
         place = place_of(node, self.places)
         if place is not None and not (whole and node in self.local):
-            return self._whole(place) if whole else self._views(place)
+            return self.whole(place) if whole else self.views(place)
         if node in self.local:
             return self.names[node]
-        saved = self._once(f"s_{node.name}", "empty_list(rows)")
+        saved = self.once(f"s_{node.name}", "empty_list(rows)")
         if not whole:
             return f"{saved}[k]"
         axis = row_axis(node)
@@ -215,26 +250,26 @@ class _Emitter:
     def _given(self, node: fx.Node, whole: bool) -> str:
         name, access = self.names[node], self._access(node)
         if isinstance(access, Place):
-            return self._whole(access) if whole else self._views(access)
+            return self.whole(access) if whole else self.views(access)
         source = "columns" if name[0] == "c" else "gradients"
-        full = self._once(name, f"frame.{source}[{name[1:]}]")
-        return full if whole else self._once(f"{name}v", f"frame.split({full})") + "[k]"
+        full = self.once(name, f"frame.{source}[{name[1:]}]")
+        return full if whole else self.once(f"{name}v", f"frame.split({full})") + "[k]"
 
     def _access(self, node: fx.Node) -> Any:
         if node in self.captured.columns:
             return self.places.columns[self.captured.columns.index(node)]
         return self.places.gradients[self.captured.output_gradients.index(node)]
 
-    def _is_paired(self, node: fx.Node) -> bool:
+    def is_paired(self, node: fx.Node) -> bool:
         gradients = self.captured.output_gradients
         paired = paired_gradient(self.places.gradients)
         return paired is not None and node is gradients[paired]
 
-    def _argument(self, arg: Any) -> str:
+    def argument(self, arg: Any) -> str:
         if isinstance(arg, fx.Node):
-            return self._operand(arg)
+            return self.operand(arg)
         if isinstance(arg, (list, tuple)):
-            inside = ", ".join(map(self._argument, arg))
+            inside = ", ".join(map(self.argument, arg))
             return f"[{inside}]" if isinstance(arg, list) else f"({inside}{',' if len(arg) == 1 else ''})"
         if isinstance(arg, float):
             return f"float('{arg!r}')"
@@ -246,18 +281,16 @@ class _Emitter:
 
     def _call(self, node: fx.Node) -> str:
         if node.target is operator.getitem:
-            return f"{self._argument(node.args[0])}[{node.args[1]}]"
+            return f"{self.argument(node.args[0])}[{node.args[1]}]"
         if node.target is aten.embedding_dense_backward.default and node.args[3] == -1 and not node.args[4]:
             gradient, index, rows = node.args[:3]  # adding rows beats making a dense gradient several times over
-            given, flat_index = self._argument(gradient), f"{self._argument(index)}.reshape(-1)"
+            given, flat_index = self.argument(gradient), f"{self.argument(index)}.reshape(-1)"
             zeros, flat = f"{given}.new_zeros({rows}, {given}.shape[-1])", f"{given}.flatten(0, -2)"
             return f"{zeros}.index_add_(0, {flat_index}, {flat})"
-        if self.places.fast and node in self.prologue and node.target is aten.t.default:
-            return f"frame.pack({self._argument(node.args[0])})"
         name = f"f_{str(node.target).replace('.', '_').replace(':', '_')}"
         self.scope[name] = node.target
-        arguments = [self._argument(arg) for arg in node.args]
-        arguments += [f"{key}={self._argument(value)}" for key, value in node.kwargs.items()]
+        arguments = [self.argument(arg) for arg in node.args]
+        arguments += [f"{key}={self.argument(value)}" for key, value in node.kwargs.items()]
         return f"{name}({', '.join(arguments)})"
 
     # The parts.
@@ -267,7 +300,7 @@ class _Emitter:
         lines = ["        n = rows[k]", "        lo = starts[k]"]
         for node in given:
             access = self._access(node) if node not in self.captured.numbers else None
-            lines += self._copies(node, [p for p in self.places.of.get(node, []) if p != access])
+            lines += self.copies(node, [p for p in self.places.of.get(node, []) if p != access])
         order = self.places.order[part]
         at = 0
         while at < len(order):
@@ -281,87 +314,59 @@ class _Emitter:
                 continue
             at += 1
             if kind == "product":
-                lines += self._product(node)
+                lines += self.products.lines(node)
             elif kind == "call":
                 lines += self._loose(node)
             elif kind == "slice" and node.target not in SPLITS:
-                lines += self._copies(node, self.places.of.get(node, []))
+                lines += self.copies(node, self.places.of.get(node, []))
             elif kind == "cat":
-                lines += self._copies(node, self.places.of[node][1:])
+                lines += self.copies(node, self.places.of[node][1:])
         return lines
 
-    def _copies(self, node: fx.Node, places: Sequence[Place]) -> list[str]:
+    def copies(self, node: fx.Node, places: Sequence[Place]) -> list[str]:
         lines = []
         for place in places:
             source = self._copy_source(node)
-            lines.append(f"        {self._views(place)}.copy_({source})")
-            self.launches += 1
+            lines.append(f"        {self.views(place)}.copy_({source})")
+            self.copied[node, place] = row_bytes(node)
         return lines
 
     def _copy_source(self, node: fx.Node) -> str:
         if self.places.kind.get(node) == "slice":  # where its base lies; its own places are what is being filled
             own = self.places.of.pop(node, None)
-            text = self._operand(node)
+            text = self.operand(node)
             if own is not None:
                 self.places.of[node] = own
             return text
-        return self._operand(node)
-
-    def _product(self, node: fx.Node) -> list[str]:
-        first, *others = self.places.of[node]
-        function = "torch.addmm" if node.target is aten.addmm.default else "torch.mm"
-        arguments = ", ".join(self._argument(arg) for arg in node.args)
-        line = f"        {function}({arguments}, out={self._views(first)})"
-        self.launches += 1
-        column = None if others else self._early_column(node, first)
-        if column is None:
-            return [line, *self._copies(node, others)]
-        early = self._once(f"early{column}", f"{column} in frame.early")
-        part, local = self.part, self.local
-        self.part, self.local = "weights", set()  # whose operands are the rows of all batches
-        arguments = ", ".join(self._argument(arg) for arg in node.args)
-        self.part, self.local = part, local
-        self.early_columns.append(column)
-        if part == "forward":
-            self.early[part].append(f"    if {early}: {function}({arguments}, out={self._whole(first)})")
-            return [f"        if not {early}:", f"    {line}"]
-        whole = self._once(f"d{first.home[1]}w", f"frame.whole_block({first.home[1]}) if {early} else None")
-        once = f"            if k == 0: {function}({arguments}, out={whole})"  # its batches run in reverse
-        return [f"        if {early}:", once, "        else:", f"    {line}"]
-
-    def _early_column(self, node: fx.Node, place: Place) -> int | None:
-        """The column whose product with a weight this is, forward, or whose gradient, backward; if it is no more."""
-        *bias, rows, weight = node.args
-        known = {*self.prologue, *self.captured.reads}
-        if not all(arg in known for arg in (*bias, weight)) or not isinstance(rows, fx.Node):
-            return None
-        if self.part == "forward":
-            whole = place.home[0] == "buffer" and rows in self.captured.columns
-            return self.captured.columns.index(rows) if whole else None
-        columns = self.places.blocks[place.home[1]] if place.home[0] == "block" else ()
-        source = place_of(rows, self.places)
-        last = all(user.op == "output" for user in node.users)
-        if len(columns) != 1 or not last or source is None or source.home[0] != "buffer":
-            return None
-        return columns[0] if [*self.captured.outputs, *self.captured.column_gradients].count(node) == 1 else None
+        return self.operand(node)
 
     def _loose(self, node: fx.Node) -> list[str]:
         name = self.names[node]
         lines = [f"        {name} = {self._call(node)}"]
-        self.launches += node.target is not operator.getitem
+        self.launches += not is_view(node)
         self.local.add(node)
-        placed = self.places.of.get(node, [])
-        for place in placed:
-            lines.append(f"        {self._views(place)}.copy_({name})")
-            self.launches += 1
+        for place in self.places.of.get(node, []):
+            lines.append(f"        {self.views(place)}.copy_({name})")
+            self.copied[node, place] = row_bytes(node)
         if node in self.saved and place_of(node, self.places) is None:
-            lines.append(f"        {self._once(f's_{node.name}', 'empty_list(rows)')}[k] = {name}")
+            lines.append(f"        {self.once(f's_{node.name}', 'empty_list(rows)')}[k] = {name}")
         return lines
 
     def _weights(self) -> list[str]:
         self.part, self.local = "weights", set()
         lines: list[str] = []
+        group_of = {node: group for group in weight_groups(self.places) for node in group.nodes}
+        needed = {node for node in self.captured.trained_gradients if node is not None}
+        for node in reversed(self.pieces.weights):
+            if node in needed:
+                needed |= {group_of[node].rows} - {None} if node in group_of else {*node.all_input_nodes}
         for node in self.pieces.weights:
+            if node not in needed or node in self.local:
+                continue
+            if node in group_of:
+                lines.append(self._weight_group(group_of[node]))
+                self.local |= {*group_of[node].nodes}
+                continue
             self._named(node)
             lines.append(f"        {self.names[node]} = {self._call(node)}")
             self.local.add(node)
@@ -370,12 +375,21 @@ class _Emitter:
             if gradient is None:
                 results.append("None")
                 continue
-            text = self._operand(gradient)
+            text = self.operand(gradient)
             # two weights may have one gradient, but not one tensor: each owner may write into its own
             results.append(f"{text}.clone()" if gradient in seen else text)
             seen.add(gradient)
         gathered = [f"        {name} = {text}" for name, text in self.gathered.items()]
         return [*gathered, *lines, f"        return [{', '.join(results)}]"]
+
+    def _weight_group(self, group: WeightGroup) -> str:
+        """Its parts, which do not overlap, are tensors of their own to autograd."""
+        names = ", ".join(self.names[self._named(node)] for node in group.nodes)
+        given = self.whole(group.place)
+        if group.rows is None:
+            return f"        {names} = torch.unsafe_split_with_sizes({given}.sum(0, True), {group.widths}, 1)"
+        product = f"torch.mm({given}.t(), {self.operand(group.rows)})"
+        return f"        {names} = torch.unsafe_split_with_sizes({product}, {group.widths})"
 
     # Kernels.
 
@@ -392,7 +406,7 @@ class _Emitter:
 class _Kernel:
     """One kernel's loads, formulas and stores."""
 
-    def __init__(self, emitter: _Emitter, members: list[fx.Node]):
+    def __init__(self, emitter: Emitter, members: list[fx.Node]):
         self.emitter, self.members, self.width = emitter, members, width(members[0]) or 1
         self.arrays: dict[tuple[str, str], int] = {}
         self.offsets: dict[str, int] = {}
@@ -409,6 +423,7 @@ class _Kernel:
         for node in self.members:
             for place in self.emitter.places.of.get(node, []):
                 self.stores.append((self._load(place), f"v_{node.name}"))
+            self.emitter.stored_twice += [row_bytes(node) for _ in self.emitter.places.of.get(node, [])[1:]]
         index_names = list(dict.fromkeys(index for _, index in self.arrays if index))
         indices = {k: index_names.index(index) for (_, index), k in self.arrays.items() if index}
         text = pointwise.kernel_text(len(self.arrays), len(self.offsets), self.loads, self.body, self.stores, indices)
@@ -420,7 +435,7 @@ class _Kernel:
         if arg not in self.values:
             self.values[arg] = name = f"v_{arg.name}"
             self.loads.append((name, self._read(arg)))
-            if self.emitter._is_paired(arg):
+            if self.emitter.is_paired(arg):
                 self.loads.append((f"{name}_2", self._read_given(arg, self._is_narrow(arg), second=True)))
                 self.values[arg] = f"({name} + {name}_2)"
         return self.values[arg]
@@ -431,16 +446,16 @@ class _Kernel:
     def _read(self, node: fx.Node) -> Load:
         emitter = self.emitter
         if node in emitter.prologue or node in emitter.captured.reads:
-            name = emitter.names[node]
-            flat = emitter._once(f"{name}n", f"{name}.detach().contiguous().view(-1).numpy()")
+            name = emitter.operand(node)
+            flat = emitter.once(f"{name}n", f"{name}.detach().contiguous().view(-1).numpy()")
             return Load(self._array(flat), 0, vector=True, narrow=_count(node) == 1)
         narrow = self._is_narrow(node)
         if node in emitter.captured.columns or node in emitter.captured.output_gradients:
             return self._read_given(node, narrow)
         if node in emitter.captured.numbers:
             name = emitter.names[node]
-            emitter._once(name, f"frame.numbers[{emitter.captured.numbers.index(node)}]")
-            array = emitter._once(f"{name}n", f"{name}.contiguous().numpy()")
+            emitter.once(name, f"frame.numbers[{emitter.captured.numbers.index(node)}]")
+            array = emitter.once(f"{name}n", f"{name}.contiguous().numpy()")
             return Load(self._array(array), self._offset("lo"), narrow=narrow)
         place = place_of(node, emitter.places)
         assert place is not None, f"{node} is read by a kernel and lies nowhere"
@@ -453,15 +468,15 @@ class _Kernel:
         if isinstance(access, Place):
             return self._load(access, narrow)
         if access == "index":
-            array = emitter._once(f"{name}a", f"frame.indexed_{source}[{name[1:]}][0]")
+            array = emitter.once(f"{name}a", f"frame.indexed_{source}[{name[1:]}][0]")
             letter, entry = ("j", 3) if second else ("i", 1)
-            index = emitter._once(f"{name}{letter}", f"frame.indexed_{source}[{name[1:]}][{entry}]")
-            offset = emitter._once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
+            index = emitter.once(f"{name}{letter}", f"frame.indexed_{source}[{name[1:]}][{entry}]")
+            offset = emitter.once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
             return Load(self._array(array, index), self._offset(f"{offset}[k]"), indexed=True, narrow=narrow)
         if source == "columns":
             emitter.by_kernels.add(int(name[1:]))
-        emitter._once(name, f"frame.{source}[{name[1:]}]")
-        array = emitter._once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
+        emitter.once(name, f"frame.{source}[{name[1:]}]")
+        array = emitter.once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
         return Load(self._array(array), self._offset("lo"), narrow=narrow)
 
     def _load(self, place: Place, narrow: bool = False) -> Load:
@@ -469,12 +484,12 @@ class _Kernel:
         emitter = self.emitter
         column, rest = divmod(place.column, self.width)
         if kind == "buffer":
-            emitter._once(f"b{number}", f"frame.buffers[{number}]")
-            array = emitter._once(f"b{number}n", f"b{number}.numpy()")
+            emitter.once(f"b{number}", f"frame.buffers[{number}]")
+            array = emitter.once(f"b{number}n", f"b{number}.numpy()")
             return Load(self._array(array), self._offset("lo"), column, rest, narrow=narrow)
         letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
-        array = emitter._once(f"{letter}{number}n", f"frame.{source}_memory[{number}][0]")
-        rows = emitter._once(f"{letter}{number}r", f"frame.{source}_memory[{number}][1]")
+        array = emitter.once(f"{letter}{number}n", f"frame.{source}_memory[{number}][0]")
+        rows = emitter.once(f"{letter}{number}r", f"frame.{source}_memory[{number}][1]")
         return Load(self._array(array), self._offset(f"{rows}[k]"), column, rest, narrow=narrow)
 
     def _array(self, text: str, index: str = "") -> int:

@@ -15,7 +15,8 @@ from dataclasses import replace
 
 from torch import fx
 
-from bale.batching.cells.places import Place, Places, needed_whole, place_of, width
+from bale.batching.cells.kinds import width
+from bale.batching.cells.places import Place, Places, needed_whole, place_of
 
 
 def overlay(places: Places) -> None:

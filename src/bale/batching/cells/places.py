@@ -7,21 +7,17 @@ concatenation lies: neither is an operation. Everything else is *loose*: a tenso
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import fx
 
-from bale.batching.cells.capture import PRODUCTS, SPLITS, Rows
-from bale.batching.cells.pointwise import FORMULAS
+from bale.batching.cells.capture import SPLITS
+from bale.batching.cells.kinds import Kinds, added_to, find_kinds, slice_of, width
 from bale.batching.cells.split import Pieces
-
-aten = torch.ops.aten
-_LAST = (1, -1)  # the last axis of a value with two
+from bale.batching.cells.together import Joint, Together, find_together
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,9 @@ class Place:
 class Places:
     """The decisions for one cell.
 
-    kind       node -> "product", "slice", "pointwise", "cat" or "call"
+    kind       of every node; see kinds.py
+    together   which products are one call, and what lies side by side for that
+    joint      product -> the joint that it is part of
     group      pointwise node -> the number of its kernel, by part
     of         node -> where it is written, the first being where it is read
     buffers    the width of each buffer
@@ -52,7 +50,9 @@ class Places:
 
     pieces: Pieces
     fast: bool
-    kind: dict[fx.Node, str] = field(default_factory=dict)
+    kind: Kinds = field(default_factory=dict)
+    together: Together = field(default_factory=Together)
+    joint: dict[fx.Node, Joint] = field(default_factory=dict)
     group: dict[fx.Node, int] = field(default_factory=dict)
     order: dict[str, list[fx.Node]] = field(default_factory=dict)
     of: dict[fx.Node, list[Place]] = field(default_factory=dict)
@@ -70,14 +70,15 @@ class Places:
 def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
     """Decide. `fast`: float32 on the CPU, where pointwise operations are compiled; `gathered` says which columns are
     gathered from arenas and may be read through an index."""
-    places = Places(pieces, fast)
-    for part in (pieces.forward, pieces.backward):
-        for node in part:
-            places.kind[node] = _kind(node, places) if fast else "call"
-    _order(places, "forward", pieces.forward, {*pieces.captured.columns, *pieces.captured.numbers})
-    _order(places, "backward", pieces.backward, set())
+    places = Places(pieces, fast, find_kinds(pieces, fast))
+    if fast:
+        places.together = find_together(pieces, places.kind, gathered)
+        places.joint = {product: joint for joint in places.together.joints for product in joint.members}
+    _order(places, "forward", pieces.forward)
+    _order(places, "backward", pieces.backward)
     _place_results(places, gathered)
     if fast:
+        _place_together(places)
         _place_cats(places)
         _place_sliced(places)
         _place_rest(places)
@@ -85,116 +86,42 @@ def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
     return places
 
 
-def width(node: Any) -> int | None:
-    """The width of a value that is one row of float32 numbers per row of the batch, else None."""
-    shape = node.meta.get("shape") if isinstance(node, fx.Node) else None
-    if shape is None or len(shape) != 2 or shape[0] != Rows(1) or isinstance(shape[1], Rows) or not shape[1]:
-        return None
-    return shape[1] if node.meta["dtype"] is torch.float32 else None
+def _order(places: Places, part: str, nodes: Iterable[fx.Node]) -> None:
+    """As few kernels as can be: everything else that is ready runs first, then all pointwise nodes of one width.
 
-
-def is_cheap_on_rows(node: fx.Node) -> bool:
-    """Is it elementwise on rows, or a cut or a joint of them: a part of a kernel, or nothing at all?"""
-    if node.target in SPLITS:
-        return width(node.args[0]) is not None
-    joint = node.target in (operator.getitem, aten.slice.Tensor, aten.cat.default)
-    return width(node) is not None and (joint or _is_pointwise(node))
-
-
-def _kind(node: fx.Node, places: Places) -> str:
-    if node.target in SPLITS or node.target is operator.getitem or node.target is aten.slice.Tensor:
-        return "slice" if _slice(node, places) else "call"
-    if width(node) is None:
-        return "call"
-    if node.target in PRODUCTS and not node.kwargs and len(node.args) <= 3:
-        return "product"
-    if node.target is aten.cat.default:
-        parts: Any = node.args[0]
-        along = node.args[1] if len(node.args) > 1 else 0
-        distinct = len(set(parts)) == len(parts)
-        return "cat" if along in (1, -1) and distinct and all(width(part) for part in parts) else "call"
-    return "pointwise" if _is_pointwise(node) and _has_settled_vectors(node, places) else "call"
-
-
-def _has_settled_vectors(node: fx.Node, places: Places) -> bool:
-    """A kernel reads vectors that are made once a call; those that each batch makes anew lie nowhere."""
-    once = {*places.pieces.prologue, *places.pieces.captured.reads}
-    return all(source in once or width(source) is not None for source in node.all_input_nodes)
-
-
-def _slice(node: fx.Node, places: Places) -> bool:
-    """Is it a part of a value that has a place? (A split itself has none; its getitems do.)"""
-    base: Any = node.args[0]
-    if base in places.pieces.captured.numbers:
-        return False
-    given = dict(enumerate(node.args))
-    if node.target in SPLITS:
-        along: Any = given.get(2, node.kwargs.get("dim", 0))
-        return along in _LAST and width(base) is not None and places.kind.get(base) != "call"
-    if node.target is operator.getitem:
-        return isinstance(base, fx.Node) and base.target in SPLITS and places.kind.get(base) == "slice"
-    if width(base) is None or width(node) is None or places.kind.get(base) == "call":
-        return False
-    return given.get(1, 0) in _LAST and bool(given.get(4, 1) == 1)
-
-
-def slice_of(node: fx.Node) -> tuple[fx.Node, int]:
-    """The value that a slice or a getitem of a split is part of, and its first column there."""
-    base: Any = node.args[0]
-    if node.target is operator.getitem:
-        number: Any = node.args[1]
-        whole, size = base.args[0], base.args[1]
-        start = number * size if isinstance(size, int) else sum(size[:number])
-        return whole, start
-    start: Any = node.args[2] if len(node.args) > 2 else 0
-    total = width(base)
-    assert total is not None
-    first = 0 if start is None else int(start)
-    return base, max(first + total, 0) if first < 0 else first
-
-
-def _is_pointwise(node: fx.Node) -> bool:
-    if node.target not in FORMULAS or any(key != "memory_format" for key in node.kwargs):
-        return False
-    operands = 3 if node.target is aten.threshold_backward.default else 2
-    wide = width(node)
-    return len(node.args) <= operands and all(_is_operand(arg, wide) for arg in node.args)
-
-
-def _is_operand(arg: Any, wide: int | None) -> bool:
-    if isinstance(arg, (int, float)):
-        return not isinstance(arg, bool)
-    if not isinstance(arg, fx.Node) or arg.meta.get("dtype") is not torch.float32:
-        return False
-    shape = arg.meta["shape"]
-    return width(arg) in (wide, 1) or shape in ((wide,), (), (1,), (1, wide))
-
-
-def _order(places: Places, part: str, nodes: Iterable[fx.Node], known: set[fx.Node]) -> None:
-    """As few kernels as can be: everything else that is ready runs first, then all pointwise nodes of one width."""
+    Products of a joint stand together, where the last of them can run.
+    """
     waiting = list(nodes)
     mine = set(waiting)
     done: set[fx.Node] = set()
     ordered: list[fx.Node] = []
     kernels = max(places.group.values(), default=-1) + 1
 
+    def unit(node: fx.Node) -> set[fx.Node]:
+        return {*places.joint[node].members} if node in places.joint else {node}
+
     def ready(node: fx.Node) -> bool:
-        return all(source in done or source not in mine for source in node.all_input_nodes)
+        together = unit(node)
+        sources = {source for member in together for source in member.all_input_nodes} - together
+        return all(source in done or source not in mine for source in sources)
+
+    def take(node: fx.Node) -> None:
+        done.add(node)
+        ordered.append(node)
+        waiting.remove(node)
 
     while waiting:
         others = next((n for n in waiting if places.kind[n] != "pointwise" and ready(n)), None)
         if others is not None:
-            done.add(others)
-            ordered.append(others)
-            waiting.remove(others)
+            together = unit(others)
+            for node in [n for n in waiting if n in together]:  # each sum from its first product on
+                take(node)
             continue
         wide = width(next(n for n in waiting if ready(n)))
         for node in list(waiting):
             if places.kind[node] == "pointwise" and width(node) == wide and ready(node):
                 places.group[node] = kernels
-                done.add(node)
-                ordered.append(node)
-                waiting.remove(node)
+                take(node)
         kernels += 1
     places.order[part] = ordered
 
@@ -205,6 +132,15 @@ def _place_results(places: Places, gathered: Sequence[bool]) -> None:
     for k, out in enumerate(captured.outputs):
         places.of.setdefault(out, []).append(Place(("output", k), 0, width(out) or 0))
     taken: set[int] = set()
+    for columns in places.together.blocks:
+        places.blocks.append(columns)
+        taken.update(columns)
+        start = 0
+        for k in columns:
+            gradient = captured.column_gradients[k]
+            wide = width(gradient) or 0
+            places.of.setdefault(gradient, []).append(Place(("block", len(places.blocks) - 1), start, wide))
+            start += wide
     for k, gradient in enumerate(captured.column_gradients):
         if gradient is None or k in taken:
             continue
@@ -242,6 +178,16 @@ def _side_by_side(places: Places, column: int, gathered: Sequence[bool]) -> list
     return [at[start] for start in sorted(at)]
 
 
+def _place_together(places: Places) -> None:
+    """What was found to lie side by side is a buffer."""
+    for values in places.together.rows:
+        home = places.buffer(sum(width(value) or 0 for value in values))
+        start = 0
+        for value in values:
+            places.of.setdefault(value, []).insert(0, home.part(start, width(value) or 0))
+            start += width(value) or 0
+
+
 def _place_sliced(places: Places) -> None:
     """What is given and read in slices lies in a buffer, so that a slice has a place."""
     captured = places.pieces.captured
@@ -256,8 +202,9 @@ def _place_cats(places: Places) -> None:
         for node in places.order[part]:
             if places.kind[node] != "cat":
                 continue
-            home = places.buffer(width(node) or 0)
-            places.of.setdefault(node, []).insert(0, home)
+            if not places.of.get(node) or places.of[node][0].home[0] != "buffer":
+                places.of.setdefault(node, []).insert(0, places.buffer(width(node) or 0))
+            home = places.of[node][0]
             start = 0
             parts: Any = node.args[0]
             for piece in parts:
@@ -281,7 +228,7 @@ def _place_rest(places: Places) -> None:
                 continue
             if node in full:
                 mine.sort(key=lambda place: place.home[0] != "buffer")
-            if mine or _added_to(node, places) is not None:
+            if mine or added_to(node, places.kind) is not None:
                 continue
             if kind == "product" or (kind == "call" and _read_by_kernels(node, places)):
                 places.of[node] = [places.buffer(width(node) or 0)]
@@ -290,18 +237,9 @@ def _place_rest(places: Places) -> None:
                 places.of[node] = [over or places.buffer(width(node) or 0)]
     for part in ("forward", "backward"):
         for node in reversed(places.order[part]):
-            into = _added_to(node, places)
+            into = added_to(node, places.kind)
             if into is not None and node not in places.of:
                 places.of[node] = places.of[into][:1]
-
-
-def _added_to(node: fx.Node, places: Places) -> fx.Node | None:
-    """The product that is added to this one where it lies, so that both are one sum in the end."""
-    if places.kind[node] != "product" or len(node.users) != 1:
-        return None
-    (user,) = node.users
-    adds = places.kind.get(user) == "product" and len(user.args) == 3 and user.args[0] is node
-    return user if adds and node not in user.args[1:] else None
 
 
 def _read_by_kernels(node: fx.Node, places: Places) -> bool:
@@ -325,18 +263,18 @@ def needed_whole(places: Places) -> set[fx.Node]:
 
 
 def _place_to_reuse(node: fx.Node, places: Places, full: set[fx.Node], claimed: set[Place]) -> Place | None:
-    """The slice of a product that only this kernel reads: its element is loaded before ours is stored."""
+    """The product, or slice of one, that only this kernel reads: its element is loaded before ours is stored."""
     group = places.group[node]
     members = [n for n, number in places.group.items() if number == group]
     for source in dict.fromkeys(s for n in members for s in n.all_input_nodes):
-        if width(source) != width(node) or places.kind.get(source) != "slice":
+        if width(source) != width(node) or places.kind.get(source) not in ("slice", "product"):
             continue
-        base, start = slice_of(source)
+        base, start = slice_of(source) if places.kind[source] == "slice" else (source, 0)
         if places.kind.get(base) != "product" or base in full or any(p.home[0] != "buffer" for p in places.of[base]):
             continue
-        if source in places.of or any(places.group.get(user) != group for user in source.users):
+        if any(places.group.get(user) != group for user in source.users):
             continue
-        if not _only_sliced(base, places):
+        if source is not base and (source in places.of or not _only_sliced(base, places)):
             continue
         place = places.of[base][0].part(start, width(node) or 0)
         if place not in claimed:

@@ -43,6 +43,8 @@ def plan_cell(cell: CellType) -> Emitted:
     )
     try:
         prove(_Uneven(emitted, cell), cell.row, cell.call, proof)
+        if any(calls.numbers and any(column is not None for column in calls.columns) for calls in emitted.calls):
+            prove(_Uneven(emitted, cell, early=False), cell.row, cell.call, proof)  # then they are one product
     except ProofError as error:
         raise CaptureError(f"its code differs from its rows: {error}") from error
     return emitted
@@ -53,8 +55,9 @@ class _Uneven:
 
     name = "planned"
 
-    def __init__(self, emitted: Emitted, cell: CellType):
-        self.emitted, self.cell = emitted, cell
+    def __init__(self, emitted: Emitted, cell: CellType, early: bool = True):
+        """`early`: whether products that may run once for all batches do."""
+        self.emitted, self.cell, self.early = emitted, cell, early
         self.numbers: Sequence[torch.Tensor] = ()
 
     def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -70,7 +73,7 @@ class _Proof(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rung: _Uneven, columns: int, *inputs: torch.Tensor) -> Any:
         numbers = len(rung.emitted.captured.numbers)
-        frame = ProofFrame(rung.emitted, rung.cell, inputs[:columns], inputs[columns : columns + numbers])
+        frame = ProofFrame(rung.emitted, rung.cell, inputs[:columns], inputs[columns : columns + numbers], rung.early)
         run = rung.emitted.open_forward(frame)
         for k in range(len(frame.rows)):
             run(k)
@@ -97,14 +100,14 @@ class ProofFrame:
     """What emitted code reads and writes, standing alone: columns are given whole."""
 
     def __init__(self, emitted: Emitted, cell: CellType, columns: Sequence[torch.Tensor],
-                 numbers: Sequence[torch.Tensor]):  # fmt: skip
+                 numbers: Sequence[torch.Tensor], early: bool):  # fmt: skip
         self.emitted, self.cell = emitted, cell
         self.total = columns[0].shape[0]
         first = self.total // 2
         self.rows = [n for n in (first, self.total - first) if n]
         self.starts = [0, *([first] if first else [])][: len(self.rows)]
         self.kept: dict[str, Any] = {}
-        self.early = frozenset(emitted.early if len(self.rows) > 1 else ())  # both ways are proved
+        self.early = frozenset(emitted.early if len(self.rows) > 1 and early else ())
         self.reads = emitted.captured.read_tensors
         self.numbers = [n.detach() for n in numbers]
         self.buffers = [torch.zeros(self.total, w) for w in emitted.buffers]
@@ -122,6 +125,9 @@ class ProofFrame:
 
     def pack(self, weight: torch.Tensor) -> torch.Tensor:
         return weight.t()
+
+    def joins(self, numbers: int) -> bool:
+        return True
 
     def _give(self, column: torch.Tensor, access: Any) -> Any:
         if isinstance(access, Place):

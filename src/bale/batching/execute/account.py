@@ -100,9 +100,7 @@ def _account_type(counter: _Counter) -> TypeAccount:
     forward += counter.results()
     backward = counter.gradients() + counter.blocks() if counter.adjoint is not None else Copies()
     emitted = counter.emitted
-    launches = batches if emitted is None else sum(emitted.launches) * batches
-    if emitted is not None:
-        launches -= sum(column in counter.early for column in emitted.early) * (batches - 1)
+    launches = batches if emitted is None else emitted.launches_of(batches, counter.early)
     return TypeAccount(views, gathers, forward, backward, launches + forward.launches + backward.launches)
 
 

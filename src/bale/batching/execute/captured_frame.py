@@ -11,6 +11,7 @@ import torch
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.emit import Emitted, paired_gradient
 from bale.batching.cells.places import Place
+from bale.batching.cells.products import joins
 from bale.batching.execute.frame import Frame, Gradients, Views, slots_of_columns
 from bale.batching.execute.gather import Matrix
 from bale.batching.execute.launch import is_compared
@@ -115,6 +116,10 @@ class CapturedFrame(Frame):
         """The transpose of a weight, copied where enough batches profit from rows that lie one after another."""
         pays = len(self.rows) >= PACKED_FROM and weight.numel() <= PACKED_UP_TO
         return weight.t().contiguous() if pays else weight.t()
+
+    def joins(self, numbers: int) -> bool:
+        """Does it pay to join weights of so many numbers for the batches of this call?"""
+        return joins(len(self.rows), numbers)
 
     # Forward.
 
