@@ -38,17 +38,19 @@ def assert_counted(model: nn.Module, samples: list[Any]) -> Account:
 
 @settings(max_examples=20)
 @given(
+    grad=st.booleans(),
     program=st.lists(st.sampled_from([name for name in OPERATIONS if name not in REDUCED_BY_THE_RUNG]), min_size=1,
                      max_size=4).map(tuple),
     given_structures=st.lists(structures(), min_size=1, max_size=3),
     single=st.booleans(),
 )  # fmt: skip
 def test_what_is_counted_is_what_is_written(
-    program: tuple[str, ...], given_structures: list[Structure], single: bool
+    grad: bool, program: tuple[str, ...], given_structures: list[Structure], single: bool
 ) -> None:
     model, dtype = Interpreter(program, 0), torch.float32 if single else torch.float64
     samples = [(structure, features(k).to(dtype)) for k, structure in enumerate(given_structures)]
-    assert_counted(model.to(dtype), samples)
+    with torch.set_grad_enabled(grad):
+        assert_counted(model.to(dtype), samples)
 
 
 class Matrices(nn.Module):

@@ -403,7 +403,7 @@ def test_launches_of_whole_calls(capsys: pytest.CaptureFixture[str]) -> None:
         assert inner.batches == batches
         assert inner.traffic.launches - inner.traffic.gathers == 2 * batches * (products + 1)
         assert inner.inside.after.forward.launches == 2
-    assert "captured cell" in capsys.readouterr().out
+    assert "in a batch, forward / backward" in capsys.readouterr().out
 
 
 # Cells at random.

@@ -109,8 +109,8 @@ def _traffic_table(types: tuple[TypeLine, ...]) -> list[str]:
 def _inside_table(types: tuple[TypeLine, ...]) -> list[str]:
     """What one batch of a captured cell does, forward / backward, as planned and naively; see Traffic."""
     counted = ("launches", "copies", "bytes")
-    head = ("captured cell", "operations", "launches", "copies", "bytes per row", "unplanned: launches", "copies",
-            "bytes per row")  # fmt: skip
+    head = ("in a batch, forward / backward", "operations", "launches", "copies", "bytes per row", "naive launches",
+            "naive copies", "naive bytes")  # fmt: skip
     body = []
     for line in types:
         if line.inside is not None:

@@ -42,6 +42,7 @@ class Emitted:
     calls      of products; which of them run once for all batches, and which are one, hangs on the call
     fills      how many columns of buffers are filled once a call
     traffic    what a batch launches and copies inside the cell
+    by_kernels  the columns that kernels read from a tensor of all batches' rows
     """
 
     source: str
@@ -56,6 +57,7 @@ class Emitted:
     calls: tuple[Calls, ...]
     fills: int
     traffic: Traffic
+    by_kernels: frozenset[int]
 
     @property
     def launches(self) -> tuple[int, int]:
@@ -103,6 +105,7 @@ class Emitter:
         self.copied: dict[tuple[fx.Node, Place], int] = {}  # bytes of a row, one call each
         self.stored_twice: list[int] = []  # the same, by kernels
         self.used: set[fx.Node] = set()  # of the prologue
+        self.by_kernels: set[int] = set()  # columns
         self.products = Products(self)
         self.gathered: dict[str, str] = {}  # what the weights' gradients read of all batches
         for group, letter in ((self.captured.columns, "c"), (self.captured.numbers, "m")):
@@ -154,7 +157,7 @@ class Emitter:
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
             tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
             tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.products.calls),
-            len(self.products.fills), traffic,
+            len(self.products.fills), traffic, frozenset(self.by_kernels),
         )  # fmt: skip
 
     def _count(self, part: str) -> Count:
@@ -190,7 +193,7 @@ class Emitter:
             whole = self.once(f"{letter}{number}v", f"frame.{source}[{number}]") + "[k]"
             is_part = (place.column, place.width) not in ((0, self._width_of_home(place)), (0, 0))
             return f"{whole}[:, {place.column}:{place.column + place.width}]" if is_part else whole
-        return self.once(f"b{number}_{place.column}_{place.width}", f"{self.whole(place)}.split(rows)") + "[k]"
+        return self.once(f"b{number}_{place.column}_{place.width}", f"frame.split({self.whole(place)})") + "[k]"
 
     def _width_of_home(self, place: Place) -> int:
         """The width of an output, or of the gradients that lie side by side in a block."""
@@ -221,7 +224,7 @@ class Emitter:
             return self._given(node, whole)
         if node in self.captured.numbers:
             full = self.once(self.names[node], f"frame.numbers[{self.captured.numbers.index(node)}]")
-            return full if whole else self.once(f"{full}v", f"{full}.split(rows)") + "[k]"
+            return full if whole else self.once(f"{full}v", f"frame.split({full})") + "[k]"
         place = place_of(node, self.places)
         if place is not None and not (whole and node in self.local):
             return self.whole(place) if whole else self.views(place)
@@ -251,14 +254,14 @@ class Emitter:
             return self.whole(access) if whole else self.views(access)
         source = "columns" if name[0] == "c" else "gradients"
         full = self.once(name, f"frame.{source}[{name[1:]}]")
-        return full if whole else self.once(f"{name}v", f"{full}.split(rows)") + "[k]"
+        return full if whole else self.once(f"{name}v", f"frame.split({full})") + "[k]"
 
     def _access(self, node: fx.Node) -> Any:
         if node in self.captured.columns:
             return self.places.columns[self.captured.columns.index(node)]
         return self.places.gradients[self.captured.output_gradients.index(node)]
 
-    def _is_paired(self, node: fx.Node) -> bool:
+    def is_paired(self, node: fx.Node) -> bool:
         gradients = self.captured.output_gradients
         paired = paired_gradient(self.places.gradients)
         return paired is not None and node is gradients[paired]
@@ -438,7 +441,7 @@ class _Kernel:
         if arg not in self.values:
             self.values[arg] = name = f"v_{arg.name}"
             self.loads.append((name, self._read(arg)))
-            if self.emitter._is_paired(arg):
+            if self.emitter.is_paired(arg):
                 self.loads.append((f"{name}_2", self._read_given(arg, self._is_narrow(arg), second=True)))
                 self.values[arg] = f"({name} + {name}_2)"
         return self.values[arg]
@@ -476,6 +479,8 @@ class _Kernel:
             index = emitter.once(f"{name}{letter}", f"frame.indexed_{source}[{name[1:]}][{entry}]")
             offset = emitter.once(f"{name}o", f"frame.indexed_{source}[{name[1:]}][2]")
             return Load(self._array(array, index), self._offset(f"{offset}[k]"), indexed=True, narrow=narrow)
+        if source == "columns":
+            emitter.by_kernels.add(int(name[1:]))
         emitter.once(name, f"frame.{source}[{name[1:]}]")
         array = emitter.once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
         return Load(self._array(array), self._offset("lo"), narrow=narrow)

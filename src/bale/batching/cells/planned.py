@@ -125,6 +125,9 @@ class ProofFrame:
         self.outputs = [out.split(self.rows) for out in self.results]
         self.outputs_memory = [(_flat(out), self.starts) for out in self.results]
 
+    def split(self, whole: torch.Tensor) -> Any:
+        return whole.split(self.rows)
+
     def pack(self, weight: torch.Tensor) -> torch.Tensor:
         return weight.t()
 

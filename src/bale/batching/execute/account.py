@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.batching.cells.call import Kind
-from bale.batching.execute.captured_frame import early_columns, is_whole
+from bale.batching.execute.captured_frame import early_columns, is_whole, may_lie_apart
 from bale.batching.execute.memory import (
     Sources,
     common_source,
@@ -77,7 +77,7 @@ def account(call: PlannedCall) -> Account:
     slots = np.array([len(t.slots) for t in call.graph.types], np.int64)
     columns = np.concatenate([[0], np.cumsum(slots[call.schedule.batch_type])])
     types = tuple(
-        _account_type(_Counter(call, kind, sources, columns, adjoint, blocks[kind] if blocks else ()), early[kind])
+        _account_type(_Counter(call, kind, sources, columns, adjoint, blocks[kind] if blocks else (), early[kind]))
         for kind in range(len(call.graph.types))
     )
     held = sum(
@@ -93,16 +93,14 @@ def account(call: PlannedCall) -> Account:
     return Account(types, held)
 
 
-def _account_type(counter: _Counter, early: frozenset[int]) -> TypeAccount:
-    call, kind, batches = counter.call, counter.kind, counter.batches.size
+def _account_type(counter: _Counter) -> TypeAccount:
+    batches = counter.batches.size
     views, forward = counter.operands()
     gathers = forward.launches
     forward += counter.results()
     backward = counter.gradients() + counter.blocks() if counter.adjoint is not None else Copies()
-    emitted, launches = counter.emitted, batches
-    if emitted is not None:
-        once = early_columns(call.program.cells[kind], emitted, counter.node_type.slots, early)
-        launches = emitted.launches_of(batches, once)
+    emitted = counter.emitted
+    launches = batches if emitted is None else emitted.launches_of(batches, counter.early)
     return TypeAccount(views, gathers, forward, backward, launches + forward.launches + backward.launches)
 
 
@@ -110,13 +108,18 @@ class _Counter:
     """Counts one type: the mirror of its frame."""
 
     def __init__(self, call: PlannedCall, kind: int, sources: Sources, columns: np.ndarray, adjoint: Adjoint | None,
-                 blocks: tuple[Block, ...]):  # fmt: skip
+                 blocks: tuple[Block, ...], early: frozenset[int]):  # fmt: skip
         self.call, self.kind, self.sources, self.adjoint = call, kind, sources, adjoint
         self.layout, self.emitted, self.own_blocks = call.layout, call.emitted[kind], blocks
         self.node_type: NodeType = call.graph.types[kind]
         self.batches = np.flatnonzero(call.schedule.batch_type == kind)
         self.columns = columns[self.batches]  # of each batch the first
         self.nodes = np.diff(call.schedule.batch_start)[self.batches].tolist()
+        cell = call.program.cells[kind]
+        self.numbers = [number for number, of in enumerate(cell.kinds) if of is Kind.VALUE]  # slot -> column
+        self.early: frozenset[int] = (
+            frozenset() if self.emitted is None else early_columns(cell, self.emitted, self.node_type.slots, early)
+        )
         self.rows: list[int] = call.layout.batch_rows[self.batches].tolist()
 
     # Forward.
@@ -125,13 +128,11 @@ class _Counter:
         """How many are read where they lie, and the copies of the others."""
         views, copies = 0, Copies()
         for slot, (mode, spec) in enumerate(zip(self.node_type.slots, self.node_type.slot_specs, strict=True)):
-            access = self._access(slot)
-            if mode is Mode.AFTER or access is None:
+            if mode is Mode.AFTER or self._access(slot) is None:
                 continue
-            columns = (self.columns + slot).tolist()
-            in_place = self._in_place(columns, mode, access, numel(spec.shape))
+            in_place = self._in_place(slot, mode, numel(spec.shape))
             views += sum(in_place)
-            for column, nodes, is_view in zip(columns, self.nodes, in_place, strict=True):
+            for column, nodes, is_view in zip((self.columns + slot).tolist(), self.nodes, in_place, strict=True):
                 copies += Copies() if is_view else self._operand(column, mode, spec, nodes)
         return views, copies
 
@@ -139,27 +140,27 @@ class _Counter:
         """How the type's code reads a slot, None where it does not."""
         if self.emitted is None:
             return "rung"
-        values = [
-            access
-            for access, kind in zip(self.emitted.columns, self.call.program.cells[self.kind].kinds, strict=True)
-            if kind is Kind.VALUE
-        ]
-        return values[slot] if slot < len(values) else None
+        return self.emitted.columns[self.numbers[slot]] if slot < len(self.numbers) else None
 
-    def _in_place(self, columns: list[int], mode: Mode, access: object, width: int) -> list[bool]:
+    def _in_place(self, slot: int, mode: Mode, width: int) -> list[bool]:
         """Of every batch: is this operand read where it lies?"""
-        sources, layout = self.sources, self.layout
-        if access == "rung":
+        sources, layout, columns = self.sources, self.layout, (self.columns + slot).tolist()
+        access, emitted, whole_rows = self._access(slot), self.emitted, mode in (Mode.ROW, Mode.STACK)
+        if emitted is None:
             return [
-                mode in (Mode.ROW, Mode.STACK)
+                whole_rows
                 and self._unit(column) == width
                 and (sources.consecutive[column] >= 0 or sources.constant[column])
                 for column in columns
             ]
-        all_of_them = access == "index" and mode is Mode.ROW and common_source(layout, sources, columns, width)
-        if self.emitted is not None and mode in (Mode.ROW, Mode.STACK) and is_whole(access, self.emitted):
-            all_of_them = whole_operand(layout, sources, columns, width)
-        return [bool(all_of_them)] * len(columns)
+        if access == "index" and mode is Mode.ROW and common_source(layout, sources, columns, width):
+            return [True] * len(columns)
+        if whole_rows and is_whole(access, emitted) and whole_operand(layout, sources, columns, width):
+            return [True] * len(columns)
+        apart = width and may_lie_apart(self.numbers[slot], access, mode, emitted, self.early)
+        if self.adjoint is None and apart:
+            return [whole_operand(layout, sources, [column], width) is not None for column in columns]
+        return [False] * len(columns)
 
     def _unit(self, column: int) -> int | None:
         """The width of the gathered rows, if they are all of one class."""

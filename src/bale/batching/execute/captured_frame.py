@@ -61,6 +61,13 @@ def is_whole(access: Any, emitted: Emitted) -> bool:
     return access.width == emitted.buffers[number] and number not in emitted.overwritten
 
 
+def may_lie_apart(number: int, access: Any, mode: Mode, emitted: Emitted, early: frozenset[int]) -> bool:
+    """Does the forward run read this column batch by batch only, wherever its rows lie?"""
+    return (
+        access == "rows" and mode in (Mode.ROW, Mode.STACK) and number not in early and number not in emitted.by_kernels
+    )
+
+
 def rows_added(accesses: Sequence[Any]) -> list[int]:
     """Per output as the sum of how many rows kernels read its gradient where it lies; 0 if none does."""
     paired = paired_gradient(accesses)
@@ -85,6 +92,7 @@ class CapturedFrame(Frame):
         self.fetches: list[Callable[[int], None]] = []
         self.early_fetches: list[Callable[[int], None]] = []
         self.gradient_fetches: list[Callable[[int], None]] = []
+        self.pieces: dict[int, list[torch.Tensor]] = {}  # memory that was to be copied to -> what lies elsewhere
         self.columns: list[Any] = []
         self.indexed_columns: list[Any] = []
         for number, access in enumerate(emitted.columns):
@@ -137,11 +145,16 @@ class CapturedFrame(Frame):
                 return self._lay(whole, access, spec), None
         target, at = self._target(access, spec)
         columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
+        copied = [True] * len(self.rows)
+        if memory.adjoint is None and width and may_lie_apart(number, access, mode, self.emitted, self.early):
+            copied = self._lay_apart(slot, width, target)
 
         def fetch(k: int) -> None:
-            fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
+            if copied[k]:
+                fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
 
-        (self.early_fetches if number in self.early else self.fetches).append(fetch)
+        if any(copied):
+            (self.early_fetches if number in self.early else self.fetches).append(fetch)
         full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
         return full, (target.array, memory.identity.array, starts) if access == "index" else None
 
@@ -165,6 +178,21 @@ class CapturedFrame(Frame):
             self.buffers[access.home[1]] = whole
             return whole
         return whole.view(self.total, *spec.shape)
+
+    def _lay_apart(self, slot: int, width: int, target: Matrix) -> list[bool]:
+        """Give the code the rows of each batch as they lie, if they lie in one piece; which batches must be copied?"""
+        memory, pieces, copied = self.memory, [], []
+        spec = self.node_type.slot_specs[slot]
+        for column, start, n in zip(self.site.columns, self.starts, self.rows, strict=True):
+            found = whole_operand(memory.layout, memory.sources, [column + slot], width)
+            rows, first = (target.tensor, start) if found is None else (memory.arena(*found[:2]).tensor, found[2])
+            pieces.append(rows[first : first + n].view(n, *spec.shape))
+            copied.append(found is None)
+        self.pieces[target.tensor.data_ptr()] = pieces
+        return copied
+
+    def split(self, whole: torch.Tensor) -> Sequence[torch.Tensor]:
+        return self.pieces.get(whole.data_ptr()) or super().split(whole)
 
     def _whole(self, slot: int, width: int) -> torch.Tensor | None:
         """The operand where it lies, if the rows of all batches lie there in their order."""
@@ -245,9 +273,10 @@ class CapturedFrame(Frame):
             whole = self._whole_gradient(arena, lows, width)
             if whole is not None:
                 return self._lay(whole, access, spec), None
-        target, at = self._target(access, spec)
         if access == "index":  # what may be added to these rows is one of zeros behind them
-            target = Matrix(torch.zeros(self.total + 1, width, dtype=spec.dtype, device=spec.device))
+            target, at = Matrix(torch.zeros(self.total + 1, width, dtype=spec.dtype, device=spec.device)), 0
+        else:
+            target, at = self._target(access, spec)
 
         def fetch(k: int) -> None:
             fetch_gradient(memory, arena, lows[k], rows[k], target, starts[k], at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,10 @@ class Frame(ABC):
         self.output_rows = memory.first_row[site.batches].T.tolist()  # [outputs][batches]
         self.slots = [k for k, mode in enumerate(self.node_type.slots) if mode is not Mode.AFTER]
         self.slot_of = slots_of_columns(cell)
+
+    def split(self, whole: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The rows of each batch."""
+        return whole.split(self.rows)
 
     @abstractmethod
     def forward(self, k: int) -> None: ...

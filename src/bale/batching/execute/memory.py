@@ -84,11 +84,11 @@ def whole_operand(layout: Layout, sources: Sources, columns: Sequence[int], widt
     """The class that the rows of all `columns` come from and the first row there, if they are rows of `width` that
     follow each other from column to column: then they need not be copied together."""
     source, first = sources.source[columns[0]], sources.consecutive[columns[0]]
-    if source is None or numel(layout.arenas[source[0]][0]) // source[1] != width:
+    if source is None or first < 0 or numel(layout.arenas[source[0]][0]) // source[1] != width:
         return None
     expected = first
     for column in columns:
-        if sources.source[column] != source or sources.consecutive[column] != expected or expected < 0:
+        if sources.source[column] != source or sources.consecutive[column] != expected:
             return None
         expected += sources.high[column] - sources.low[column]
     return *source, first
@@ -162,9 +162,8 @@ class CallMemory:
 
     @cached_property
     def identity(self) -> Index:
-        longest = max(
-            [*self.layout.arena_rows, self.layout.gather_row.size, int(self.layout.batch_rows.sum())], default=0
-        )
+        rows = int(self.layout.batch_rows.sum())
+        longest = max([*self.layout.arena_rows, self.layout.gather_row.size, rows], default=0)
         return Index(np.arange(longest + 1), torch.device("cpu"))
 
     @cached_property

@@ -115,11 +115,7 @@ def make_adjoint(
         schedule.batch_type, schedule.batch_start, layout.batch_rows, layout.gather_start,
         np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
     )  # fmt: skip
-    output_unit = np.maximum(numel[reads.arena] // np.maximum(reads.step, 1), 1)
-    output_base = _place_outputs(
-        reads.start, np.lexsort((reads.row, reads.step, reads.arena)),
-        np.array(memory_of_arena, np.int64)[reads.arena], output_unit, size,
-    )  # fmt: skip
+    output_base = _place_outputs(reads, numel, np.array(memory_of_arena, np.int64), size)
     classes, class_start, class_of, unit = _find_classes(layout, numel, reads)
     place = class_start[class_of] + np.concatenate([layout.gather_row, reads.row])
     class_memory = np.array([memory_of_arena[arena] for arena, _ in classes], np.int64)
@@ -135,7 +131,11 @@ def make_adjoint(
     )  # fmt: skip
     added = np.zeros(places, np.int8)
     if kernels is not None:
-        _spread(added, graph.by_type(kernels, np.int8), layout, classes, class_start)
+        first_place = np.full(len(layout.arenas), -1, np.int64)
+        for arena, number in only_classes(classes).items():
+            first_place[arena] = class_start[number]
+        by_value = graph.by_type(kernels, np.int8)
+        _spread(added, by_value, layout.value_arena, layout.value_row, layout.value_rows, first_place)
     first, second, summed = _rows_to_add(start, reader, added, class_start, class_memory, unit, size)
     return Adjoint(
         tuple(memories), tuple(size.tolist()), block_base, block_start, output_base, classes, class_start, start,
@@ -146,16 +146,14 @@ def make_adjoint(
 _MOST_ROWS = (1 << 31) - 1  # a row of a memory is an int32, since that is half as much to read
 
 
-def _spread(
-    added: np.ndarray, of_value: np.ndarray, layout: Layout, classes: tuple[tuple[int, int], ...],
-    class_start: np.ndarray,
-) -> None:  # fmt: skip
-    """From values to places, where kernels can read them: in arenas of one class, of step 1."""
-    for arena, at in only_classes(classes).items():
-        values = np.flatnonzero((of_value > 0) & (layout.value_arena == arena))
-        rows = layout.value_rows[values]
-        first = np.repeat(class_start[at] + layout.value_row[values] - (np.cumsum(rows) - rows), rows)
-        added[first + np.arange(first.size)] = np.repeat(of_value[values], rows)
+@njit(cache=True)
+def _spread(added, of_value, value_arena, value_row, value_rows, place):
+    """From values to their places, where kernels can read them: in arenas of one class, of step 1."""
+    for value in range(value_arena.size):
+        first = place[value_arena[value]]
+        if first >= 0 and of_value[value] > 0:
+            for row in range(value_row[value], value_row[value] + value_rows[value]):
+                added[first + row] = of_value[value]
 
 
 def only_classes(classes: tuple[tuple[int, int], ...]) -> dict[int, int]:
@@ -231,19 +229,25 @@ def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count,
     return block_start, base, operands
 
 
+def _place_outputs(reads: Reads, numel: np.ndarray, memory_of_arena: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Where the gradient of each output begins: in the order of the rows that they read."""
+    base = np.zeros(reads.start.size - 1, np.int64)
+    some = np.flatnonzero(np.diff(reads.start))  # the others have no rows
+    first = reads.start[some]  # all rows of an output lie in one arena, in order
+    arena, rows = reads.arena[first], np.diff(reads.start)[some]
+    unit = np.maximum(numel[arena] // np.maximum(reads.step[first], 1), 1)
+    order = np.lexsort((reads.row[first], reads.step[first], arena))
+    base[some[order]] = _one_after_another(memory_of_arena[arena[order]], unit[order], rows[order], size)
+    return base
+
+
 @njit(cache=True)
-def _place_outputs(start, order, memory, unit, size):
-    """Where the gradient of each output begins; `order` are its entries in the order of the rows that they read."""
-    outputs = start.size - 1
-    output_of, base = np.empty(order.size, np.int64), np.full(outputs, -1, np.int64)
-    for output in range(outputs):
-        output_of[start[output] : start[output + 1]] = output
-    for entry in order:
-        output = output_of[entry]
-        if base[output] < 0:  # all of its entries lie in one arena, in order
-            base[output] = -(-size[memory[entry]] // unit[entry]) * unit[entry]
-            size[memory[entry]] = base[output] + (start[output + 1] - start[output]) * unit[entry]
-    return np.maximum(base, 0)
+def _one_after_another(memory, unit, rows, size):
+    base = np.empty(memory.size, np.int64)
+    for k in range(memory.size):
+        base[k] = -(-size[memory[k]] // unit[k]) * unit[k]
+        size[memory[k]] = base[k] + rows[k] * unit[k]
+    return base
 
 
 def _find_classes(layout: Layout, numel: np.ndarray, reads: Reads) -> tuple[Any, ...]:

@@ -77,13 +77,16 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
     value_arena = graph.by_type(arena_of_type, np.int32)
     is_ragged = graph.by_type([[out.ragged for out in t.outputs] for t in graph.types], bool)
     value_rows = np.where(is_ragged, graph.rows[graph.value_node], 1).astype(np.int32)
-    arena_of_output = np.array([arena for of_type in arena_of_type for arena in of_type], np.int32)
-    value_region = _regions(graph, arena_of_output)
-    region_start = _region_starts(value_region, value_rows, arena_of_output)
-    value_row, batch_rows = _place_values(
-        schedule.order, schedule.batch_start, graph.value_start, graph.rows, value_region, value_rows, region_start
-    )
-    arena_rows = np.bincount(value_arena, value_rows, len(arenas)).astype(np.int64)
+    first_output, region = _regions(graph, arena_of_type)
+    value_row, batch_rows, arena_rows = _place_values(
+        schedule.order, schedule.batch_start, schedule.batch_type, graph.value_start, graph.rows, value_arena,
+        value_rows, first_output, region, len(arenas),
+    )  # fmt: skip
+    if arena_rows.max(initial=0) > np.iinfo(np.int32).max:
+        raise OverflowError(
+            f"the values of this mini-batch are {arena_rows.max()} rows of one shape, which is more than bale counts; "
+            "split the mini-batch"
+        )
     shapes = [shape for shape, _, _ in arenas]
     mode, rank = slot_modes(graph)
     gathers = _gather(
@@ -110,36 +113,47 @@ def _axis_products(shapes: list[tuple[int, ...]]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(len(shapes), deepest)
 
 
-def _regions(graph: Graph, arena_of_output: np.ndarray) -> np.ndarray:
-    """int32 [values]: the region of its arena that a value lies in, by number of an output of a type that is in it."""
+def _regions(graph: Graph, arena_of_type: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Type -> the number of its first output; output -> the region of its arena in which its values lie.
+
+    A region has the number of the first output that is in it.
+    """
     outputs = np.array([len(t.outputs) for t in graph.types], np.int64)
     slots = np.array([len(t.slots) for t in graph.types], np.int64)
-    numbers = np.split(np.arange(outputs.sum()), np.cumsum(outputs)[:-1]) if outputs.size else []
-    output = graph.by_type([mine.tolist() for mine in numbers], np.int32)
+    arena = np.array([number for of_type in arena_of_type for number in of_type], np.int64)
+    first_output, first_slot = np.cumsum(outputs) - outputs, np.cumsum(slots) - slots
     region = _unite(
-        graph.type, graph.slot_start, graph.part_start, graph.part_value, output, np.cumsum(slots) - slots,
-        arena_of_output, int(slots.sum()),
+        graph.type, graph.slot_start, graph.part_start, graph.part_value, graph.value_start, first_output, first_slot,
+        int(slots.sum()), arena,
     )  # fmt: skip
-    return region[output]
+    return first_output, region
 
 
 @njit(cache=True)
-def _unite(types, slot_start, part_start, part_value, output, first_slot, arena, slots):
-    """Output -> the smallest of those of its arena that it meets in operands, over others too."""
-    parent = np.arange(arena.size).astype(np.int32)
+def _unite(types, slot_start, part_start, part_value, value_start, first_output, first_slot, slots, arena):
+    """Output -> the first of those of its arena that it meets in an operand, over others too."""
+    output = np.empty(value_start[-1], np.int32)  # of its type, which a value is
+    for node in range(types.size):
+        for value in range(value_start[node], value_start[node + 1]):
+            output[value] = first_output[types[node]] + value - value_start[node]
+    parent = np.arange(arena.size)
     arenas = arena.max() + 1 if arena.size else 0
-    seen = np.full((slots, arenas), -1, np.int32)  # one output of each arena that a slot reads
+    seen = np.full((slots, arenas), -1, np.int64)  # one output of each arena that a slot reads
     for node in range(types.size):
         for k in range(slot_start[node + 1] - slot_start[node]):
             slot = first_slot[types[node]] + k
+            last = np.int64(-1)
             for part in range(part_start[slot_start[node] + k], part_start[slot_start[node] + k + 1]):
-                mine = output[part_value[part]]
+                mine = np.int64(output[part_value[part]])
+                if mine == last:
+                    continue
+                last = mine
+                other = seen[slot, arena[mine]]
+                seen[slot, arena[mine]] = mine
+                if other < 0 or other == mine:
+                    continue
                 while parent[mine] != mine:
                     mine = parent[mine]
-                other = seen[slot, arena[mine]]
-                if other < 0:
-                    seen[slot, arena[mine]] = mine
-                    continue
                 while parent[other] != other:
                     other = parent[other]
                 parent[max(mine, other)] = min(mine, other)
@@ -148,33 +162,37 @@ def _unite(types, slot_start, part_start, part_value, output, first_slot, arena,
     return parent
 
 
-def _region_starts(value_region: np.ndarray, value_rows: np.ndarray, arena_of_output: np.ndarray) -> np.ndarray:
-    """int64 [outputs]: the first row of each region in its arena; regions of an arena lie one after another."""
-    rows = np.bincount(value_region, value_rows, arena_of_output.size).astype(np.int64)
-    start = np.zeros_like(rows)
-    for arena in range(int(arena_of_output.max(initial=-1)) + 1):
-        mine = arena_of_output == arena
-        start[mine] = np.cumsum(rows[mine]) - rows[mine]
-    return start
-
-
 @njit(cache=True)
-def _place_values(order, batch_start, value_start, rows, value_region, value_rows, region_start):
-    row = np.zeros(value_region.size, np.int32)
-    top = region_start.copy()
-    batch_rows = np.zeros(batch_start.size - 1, np.int32)
-    for batch in range(batch_start.size - 1):
+def _place_values(order, batch_start, batch_type, value_start, rows, value_arena, value_rows, first_output, region,
+                  arenas):  # fmt: skip
+    batches = batch_start.size - 1
+    size, arena_of = np.zeros(region.size, np.int64), np.full(region.size, -1, np.int64)
+    for batch in range(batches):
+        for node in order[batch_start[batch] : batch_start[batch + 1]]:
+            for value in range(value_start[node], value_start[node + 1]):
+                here = region[first_output[batch_type[batch]] + value - value_start[node]]
+                size[here] += value_rows[value]
+                arena_of[here] = value_arena[value]
+    top, arena_rows = np.zeros(region.size, np.int64), np.zeros(arenas, np.int64)
+    for here in range(region.size):  # regions of an arena lie one after another
+        if arena_of[here] >= 0:
+            top[here] = arena_rows[arena_of[here]]
+            arena_rows[arena_of[here]] += size[here]
+    row = np.zeros(value_arena.size, np.int32)
+    batch_rows = np.zeros(batches, np.int32)
+    for batch in range(batches):
         nodes = order[batch_start[batch] : batch_start[batch + 1]]
         first = nodes[0]
         for node in nodes:
             batch_rows[batch] += rows[node]
         # output by output, so that each output of a batch is one slice
         for output in range(value_start[first + 1] - value_start[first]):
+            here = region[first_output[batch_type[batch]] + output]
             for node in nodes:
                 value = value_start[node] + output
-                row[value] = top[value_region[value]]
-                top[value_region[value]] += value_rows[value]
-    return row, batch_rows
+                row[value] = top[here]
+                top[here] += value_rows[value]
+    return row, batch_rows, arena_rows
 
 
 @njit(cache=True)

@@ -1,0 +1,1 @@
+"""What do memory layouts copy, inside cells and between batches?"""
