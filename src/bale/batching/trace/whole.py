@@ -467,6 +467,8 @@ def _add(trace: Trace, written: Written, made: Made, found: Look) -> list[Ref]:
         if place is not None and place >= 0 and varying and spec is not None
     ]
     length = long[0] if long else 1
+    if long:
+        trace.lengths.add(length)
     first = trace.add(cell, [[source.ref.part] for source in written.sources], [], length)
     return [
         trace.ref(first + k, spec, length if spec.ragged else None) for k, spec in enumerate(cell.node_type.outputs)
