@@ -23,7 +23,7 @@ from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
 from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, lift, record
 from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace, current_trace
+from bale.batching.trace.tracer import Tracer, current_trace
 from bale.batching.trace.whole import deferred_in
 from bale.errors import TraceError, ValueReadError
 
@@ -123,7 +123,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _apply(trace, func, name, args, kwargs)
 
 
-def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
+def quick_functions(trace: Tracer) -> dict[Any, Callable[..., Any]]:
     """What records stacks and reductions at once where it can, and else dispatches them."""
     return {function: ragged.quick_gather(trace, name, partial(_dispatch, function)) for name, function in _GATHERS}
 
@@ -131,7 +131,7 @@ def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
 _GATHERS = [(name, getattr(torch, name)) for name in ("stack", *ragged.REDUCTIONS)]
 
 
-def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _apply(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if trace.deferrals and next(deferred_in((args, kwargs)), None) is not None:
         if name == "__getitem__":
             return _record(trace, *pick_of(args[0], args[1]), {})
@@ -150,7 +150,7 @@ def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: di
     return _record(trace, func, name, args, kwargs)
 
 
-def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
+def _index(trace: Tracer, args: tuple[Any, ...]) -> Any:
     result = getitem(trace, *args)
     if type(result) is Ref:
         return result
@@ -161,7 +161,7 @@ def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
     return ref
 
 
-def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _record(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if trace.outer_grad and not torch.is_grad_enabled():
         _refuse_custom_function(trace)
     args, kwargs = pytree.tree_map_only(np.ndarray, _copied, (args, kwargs))
@@ -188,7 +188,7 @@ def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: d
     return result
 
 
-def _learn(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> None:
+def _learn(trace: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> None:
     """Calls like this one need no second look from here on; all that was asked of it follows from its Specs."""
     cell = trace.latest
     without_grad = trace.outer_grad and not torch.is_grad_enabled()  # where each call is asked where it comes from
@@ -224,7 +224,7 @@ def _copied(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.copy())
 
 
-def _refuse_custom_function(trace: Trace) -> None:
+def _refuse_custom_function(trace: Tracer) -> None:
     """torch.autograd.Function.apply runs its forward without grad: recorded as it is, gradients would be lost."""
     frame = inspect.currentframe()
     while frame is not None:
@@ -252,7 +252,7 @@ def _parameters(func: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(func).parameters)
 
 
-def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _inplace_flag(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     bound = inspect.signature(func).bind(*args, **kwargs)
     in_place = bound.arguments.get("inplace", False)
     if in_place:
@@ -262,7 +262,7 @@ def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwa
     return _rebind(args[0], result, name) if in_place else result
 
 
-def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _in_place(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = args[0]
     _may_write(trace, target, name)
     if name in _FILLS:
@@ -288,7 +288,7 @@ def copied(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return tensor.clone().copy_(source)
 
 
-def _may_write(trace: Trace, target: Any, name: str) -> None:
+def _may_write(trace: Tracer, target: Any, name: str) -> None:
     if type(target) is not Ref:
         raise trace.error(
             f"`{name}` writes a lazy value into a real tensor. Write `x = x + y` instead of `x += y`, "
@@ -319,13 +319,13 @@ def _rebind(target: Any, result: Any, name: str) -> Any:
 # Functions with a meaning of their own on lists and lazy values.
 
 
-def _unbind(trace: Trace, tensor: Any, dim: int = 0) -> Any:
+def _unbind(trace: Tracer, tensor: Any, dim: int = 0) -> Any:
     if dim not in (0, -tensor.dim()) or id(tensor) in trace.shared:
         return ragged.PASS
     return tuple(tensor if type(tensor) is Ref else lift(trace, tensor))
 
 
-def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
+def _flip(trace: Tracer, tensor: Any, *dims: Any) -> Any:
     wanted = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
     if type(tensor) is not Ref or tensor.length is None or tuple(wanted) not in ((0,), (-tensor.ndim,)):
         return ragged.PASS
@@ -334,7 +334,7 @@ def _flip(trace: Trace, tensor: Any, *dims: Any) -> Any:
     return flipped
 
 
-def _squeeze(trace: Trace, tensor: Any, *dims: Any, dim: Any = None) -> Any:
+def _squeeze(trace: Tracer, tensor: Any, *dims: Any, dim: Any = None) -> Any:
     if type(tensor) is not Ref or tensor.length is None:
         return ragged.PASS
     given = dims or (() if dim is None else (dim,))
@@ -358,7 +358,7 @@ def _view(name: str) -> Callable[..., Any]:
     """`x.view(len(x), ..)` is `x.view(-1, ..)`."""
     function = getattr(Tensor, name)
 
-    def view(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
+    def view(trace: Tracer, tensor: Any, *given: Any, **kwargs: Any) -> Any:
         sizes = _sizes(given)
         if type(tensor) is not Ref or tensor.length is None or kwargs or not sizes:
             return ragged.PASS
@@ -373,7 +373,7 @@ def _view(name: str) -> Callable[..., Any]:
     return view
 
 
-def _expand(trace: Trace, tensor: Any, *given: Any) -> Any:
+def _expand(trace: Tracer, tensor: Any, *given: Any) -> Any:
     sizes = _sizes(given)
     if type(tensor) is Ref and tensor.length is not None:
         to_length = len(sizes) == tensor.ndim and sizes[0] == tensor.length
@@ -385,7 +385,7 @@ def _expand(trace: Trace, tensor: Any, *given: Any) -> Any:
     return _rows(trace, tensor, shape, sizes)
 
 
-def _repeat(trace: Trace, tensor: Any, *given: Any) -> Any:
+def _repeat(trace: Tracer, tensor: Any, *given: Any) -> Any:
     sizes = _sizes(given)
     if type(tensor) is Ref and tensor.length is not None:
         return ragged.PASS
@@ -397,7 +397,7 @@ def _repeat(trace: Trace, tensor: Any, *given: Any) -> Any:
     return rows
 
 
-def _rows(trace: Trace, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+def _rows(trace: Tracer, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
     """A value that is repeated along a new first axis, or one of length one."""
     if len(sizes) == len(shape) + 1:
         return ragged.repeat_row(trace, tensor, sizes[0])
@@ -409,7 +409,7 @@ def _rows(trace: Trace, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, .
 def _new(name: str) -> Callable[..., Any]:
     """New numbers for every row of a ragged value are the sample's own."""
 
-    def new(trace: Trace, tensor: Any, *given: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Any:
+    def new(trace: Tracer, tensor: Any, *given: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Any:
         if type(tensor) is not Ref or tensor.length is None or not given or kwargs:
             return ragged.PASS
         sizes, fill = (_sizes(given[:-1]), given[-1:]) if name == "full" else (_sizes(given), ())
@@ -421,7 +421,7 @@ def _new(name: str) -> Callable[..., Any]:
     return new
 
 
-def _index_select(trace: Trace, tensor: Any, dim: Any, index: Any) -> Any:
+def _index_select(trace: Tracer, tensor: Any, dim: Any, index: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or dim not in (0, -tensor.ndim) or index.dim() != 1:
         return ragged.PASS
     if type(index) is Ref or not len(index) or index.dtype in (torch.bool, torch.uint8):
@@ -429,7 +429,7 @@ def _index_select(trace: Trace, tensor: Any, dim: Any, index: Any) -> Any:
     return _copy_of(tensor[index])
 
 
-def _narrow(trace: Trace, tensor: Any, dim: Any, start: Any, length: Any) -> Any:
+def _narrow(trace: Tracer, tensor: Any, dim: Any, start: Any, length: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or dim not in (0, -tensor.ndim):
         return ragged.PASS
     if type(start) is not int or not 0 <= start < start + length <= tensor.length:
@@ -437,7 +437,7 @@ def _narrow(trace: Trace, tensor: Any, dim: Any, start: Any, length: Any) -> Any
     return tensor[start : start + length]
 
 
-def _roll(trace: Trace, tensor: Any, shifts: Any, dims: Any = None) -> Any:
+def _roll(trace: Tracer, tensor: Any, shifts: Any, dims: Any = None) -> Any:
     if type(tensor) is not Ref or tensor.length is None or type(shifts) is not int or dims not in (0, -tensor.ndim):
         return ragged.PASS
     return _copy_of(tensor[[(k - shifts) % tensor.length for k in range(tensor.length)]])
@@ -458,7 +458,7 @@ def _loss(name: str) -> Callable[..., Any]:
     """A loss of all rows is one of each row, and then their mean or sum."""
     function = getattr(F, name)
 
-    def loss(trace: Trace, *args: Any, **kwargs: Any) -> Any:
+    def loss(trace: Tracer, *args: Any, **kwargs: Any) -> Any:
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         given, target = bound.arguments["input"], bound.arguments["target"]
@@ -492,17 +492,17 @@ def _counts_all(arguments: dict[str, Any]) -> bool:
 
 
 def _answer(name: str) -> Callable[..., Any]:
-    def answer(trace: Trace, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+    def answer(trace: Tracer, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(tensor, name)(*args, **kwargs) if type(tensor) is Ref else ragged.PASS
 
     return answer
 
 
-def _numel(trace: Trace, tensor: Any) -> Any:
+def _numel(trace: Tracer, tensor: Any) -> Any:
     return tensor.numel()
 
 
-def _clamp(trace: Trace, tensor: Any, min: Any = None, max: Any = None) -> Any:
+def _clamp(trace: Tracer, tensor: Any, min: Any = None, max: Any = None) -> Any:
     return _record(trace, torch.clamp, "clamp", (tensor, min, max), {})  # by position, where numbers are data
 
 
