@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 import bale
-from bale.batching.engine import make_call, make_plan, results_of, trace_samples
+from bale.batching.engine import make_call, make_plan, trace_samples
 from bale.batching.execute.account import Copies, account
 from bale.batching.execute.memory import Sources, find_sources
+from bale.batching.execute.outputs import group_results
 from bale.batching.execute.planned import PlannedCall
 from bale.batching.graph import Mode, Spec
 from bale.batching.memory.layout import Layout, make_layout
+from bale.batching.plans import Plans
 from bale.batching.schedule import make_schedule
 from bale.batching.trace.containers import restore
 
@@ -60,11 +62,13 @@ def calls(batched: bale.Batched, samples: Sequence[Any]) -> tuple[PlannedCall, P
     settings, registry = batched.settings, batched.registry
     traced = trace_samples(batched.inner, samples, {}, settings, registry)
     try:
-        refs = results_of(traced)
-        plan = make_plan(traced, refs, settings)
+        plan = make_plan(traced.trace, settings, Plans())
         schedule = make_schedule(plan.graph, settings.policy)
         in_order = replace(plan, schedule=schedule, layout=make_layout(plan.graph, schedule))
-        made = [make_call(traced, each, refs, settings)[0] for each in (plan, in_order)]
+        values, index = traced.trace.results
+        groups, order = group_results(in_order.layout, plan.reduced.value(values), index, traced.trace.kinds)
+        in_order = replace(in_order, groups=groups, order=order)
+        made = [make_call(traced.trace, each, settings) for each in (plan, in_order)]
     finally:
         restore(traced.held)  # what forwards left there will never be computed
     for call in made:

@@ -69,20 +69,23 @@ def _make(
     names: list[TypeName], piece: Piece, model: nn.Module, settings: Settings, registry: Registry,
     known: dict[bytes, CellType],
 ) -> None:  # fmt: skip
-    tracer = Tracer(registry, parameters_of(model))
-    shadow = make_shadow(model, tracer, settings.cells)
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     for name in names:
         if name.how == "key":
             known[name.key] = _of_key(registry, name.target)
-        elif name.how == "program":
-            own = Tracer(registry, parameters_of(model))  # whose only types are those of the program
-            known[name.key] = _of_program(name, own, make_shadow(model, own, settings.cells), tensors)
-    with tracer, TraceMode(tracer):
-        tracer.sample = 0
-        for name in names:
-            if name.how not in ("key", "program"):
-                known[name.key] = _call(name, piece, tracer, shadow, tensors)
+            continue
+        tracer = Tracer(registry, parameters_of(model))  # of its own: its latest type is the one that is made
+        shadow = make_shadow(model, tracer, settings.cells)
+        with tracer, TraceMode(tracer):
+            tracer.sample = 0
+            if name.how == "program":
+                _call_program(name, tracer, shadow, tensors)
+            else:
+                _call(name, piece, tracer, shadow, tensors)
+            made = list(tracer.formats)[-1] if tracer.formats else None
+        if made is None or replace(made.node_type, name="") != replace(name.face, name=""):
+            raise TraceError(f"{name.name}: a call that a trace was made with elsewhere is not recorded so here")
+        known[name.key] = made
 
 
 def _of_key(registry: Registry, key: tuple[Any, ...]) -> CellType:
@@ -98,8 +101,8 @@ def _of_key(registry: Registry, key: tuple[Any, ...]) -> CellType:
     return registry.types[key]
 
 
-def _of_program(name: TypeName, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> CellType:
-    """The type that a program's calls are recorded as, made one after another."""
+def _call_program(name: TypeName, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Make the calls of a program, one after another."""
     operands, steps, axes = name.target
     lengths = range(3, 3 + axes)  # any do
     refs = []
@@ -121,26 +124,17 @@ def _of_program(name: TypeName, tracer: Tracer, shadow: Any, tensors: dict[str, 
             return lengths[at[0]]
         return tensors[at[0]] if kind == "shared" else at[0]
 
-    with tracer, TraceMode(tracer):
-        tracer.sample = 0
-        for function, arguments, state in steps:
-            args, kwargs = pytree.tree_map_only(Place, given, arguments)
-            with state():
-                if isinstance(function, str):
-                    found = shadow.get_submodule(function)(*args, **kwargs)
-                else:
-                    found = record_function(tracer, function, getattr(function, "__name__", name.name), args, kwargs)
-            results.append(pytree.tree_leaves(found))
-    return _checked(name, list(tracer.formats)[-1] if tracer.formats else None)
+    for function, arguments, state in steps:
+        args, kwargs = pytree.tree_map_only(Place, given, arguments)
+        with state():
+            if isinstance(function, str):
+                found = shadow.get_submodule(function)(*args, **kwargs)
+            else:
+                found = record_function(tracer, function, getattr(function, "__name__", name.name), args, kwargs)
+        results.append(pytree.tree_leaves(found))
 
 
-def _checked(name: TypeName, made: CellType | None) -> CellType:
-    if made is None or replace(made.node_type, name="") != replace(name.face, name=""):
-        raise TraceError(f"{name.name}: a call that a trace was made with elsewhere is not recorded so here")
-    return made
-
-
-def _call(name: TypeName, piece: Piece, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> CellType:
+def _call(name: TypeName, piece: Piece, tracer: Tracer, shadow: Any, tensors: dict[str, torch.Tensor]) -> None:
     entries = iter([piece.constants.entries[entry] for entry in name.entries])
 
     def given(argument: Argument) -> Any:
@@ -156,14 +150,12 @@ def _call(name: TypeName, piece: Piece, tracer: Tracer, shadow: Any, tensors: di
         return Index(entry) if argument.kind is Kind.NUMBER and argument.dtype is torch.int64 else entry
 
     args, kwargs = pytree.tree_map_only(Argument, given, name.arguments)
-    tracer.latest = None
     assert name.state is not None
     with name.state():
         if name.how == "torch":
             record_function(tracer, name.target, name.name, args, kwargs)
         else:
             _target(name, shadow)(*args, **kwargs)
-    return _checked(name, tracer.latest)
 
 
 def _target(name: TypeName, shadow: Any) -> Any:

@@ -196,6 +196,17 @@ def test_any_policy_and_executor(name, executor):
     assert_same(Sentence(IDIOMS[name]), sentences(LENGTHS), executor=executor)
 
 
+def test_what_treats_rows_alike_runs_on_all_of_them_at_once():
+    def use(m, x, ids, tags, f):
+        y = m.norm(F.gelu(m.one(x))) * m.query + f
+        return m.loss(m.tag(torch.cat([y, x], -1).chunk(2, -1)[0]), tags) + m.two(x[None])[0].sum()
+
+    model = Sentence(use)
+    batched = bale.batch(model)
+    batched(sentences(LENGTHS))
+    assert "by length" not in {cell.rung_name for cell in batched.registry.cell_types()}
+
+
 def test_the_number_of_batches_does_not_grow_with_the_number_of_lengths():
     batched = bale.batch(Sentence(ATTENTION["self, heads"]))
     counts = set()

@@ -205,16 +205,18 @@ def rung_of(name: str, program: Program, lengths: Lengths, chosen: Chosen, align
 
 
 def whole_type(
-    name: str, program: Program, lengths: Lengths, found: Look, chosen: Chosen, varies: tuple[bool, ...], align: bool
-) -> CellType:
-    """The type of calls of `program`, proved at `lengths`; `found` is what it returns there."""
+    name: str, program: Program, lengths: Lengths, found: Look, chosen: Chosen, varies: tuple[bool, ...], align: bool,
+    asks: bool,
+) -> CellType:  # fmt: skip
+    """The type of calls of `program`, proved at `lengths`; `found` is what it returns there. `asks`: Python of the
+    user's own looks how long its arguments are, and must see their true lengths."""
     specs = [_output(found.specs[k], axis, is_long) for (k, axis), is_long in zip(chosen, varies, strict=True)]
     shared = [leaf[1] for step in program.steps for leaf in step.leaves if isinstance(leaf[1], torch.Tensor)]
     trained = {id(t): t for t in (*found.trained, *shared) if t.requires_grad}
     call = program.call(lengths, chosen)
     full = [operand.full(lengths) for operand in program.operands]
     operands = Operands(full, [Kind.VALUE] * len(full), [None] * len(full), (), list(trained.values()))
-    rung, reasons = _proved_rung(program, lengths, chosen, align, operands)
+    rung, reasons = _proved_rung(program, lengths, chosen, align, operands, asks)
     slots = tuple([Mode.STACK if operand.stacked else Mode.ROW for operand in program.operands])
     node_type = NodeType(name, slots, tuple([operand.spec for operand in program.operands]), tuple(specs))
     return CellType(
@@ -232,12 +234,12 @@ def _output(spec: Spec | None, axis: int, varies: bool) -> Spec:
 
 
 def _proved_rung(
-    program: Program, lengths: Lengths, chosen: Chosen, align: bool, operands: Operands
+    program: Program, lengths: Lengths, chosen: Chosen, align: bool, operands: Operands, asks: bool
 ) -> tuple[str, list[str]]:
     if program.random:
         return "rows", ["one by one: it draws random numbers, each call from a seed of its own"]
-    reasons = []
-    for name in ("leading", "vmap"):
+    reasons = ["not leading: it asks how many rows there are"] if asks else []
+    for name in ("vmap",) if asks else ("leading", "vmap"):
         call = program.call(lengths, chosen)
         try:
             prove(rung_of(name, program, lengths, chosen, align), call, call, operands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,9 +41,11 @@ class TraceMode(TorchFunctionMode):
         if self.trace.probing:
             if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
                 self.trace.iterated = True
-            if func in _ASKS_LENGTH and not sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
+            if func in _ASKS_LENGTH and not _who_asks(sys._getframe(1)).startswith(_NO_USERS):
                 with torch._C.DisableTorchFunction():
-                    self.trace.asked_lengths.update(args[0].shape[:1])
+                    dim = args[1] if len(args) > 1 else kwargs.get("dim")
+                    if dim in (None, 0, -args[0].dim()):
+                        self.trace.asked_lengths.update(args[0].shape[:1])
             return func(*args, **kwargs)
         if Ref in types or any(type(a) is Ref for a in args):
             recorder = self.trace.functions.get(CANONICAL.get(func, func))
@@ -76,7 +79,8 @@ class TraceMode(TorchFunctionMode):
         return isinstance(arg, (list, tuple)) and any(map(self._is_recorded, arg))
 
 
-# What tells a module how long a tensor is. Torch's own code may ask: what it makes of that is proved.
+# What tells a module how long a tensor is. Torch's own code may ask: what it computes does not depend on that.
+_NO_USERS = ("torch.", "bale.batching.")
 _ASKS_LENGTH = frozenset((Tensor.size, Tensor.__len__, Tensor.numel, torch.numel, Tensor.shape.__get__))  # type: ignore[attr-defined]
 _TAKES_APART = frozenset((Tensor.unbind, torch.unbind))
 
@@ -88,6 +92,13 @@ _PLAIN = frozenset(
     "is_same_size is_inference type ndimension storage_offset has_names __contains__ __setstate__ "
     "is_shared share_memory_ broadcast_shapes __dlpack__ is_distributed rename result_type _is_view".split()
 )
+
+
+def _who_asks(frame: FrameType | None) -> str:
+    """The module whose Python called a torch function, which may be a function of Python itself."""
+    while frame is not None and frame.f_globals.get("__name__") in ("torch._tensor", "torch.overrides"):
+        frame = frame.f_back
+    return "" if frame is None else frame.f_globals.get("__name__", "")
 
 
 def _is_getter(func: Any) -> bool:

@@ -227,7 +227,7 @@ def record(
                 whole.settle(trace, leaf)
         columns = columns_of(trace, leaves, number_data)
     crossed = _crosses_rows(trace, columns, options)
-    columns = columns if crossed else _beside_values(trace, columns, options)
+    given, columns = columns, columns if crossed else _beside_values(trace, columns, options)
     state = trace.state()
     for ragged in () if crossed else _as_ragged(columns, options):
         key = (head, form, state, tuple(column.key() for column in ragged))
@@ -235,7 +235,7 @@ def record(
         if cell is None:
             cell = _make(trace, key, name, Call(function, spec, _leaves(ragged), state), ragged, options)
         if cell is not FIXED:
-            return _finish(trace, cell, ragged)
+            return _finish(trace, cell, ragged, quick=given is columns)
     if crossed or _is_open(columns, options):
         result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=not crossed)
         if result is not whole.FIXED:
@@ -244,13 +244,14 @@ def record(
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = _make(trace, key, name, Call(function, spec, _leaves(columns), state), columns, options)
-    return _finish(trace, cell, columns)
+    return _finish(trace, cell, columns, quick=given is columns)
 
 
-def _finish(trace: Tracer, cell: Any, columns: Sequence[Column]) -> Any:
+def _finish(trace: Tracer, cell: Any, columns: Sequence[Column], quick: bool = True) -> Any:
+    """Add a node; `quick`: calls whose arguments look as these did can be recorded without a second look."""
     if isinstance(cell, RefusalError):
         raise cell
-    trace.latest = cell
+    trace.latest = cell if quick else None
     return add_node(trace, cell, columns)
 
 
@@ -482,6 +483,8 @@ def _output(trace: Tracer, code: int, leaf: OutputLeaf, operands: Sequence[Any],
         return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
     spec = leaf.tensor
     ref = trace.ref(code, spec, length if spec.ragged else None)
+    if spec.ragged:
+        trace.lengths.add(length)
     if leaf.view_of is not None:
         ref.share_memory_with(operands[leaf.view_of])
     return ref

@@ -92,6 +92,7 @@ class Lengths(dict[int, Home]):
 
     def __missing__(self, length: int) -> Home:
         self[length] = home = self.trace.home(self.spec, length)
+        self.trace.lengths.add(length)
         return home
 
 
@@ -113,7 +114,7 @@ class Tracer:
         self.recorders: list[Any] = []  # shadows whose calls record without a second look
         self.inside: list[str] = []  # the modules that are being descended into
         self.deferrals = 0  # how many values were not recorded where they were computed; see whole.py
-        self.lengths: set[int] = set()  # of all ragged values
+        self.lengths: set[int] = set()  # of all ragged values but the samples' own tensors
         self.rulers: dict[int, torch.Tensor] = {}  # something of each length
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
@@ -158,8 +159,6 @@ class Tracer:
         if known is None:
             one = self._specs.setdefault(spec, spec)  # so that equal Specs of homes are one object
             known = self._homes[key] = Home(self, one, length)
-            if length is not None:
-                self.lengths.add(length)
         return known
 
     def ref(self, code: int, spec: Spec, length: int | None = None) -> Ref:

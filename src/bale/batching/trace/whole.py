@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -358,10 +358,12 @@ def _make(trace: Tracer, key: Hashable, root: Deferred, written: Written, option
     """Look at a program at three lengths, and make a type of what can be recorded. Raises _FixedError."""
     program, lengths = written.program, written.lengths
     further = [tuple([n + more for n in lengths]) for more in FURTHER]
+    trace.asked_lengths.clear()
     try:
         with options.lend_state() as state:
             first = _quietly(trace, lambda: look(program, lengths, options.probe_function, state))
         looks = [first, *(_quietly(trace, lambda at=at: look(program, at)) for at in further)]
+        asks = {n for at in (lengths, *further) for n in at} <= trace.asked_lengths
         varying = varying_axes(looks)
     except RefusalError as error:
         if options.is_whole:
@@ -384,8 +386,11 @@ def _make(trace: Tracer, key: Hashable, root: Deferred, written: Written, option
             return OneLength(lengths)
         if cell is None:
             align = options.align and len(program.steps) == 1
-            made_at = looks[1]
-            cell = _quietly(trace, lambda: whole_type(root.name, program, further[0], made_at, chosen, varies, align))
+            trained = tuple([tensor for each in looks for tensor in each.trained])
+            made_at = replace(looks[1], trained=trained)  # Python may choose its layers by the length
+            cell = _quietly(
+                trace, lambda: whole_type(root.name, program, further[0], made_at, chosen, varies, align, asks)
+            )
             trace.registry.types["whole type", key] = cell
         cell.program = program
     known: dict[Lengths, Look | None] = dict(zip([lengths, *further], looks, strict=True))
@@ -463,6 +468,8 @@ def _add(trace: Tracer, written: Written, made: Made, found: Look) -> list[Ref]:
         if place is not None and place >= 0 and varying and spec is not None
     ]
     length = long[0] if long else 1
+    if long:
+        trace.lengths.add(length)
     first = trace.add(cell, [[source.ref.part] for source in written.sources], [], length)
     return [
         trace.ref(first + k, spec, length if spec.ragged else None) for k, spec in enumerate(cell.node_type.outputs)
