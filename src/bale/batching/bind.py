@@ -111,7 +111,8 @@ def _call_program(name: TypeName, tracer: Tracer, shadow: Any, tensors: dict[str
         if operand.dims[operand.stacked :] != spec.shape or (operand.stacked and type(operand.dims[0]) is not tuple):
             raise TraceError(f"{name.name}: a call that a trace was made with elsewhere cannot be made again")
         row = replace(spec, ragged=operand.stacked)
-        refs.append(Ref.of(tracer.home(row, lengths[operand.dims[0][0]] if operand.stacked else None), 0))
+        length = lengths[operand.dims[0][0]] if operand.stacked else None
+        refs.append(Ref.of(tracer.home(row, length), len(refs)))  # values of their own
     results: list[list[Any]] = []
 
     def given(place: Place) -> Any:
