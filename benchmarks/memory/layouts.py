@@ -1,4 +1,4 @@
-"""What does each layout of memory copy between the batches of one call? Counted from plans; nothing runs.
+"""What does each layout of memory copy for one mini-batch? Counted from plans; nothing runs.
 
 naive            each batch copies each of its operands into memory of its own, and adds each of their gradients to that
                  of the values they came from: DyNet's way without its check whether operands lie in order
@@ -6,11 +6,13 @@ execution order  values lie in the order in which a policy runs them, and what h
                  is, without a copy; its gradient is not copied either, where nobody else reads those rows. So do DyNet
                  and ED-Batch, between batches
 planned          bale: nodes and rows arranged for their readers, rows read through an index by kernels, gradients
-                 gathered from their readers (account.py)
+                 read where their readers left them (account.py)
 
 All three run the same batches of the same graph, equal computations merged, reductions folded into operands. A sum or
 mean over values is one row written for each node, whatever it reads; backward a scatter adds its gradient to every one
 of them. What a layout clears before it adds is not counted, nor what all need alike (see `account`).
+
+Inside a cell, the first two have every operation for itself, the third a plan (cells/traffic.py).
 """
 
 from __future__ import annotations
@@ -45,6 +47,36 @@ class Between:
     @property
     def written(self) -> int:
         return self.forward.written + self.backward.written
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Of one layout: what all batches of a call launch and copy inside their cells."""
+
+    launches: int = 0
+    copies: int = 0
+    written: int = 0
+
+    def __add__(self, other: Inside) -> Inside:
+        return Inside(self.launches + other.launches, self.copies + other.copies, self.written + other.written)
+
+
+def inside(call: PlannedCall, plan: bool) -> tuple[Inside, Inside]:
+    """Forward and backward, of cells with their plan or without. A gather or a rung has no inside that is counted.
+
+    A product that runs once for all batches counts as one of each batch here.
+    """
+    found = [Inside(), Inside()]
+    for kind, emitted in enumerate(call.emitted):
+        if emitted is None:
+            continue
+        batches = call.schedule.batch_type == kind
+        rows = int(call.layout.batch_rows[batches].sum())
+        ways = emitted.traffic.after if plan else emitted.traffic.before
+        for way, count in enumerate((ways.forward, ways.backward)[: 1 + call.wants_gradients]):
+            times = int(batches.sum())
+            found[way] += Inside(count.launches * times, count.copies * times, count.bytes * rows)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)
