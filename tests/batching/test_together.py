@@ -98,6 +98,14 @@ def row_lstm(m: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return o * torch.tanh(c), c
 
 
+def packed_gru(m: Any, x: Tensor, h: Tensor, chunks: Callable[[Tensor], Any] = lambda y: y.chunk(3, -1)) -> Tensor:
+    """Packed by operand, as nn.GRUCell is."""
+    (r, z, n), (p, q, o) = chunks(m.x(x)), chunks(m.h(h))
+    r, z = torch.sigmoid(r + p), torch.sigmoid(z + q)
+    n = torch.tanh(n + r * o)
+    return (1 - z) * n + z * h
+
+
 def by_hand(letters: str, gates: str) -> tuple[str, ...]:
     return tuple(letter + gate for letter, gate in product(letters, gates))
 
@@ -111,6 +119,24 @@ CELLS: dict[str, Small] = {
     "gru": Small(gru, linears(*by_hand("xh", "rzn")), STATE * 2),
     "gru without biases": Small(gru, linears(*by_hand("xh", "rzn"), bias=False), STATE * 2),
     "first gru": Small(first_gru, linears(*by_hand("xh", "rzn")), STATE * 2),
+    "gru cell": Small(lambda m, x, h: m(x, h), lambda: nn.GRUCell(WIDTH, WIDTH), STATE * 2),
+    "gru cell without biases": Small(lambda m, x, h: m(x, h), lambda: nn.GRUCell(WIDTH, WIDTH, bias=False), STATE * 2),
+    "packed gru": Small(packed_gru, of(**dict.fromkeys("xh", lambda: linear(WIDTH, 3 * WIDTH))), STATE * 2),
+    "packed gates of unlike widths": Small(
+        lambda m, x, h: (
+            (m.x(x).split([2, 1, 3], -1)[0] + m.h(h).split([2, 3, 1], -1)[0]).tanh() * m.x(x).split([2, 1, 3], -1)[1]
+        ).sum(-1, True) + m.h(h).split([2, 3, 1], -1)[1],
+        of(x=lambda: linear(WIDTH, 6), h=lambda: linear(WIDTH, 6)),
+        STATE * 2,
+    ),
+    "packed with one weight": Small(
+        lambda m, x, h: packed_gru(m, x, h) * F.linear(x, m.h.weight).chunk(3, -1)[1],
+        of(**dict.fromkeys("xh", lambda: linear(WIDTH, 3 * WIDTH))), STATE * 2,
+    ),
+    "packed, and read as a whole": Small(
+        lambda m, x, h: (packed_gru(m, x, h), m.x(x)), of(**dict.fromkeys("xh", lambda: linear(WIDTH, 3 * WIDTH))),
+        STATE * 2,
+    ),
     "tree lstm": Small(tree_lstm, linears(*by_hand("hk", "ioulr")), STATE * 4),
     "word tree lstm": Small(word_tree_lstm, linears(*by_hand("xhk", "iou")), STATE * 4),
     "lattice": Small(lattice, linears(*by_hand("xh", "iog"), "xl", "wl"), STATE * 4),
@@ -145,6 +171,10 @@ CELLS: dict[str, Small] = {
         lambda m, x, h: m.a(x).chunk(2, -1)[0].tanh() * m.b(x) + m.a(h).chunk(2, -1)[1],
         of(a=lambda: linear(WIDTH, 2 * WIDTH), b=linear),
     ),
+    "a slice that is an output and an operand": Small(
+        lambda m, x, h: (m.a(x).chunk(2, -1)[0], m.b(m.a(x).chunk(2, -1)[0]) * h),
+        of(a=lambda: linear(WIDTH, 2 * WIDTH), b=linear), STATE * 2,
+    ),
     "a gate that is read as a whole and in parts": Small(
         lambda m, x, h: (m.a(x)[..., :2].tanh().sum(-1, True) * m.a(x) + m.b(x), m.c(h)), linears(*"abc")
     ),
@@ -169,10 +199,10 @@ def emitted_cell(small: Small, dtype: torch.dtype = torch.float32) -> tuple[Toy,
 
 
 def assert_is_rung(toy: Toy, emitted: Emitted, tolerance: float | None = None) -> None:
-    """Whether or not products that may run once for all batches do."""
-    for rows, early in product((1, 9), (True, False)):
+    """Whether or not products that may run once for all batches do, and those that may be one call are."""
+    for rows, early, joined in product((1, 9), (True, False), (True, False)):
         code = toy.code(emitted)
-        code.early = early  # type: ignore[attr-defined]
+        code.early, code.joined = early, joined  # type: ignore[attr-defined]
         wanted = toy.values(toy.rung, rows)
         assert_same_values(toy.values(code, rows), wanted, TOLERANCE[toy.dtype] if tolerance is None else tolerance)
 
@@ -193,7 +223,7 @@ def test_code_is_the_cell_where_nothing_is_gathered(name: str) -> None:
     assert_is_rung(toy, emitted)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "tied weights"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru cell", "tied weights"])
 @pytest.mark.parametrize("frozen", [0b1, 0b0110, 0b101010101010, 0b111111110000, 0b0101010101010101])
 def test_some_weights_are_not_trained(name: str, frozen: int) -> None:
     small = CELLS[name]
@@ -217,6 +247,9 @@ LAUNCHES = {
     "rows times weights": (1 + 1, 1 + 1),
     "gru": (2 + 1, 2 + 2),  # x and h have gates of their own; the gradient of h is the sum of a product and more
     "gru without biases": (2 + 1, 2 + 2),
+    "gru cell": (2 + 1, 2 + 2),
+    "gru cell without biases": (2 + 1, 2 + 2),
+    "packed gru": (2 + 1, 2 + 2),
     "first gru": (3 + 2, 3 + 3),  # one product waits for the gates of another
     "lattice": (3 + 1, 3 + 2),
 }
@@ -258,9 +291,11 @@ def test_the_weights_of_a_grid_are_joined_once_for_both_runs() -> None:
     assert emitted.traffic.joined == 2 * 8 * WIDTH * WIDTH * 4
 
 
-def test_gates_lie_in_one_buffer_and_their_gradients_over_them() -> None:
+@pytest.mark.parametrize("name", ["gru", "gru cell"])
+def test_gates_lie_in_one_buffer_and_their_gradients_over_them(name: str) -> None:
     """Of the GRU both products write a run of three of the four gates."""
-    _, emitted = emitted_cell(CELLS["gru"])
+    _, emitted = emitted_cell(CELLS[name])
+    assert sum(emitted.buffers) == 6 * WIDTH, "besides the gates n, and a part of the gradient of h"
     assert max(emitted.buffers) == 4 * WIDTH
     assert emitted.buffers.index(4 * WIDTH) in emitted.overwritten
     assert emitted.fills == 1, "the gate that only h has, so that the product of h is added everywhere"
@@ -281,6 +316,11 @@ def test_gradients_of_weights_are_tensors_of_their_own() -> None:
         ]
         for other, copy in zip(found[k + 1 :], copies[k + 1 :], strict=True):
             torch.testing.assert_close(other, copy, rtol=0, atol=0)
+
+
+def test_of_two_packed_weights_one_is_read_as_it_is() -> None:
+    _, emitted = emitted_cell(CELLS["gru cell"])
+    assert emitted.traffic.joined == 3 * WIDTH * WIDTH * 4
 
 
 def triangle(m: Any, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -424,18 +464,19 @@ def plain_kernel(text: str) -> Callable[..., None]:
 ACTIVATIONS = (torch.tanh, torch.sigmoid, torch.relu, torch.neg)
 WEIGHTS = 6
 steps_of_a_cell = st.lists(
-    st.tuples(st.sampled_from(["product", "product", "sum", "times", "activation"]), *[st.integers(0, 99)] * 3),
+    st.tuples(st.sampled_from("product product packed sum sum times activation".split()), *[st.integers(0, 99)] * 3),
     min_size=3, max_size=14,
 )  # fmt: skip
 
 
-@given(steps_of_a_cell, st.integers(1, 3), st.integers(0, 2**WEIGHTS - 1), st.integers(0, 2**WEIGHTS - 1))
+@given(steps_of_a_cell, st.integers(1, 3), st.integers(0, 2**WEIGHTS - 1), st.integers(0, 4**WEIGHTS - 1))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_random_cells(steps: list[tuple[str, int, int, int]], columns: int, biases: int, frozen: int) -> None:
     """Weights may be used several times, be frozen, and have no bias; values may be used as often as it comes."""
 
     def module() -> nn.Module:
         made = [linear(bias=bool(biases >> k & 1)) for k in range(WEIGHTS)]
+        made += [linear(WIDTH, 2 * WIDTH) for _ in range(2)]
         for k, layer in enumerate(made):
             layer.weight.requires_grad_(not frozen >> k & 1)
         return nn.ModuleList(made)
@@ -446,6 +487,8 @@ def test_random_cells(steps: list[tuple[str, int, int, int]], columns: int, bias
             x, y = values[-1 - one % len(values)], values[-1 - other % len(values)]
             if kind == "product":
                 values.append(m[which % WEIGHTS](x))
+            elif kind == "packed":
+                values.append(m[WEIGHTS + which % 2](x).chunk(2, -1)[other % 2])
             elif kind == "activation":
                 values.append(ACTIVATIONS[which % len(ACTIVATIONS)](x))
             else:

@@ -24,7 +24,8 @@ from bale.batching.cells.pointwise import Load
 from bale.batching.cells.products import Calls, Products
 from bale.batching.cells.split import Pieces, row_axis, split
 from bale.batching.cells.traffic import BothWays, Count, Traffic, is_view, naive, row_bytes
-from bale.batching.cells.weights import WeightGroup, weight_groups
+from bale.batching.cells.unpack import unpack
+from bale.batching.cells.weights import WeightGradients
 
 aten = torch.ops.aten
 Run = Callable[[int], None]
@@ -77,6 +78,7 @@ class Emitted:
 
 def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
     """Code for `captured`; see find_places for the arguments. Raises CaptureError where a part cannot be split off."""
+    captured = unpack(captured) if fast else captured
     pieces = split(captured, is_cheap_on_rows if fast else lambda node: False)
     places = find_places(pieces, fast, gathered)
     overlay(places)
@@ -128,7 +130,7 @@ class Emitter:
         read_forward, self.used, self.setup = self.used, set(), {}
         backward = self._batch("backward", tuple(node for node in self.captured.output_gradients if node is not None))
         in_backward = self._count("backward")
-        weights = self._weights()
+        weights, self.part, self.local = WeightGradients(self).lines(), "", set()
         # a packed weight that only the forward run reads goes with that
         kept = [self.names[node] for node in self.pieces.prologue if node in self.used]
         kept += [name for name in forward_setup if name.startswith("s_") or (name[0] == "j" and name in self.setup)]
@@ -173,9 +175,9 @@ class Emitter:
         """What is read of it, and what that reads."""
         self.part = ""
         last_first = (node for node in reversed(self.pieces.prologue) if node in self.used)  # more while it runs
-        return [f"    {self.names[node]} = {self._call(node)}" for node in last_first][::-1]
+        return [f"    {self.names[node]} = {self.call(node)}" for node in last_first][::-1]
 
-    def _named(self, node: fx.Node) -> fx.Node:
+    def named(self, node: fx.Node) -> fx.Node:
         self.names.setdefault(node, f"v_{node.name}")
         return node
 
@@ -280,7 +282,7 @@ class Emitter:
         self.scope[name] = arg  # a device, a layout, a memory format
         return name
 
-    def _call(self, node: fx.Node) -> str:
+    def call(self, node: fx.Node) -> str:
         if node.target is operator.getitem:
             return f"{self.argument(node.args[0])}[{node.args[1]}]"
         if node.target is aten.embedding_dense_backward.default and node.args[3] == -1 and not node.args[4]:
@@ -308,7 +310,7 @@ class Emitter:
         order = self.places.order[part]
         at = 0
         while at < len(order):
-            node = self._named(order[at])
+            node = self.named(order[at])
             kind = self.places.kind[node]
             if kind == "pointwise":
                 group = self.places.group[node]
@@ -346,7 +348,7 @@ class Emitter:
 
     def _loose(self, node: fx.Node) -> list[str]:
         name = self.names[node]
-        lines = [f"        {name} = {self._call(node)}"]
+        lines = [f"        {name} = {self.call(node)}"]
         self.launches += not is_view(node)
         self.local.add(node)
         for place in self.places.of.get(node, []):
@@ -355,45 +357,6 @@ class Emitter:
         if node in self.saved and place_of(node, self.places) is None:
             lines.append(f"        {self.once(f's_{node.name}', 'empty_list(rows)')}[k] = {name}")
         return lines
-
-    def _weights(self) -> list[str]:
-        self.part, self.local = "weights", set()
-        lines: list[str] = []
-        group_of = {node: group for group in weight_groups(self.places) for node in group.nodes}
-        needed = {node for node in self.captured.trained_gradients if node is not None}
-        for node in reversed(self.pieces.weights):
-            if node in needed:
-                needed |= {group_of[node].rows} - {None} if node in group_of else {*node.all_input_nodes}
-        for node in self.pieces.weights:
-            if node not in needed or node in self.local:
-                continue
-            if node in group_of:
-                lines.append(self._weight_group(group_of[node]))
-                self.local |= {*group_of[node].nodes}
-                continue
-            self._named(node)
-            lines.append(f"        {self.names[node]} = {self._call(node)}")
-            self.local.add(node)
-        results, seen = [], set()
-        for gradient in self.captured.trained_gradients:
-            if gradient is None:
-                results.append("None")
-                continue
-            text = self.operand(gradient)
-            # two weights may have one gradient, but not one tensor: each owner may write into its own
-            results.append(f"{text}.clone()" if gradient in seen else text)
-            seen.add(gradient)
-        gathered = [f"        {name} = {text}" for name, text in self.gathered.items()]
-        return [*gathered, *lines, f"        return [{', '.join(results)}]"]
-
-    def _weight_group(self, group: WeightGroup) -> str:
-        """Its parts, which do not overlap, are tensors of their own to autograd."""
-        names = ", ".join(self.names[self._named(node)] for node in group.nodes)
-        given = self.whole(group.place)
-        if group.rows is None:
-            return f"        {names} = torch.unsafe_split_with_sizes({given}.sum(0, True), {group.widths}, 1)"
-        product = f"whole_mm({given}.t(), {self.operand(group.rows)})"
-        return f"        {names} = torch.unsafe_split_with_sizes({product}, {group.widths})"
 
     # Kernels.
 
@@ -405,7 +368,7 @@ class Emitter:
         name = self.once(f"kernel{number}", f"frame.backend.kernel(compiled{number}, {len(kernel.offsets)})")
         self.launches += 1
         for node in members:
-            self._named(node)
+            self.named(node)
         return [f"        {name}(n, {width(members[0])}, {', '.join(arguments)})"]
 
 

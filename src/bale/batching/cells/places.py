@@ -301,13 +301,12 @@ def place_of(node: fx.Node, places: Places) -> Place | None:
     """Where a value is read, or None where it is loose."""
     if node.op == "placeholder":
         return next((place for place in places.of.get(node, []) if place.home[0] == "buffer"), None)
-    if node in places.of and places.of[node] and width(node) is not None and places.fast:
-        return places.of[node][0]
-    if places.kind.get(node) == "slice" and node.target not in SPLITS:
-        base, start = slice_of(node)
+    own = places.of.get(node, []) if width(node) is not None and places.fast else []
+    if places.kind.get(node) == "slice" and node.target not in SPLITS and (not own or own[0].home[0] != "buffer"):
+        base, start = slice_of(node)  # whose place has the rows of all batches, if one has
         home = place_of(base, places)
-        return None if home is None else home.part(start, width(node) or 0)
-    return None
+        return home.part(start, width(node) or 0) if home is not None else next(iter(own), None)
+    return own[0] if own else None
 
 
 def _choose_access(places: Places, gathered: Sequence[bool]) -> None:

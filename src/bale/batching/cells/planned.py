@@ -47,8 +47,9 @@ def plan_cell(cell: CellType, backend: Backend) -> Emitted:
     )
     try:
         prove(_Uneven(emitted, cell), cell.row, cell.call, proof)
-        if any(calls.numbers and any(column is not None for column in calls.columns) for calls in emitted.calls):
-            prove(_Uneven(emitted, cell, early=False), cell.row, cell.call, proof)  # then they are one product
+        if any(calls.numbers for calls in emitted.calls):
+            for joined in (True, False):
+                prove(_Uneven(emitted, cell, early=False, joined=joined), cell.row, cell.call, proof)
     except ProofError as error:
         raise CaptureError(f"its code differs from its rows: {error}") from error
     return emitted
@@ -59,9 +60,9 @@ class _Uneven:
 
     name = "planned"
 
-    def __init__(self, emitted: Emitted, cell: CellType, early: bool = True):
-        """`early`: whether products that may run once for all batches do."""
-        self.emitted, self.cell, self.early = emitted, cell, early
+    def __init__(self, emitted: Emitted, cell: CellType, early: bool = True, joined: bool = True):
+        """`early`: whether products that may run once for all batches do; `joined`: whether others may be one call."""
+        self.emitted, self.cell, self.early, self.joined = emitted, cell, early, joined
         self.numbers: Sequence[torch.Tensor] = ()
 
     def __call__(self, columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -77,7 +78,7 @@ class _Proof(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rung: _Uneven, columns: int, *inputs: torch.Tensor) -> Any:
         numbers = len(rung.emitted.captured.numbers)
-        frame = ProofFrame(rung.emitted, rung.cell, inputs[:columns], inputs[columns : columns + numbers], rung.early)
+        frame = ProofFrame(rung, inputs[:columns], inputs[columns : columns + numbers])
         run = rung.emitted.open_forward(frame)
         for k in range(len(frame.rows)):
             run(k)
@@ -103,16 +104,16 @@ class _Proof(torch.autograd.Function):
 class ProofFrame:
     """What emitted code reads and writes, standing alone: columns are given whole."""
 
-    def __init__(self, emitted: Emitted, cell: CellType, columns: Sequence[torch.Tensor],
-                 numbers: Sequence[torch.Tensor], early: bool):  # fmt: skip
-        self.emitted, self.cell = emitted, cell
+    def __init__(self, rung: _Uneven, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]):
+        self.emitted, self.cell, self.joined = rung.emitted, rung.cell, rung.joined
+        emitted, cell = rung.emitted, rung.cell
         self.backend = Backend()  # nothing is rounded
         self.total = columns[0].shape[0]
         first = self.total // 2
         self.rows = [n for n in (first, self.total - first) if n]
         self.starts = [0, *([first] if first else [])][: len(self.rows)]
         self.kept: dict[str, Any] = {}
-        self.early = frozenset(emitted.early if len(self.rows) > 1 and early else ())
+        self.early = frozenset(emitted.early if len(self.rows) > 1 and rung.early else ())
         self.reads = emitted.captured.read_tensors
         self.numbers = [n.detach() for n in numbers]
         self.buffers = [torch.zeros(self.total, w) for w in emitted.buffers]
@@ -132,7 +133,7 @@ class ProofFrame:
         return weight.t()
 
     def joins(self, numbers: int) -> bool:
-        return True
+        return self.joined
 
     def _give(self, column: torch.Tensor, access: Any) -> Any:
         if isinstance(access, Place):

@@ -142,7 +142,7 @@ class Products:
 
         `unless`: the condition under which one call does this and other steps.
         """
-        if len(step.members) > 1 and step.numbers > JOINED_UP_TO:
+        if len(step.members) > 1 and step.numbers > JOINED_UP_TO and not _are_joined(step):
             parts = [step.part([k], [j]) for k in _all(step.operands) for j in _all(step.results)]
             parts.sort(key=lambda part: _depth(part.products[0][0], self.places))
             return [line for part in parts for line in self._step(part, unless)]
@@ -287,6 +287,10 @@ class Products:
         if len(blocks[0]) > 1 and (by_column or len(blocks) == 1):
             parts = [self._matrix([[row[j]] for row in blocks], by_column, "") for j in _all(blocks[0])]
             made = self._joined(f"torch.cat(({', '.join(parts)}), 1)", when if len(blocks) > 1 else "")
+        elif len(blocks[0]) == 1 and (rows := _rows_of_one([block for (block,) in blocks])) is not None:
+            weight, low, high = rows
+            whole = weight.meta["shape"][0] == high - low
+            return self.emitter.operand(weight) + ("" if whole else f"[{low}:{high}]")
         else:
             parts = [self._matrix([row], by_column, "") for row in blocks]
             made = self._joined(f"torch.cat(({', '.join(parts)}))", when if len(blocks[0]) > 1 else "")
@@ -304,6 +308,22 @@ class Products:
         conditional = f"{text} if {when} else None" if when else text
         setup[name] = conditional if setup.get(name, conditional) == conditional else text
         return name
+
+
+def _are_joined(step: Joint) -> bool:
+    """Are its weights rows of one, as they are?"""
+    weights = [base_weight(product) for product in step.members]
+    return min(len(step.operands), len(step.results)) == 1 and _rows_of_one(weights) is not None
+
+
+def _rows_of_one(blocks: Sequence[fx.Node]) -> tuple[fx.Node, int, int] | None:
+    """The matrix that blocks are rows of, one after another, with the first of these rows and their end."""
+    if any(block.target is not aten.slice.Tensor or len(block.args) != 4 or block.args[1] != 0 for block in blocks):
+        return None
+    spans: list[Any] = [block.args for block in blocks]
+    if any(a[0] is not b[0] or a[3] != b[2] for a, b in pairwise(spans)):
+        return None
+    return spans[0][0], spans[0][2], spans[-1][3]
 
 
 def _single(product: fx.Node) -> Joint:

@@ -80,7 +80,7 @@ def _terms(node: fx.Node, total: fx.Node) -> tuple[fx.Node | None, list[tuple[fx
         if at.target is aten.mm.default:
             return None, factors[::-1]
         at = at.args[0]
-    is_bias = isinstance(at, fx.Node) and at.op == "placeholder" and len(at.meta["shape"]) == 1
+    is_bias = isinstance(at, fx.Node) and at.meta["shape"] == total.meta["shape"][1:]
     return (at, factors[::-1]) if factors and is_bias else None
 
 

@@ -6,9 +6,10 @@ cell's sums of products are a grid, of operands by results, and so is, transpose
 of gates are the operands, and those of inputs the results. A `Joint` is a rectangle of a grid that one call can do.
 
 Which values can be neighbours is asked of a PQ-tree (ED-Batch, Chen et al., ICML 2023, section 3: batches ask that
-their operands and results be adjacent, and aligned with each other). A value and its gradient are one leaf where one
-weight connects both, so every constraint holds forward and backward, orders agree, and one joined weight serves both. A
-constraint that does not fit with those before it is dropped, and its products stay apart.
+their operands and results be adjacent, and aligned with each other). There constraints are broadcast between operands
+and results until nothing changes. Here a value and its gradient are one leaf where one weight connects both: so every
+constraint holds forward and backward at once, orders agree, and one joined weight serves both. A constraint that does
+not fit with those before it is dropped, and its products stay apart.
 """
 
 from __future__ import annotations
@@ -248,6 +249,8 @@ class _Planner:
         """Can it be written beside others, at no cost?"""
         if not self._reads_strided(node) or width(node) is None:
             return False
+        if node in self.results and node in self.kinds and all(user in self.kinds for user in node.users):
+            return False  # it lies among the results, and nobody asks for the rows of all batches
         if node in self.column:
             return self.gathered[self.column[node]]
         if node in self.captured.output_gradients:
