@@ -13,7 +13,7 @@ from bale.batching.cells.purity import Reads, Same, freeze, reads_of
 from bale.batching.trace.identity import identify, members
 from bale.batching.trace.info import ShadowInfo
 from bale.batching.trace.record import Options, UnknownArgumentError, record
-from bale.batching.trace.tracer import Trace, current_trace
+from bale.batching.trace.tracer import Tracer, current_trace
 
 
 class FunctionCell:
@@ -39,7 +39,7 @@ class FunctionCell:
         except (RefusalError, UnknownArgumentError) as error:
             raise trace.error(f"{name} is marked with bale.cell but cannot be a cell: {error}") from error
 
-    def _record_method(self, trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record_method(self, trace: Tracer, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         info: ShadowInfo | None = vars(args[0]).get("_bale_shadow")
         if info is None:
             raise RefusalError("it is a method of a module that is not part of the batched model")
@@ -49,7 +49,7 @@ class FunctionCell:
         options = Options(align=False, module=instance, probe_function=functools.partial(self.function, args[0]))
         return record(trace, head, name, functools.partial(self.function, instance), args[1:], kwargs, options)
 
-    def _read(self, trace: Trace, name: str, reads: Reads) -> Hashable:
+    def _read(self, trace: Tracer, name: str, reads: Reads) -> Hashable:
         seen = reads.now()
         trace.promise(self, reads.now, seen, f"a global or closure that {name} reads ({reads.names})")
         return seen

@@ -17,7 +17,7 @@ from bale.batching.cells.program import Axis, Operand, Program, Step
 from bale.batching.cells.whole import Lengths
 from bale.batching.graph import Spec
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 MAX_STEPS = 32  # of one program: longer ones are recorded with a type per length
 MAX_READS = 8  # of one deferred value, each of which computes it again
@@ -71,7 +71,7 @@ def deferred_in(tree: Any) -> Iterator[Ref]:
 
 
 def defer_call(
-    trace: Trace, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
+    trace: Tracer, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
     columns: Sequence[Any], sized: bool,
 ) -> Deferred | None:  # fmt: skip
     """A call of a function as a program of one more step. `columns` are its leaves (see record.py); `sized`: whole
@@ -111,7 +111,7 @@ def _measures(source: Source) -> bool:
     return source.ref.length is not None and len(source.dims) == 1 + len(source.ref.spec.shape)
 
 
-def _ruler(trace: Trace, length: int) -> Source:
+def _ruler(trace: Tracer, length: int) -> Source:
     """Something of this length, for programs whose operands only have it more than once."""
     from bale.batching.trace.record import lift
 
@@ -125,7 +125,7 @@ def _ruler(trace: Trace, length: int) -> Source:
 class _Given:
     """Turns the leaves of a call's arguments into those of a Deferred."""
 
-    def __init__(self, trace: Trace, lengths: dict[int, None], sized: bool):
+    def __init__(self, trace: Tracer, lengths: dict[int, None], sized: bool):
         self.trace, self.lengths = trace, lengths
         self.sizes = set(lengths) if sized else set()
 

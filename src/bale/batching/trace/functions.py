@@ -22,7 +22,7 @@ from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
 from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, lift, record
 from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace, current_trace
+from bale.batching.trace.tracer import Tracer, current_trace
 from bale.errors import TraceError, ValueReadError
 
 Tensor = torch.Tensor
@@ -121,7 +121,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _apply(trace, func, name, args, kwargs)
 
 
-def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
+def quick_functions(trace: Tracer) -> dict[Any, Callable[..., Any]]:
     """What records stacks and reductions at once where it can, and else dispatches them."""
     return {function: ragged.quick_gather(trace, name, partial(_dispatch, function)) for name, function in _GATHERS}
 
@@ -129,7 +129,7 @@ def quick_functions(trace: Trace) -> dict[Any, Callable[..., Any]]:
 _GATHERS = [(name, getattr(torch, name)) for name in ("stack", *ragged.REDUCTIONS)]
 
 
-def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _apply(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if trace.deferrals and next(deferred_in((args, kwargs)), None) is not None:
         if name == "__getitem__":
             return _record(trace, *pick_of(args[0], args[1]), {})
@@ -148,7 +148,7 @@ def _apply(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: di
     return _record(trace, func, name, args, kwargs)
 
 
-def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
+def _index(trace: Tracer, args: tuple[Any, ...]) -> Any:
     result = getitem(trace, *args)
     if type(result) is Ref:
         return result
@@ -159,7 +159,7 @@ def _index(trace: Trace, args: tuple[Any, ...]) -> Any:
     return ref
 
 
-def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _record(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if trace.outer_grad and not torch.is_grad_enabled():
         _refuse_custom_function(trace)
     args, kwargs = pytree.tree_map_only(np.ndarray, _copied, (args, kwargs))
@@ -186,7 +186,7 @@ def _record(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: d
     return result
 
 
-def _learn(trace: Trace, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> None:
+def _learn(trace: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], numbers_are_data: bool) -> None:
     """Calls like this one need no second look from here on; all that was asked of it follows from its Specs."""
     cell = trace.latest
     without_grad = trace.outer_grad and not torch.is_grad_enabled()  # where each call is asked where it comes from
@@ -222,7 +222,7 @@ def _copied(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array.copy())
 
 
-def _refuse_custom_function(trace: Trace) -> None:
+def _refuse_custom_function(trace: Tracer) -> None:
     """torch.autograd.Function.apply runs its forward without grad: recorded as it is, gradients would be lost."""
     frame = inspect.currentframe()
     while frame is not None:
@@ -250,7 +250,7 @@ def _parameters(func: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(func).parameters)
 
 
-def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _inplace_flag(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     bound = inspect.signature(func).bind(*args, **kwargs)
     in_place = bound.arguments.get("inplace", False)
     if in_place:
@@ -260,7 +260,7 @@ def _inplace_flag(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwa
     return _rebind(args[0], result, name) if in_place else result
 
 
-def _in_place(trace: Trace, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _in_place(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = args[0]
     _may_write(trace, target, name)
     if name in _FILLS:
@@ -286,7 +286,7 @@ def copied(tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return tensor.clone().copy_(source)
 
 
-def _may_write(trace: Trace, target: Any, name: str) -> None:
+def _may_write(trace: Tracer, target: Any, name: str) -> None:
     if type(target) is not Ref:
         raise trace.error(
             f"`{name}` writes a lazy value into a real tensor. Write `x = x + y` instead of `x += y`, "
@@ -317,13 +317,13 @@ def _rebind(target: Any, result: Any, name: str) -> Any:
 # Functions with a meaning of their own on lists and lazy values.
 
 
-def _unbind(trace: Trace, tensor: Any, dim: int = 0) -> Any:
+def _unbind(trace: Tracer, tensor: Any, dim: int = 0) -> Any:
     if dim not in (0, -tensor.dim()) or id(tensor) in trace.shared:
         return ragged.PASS
     return tuple(tensor if type(tensor) is Ref else lift(trace, tensor))
 
 
-def _flip(trace: Trace, tensor: Any, *given: Any, dims: Any = None) -> Any:
+def _flip(trace: Tracer, tensor: Any, *given: Any, dims: Any = None) -> Any:
     wanted = given if dims is None else (dims,)
     wanted = wanted[0] if len(wanted) == 1 and isinstance(wanted[0], (list, tuple)) else wanted
     if type(tensor) is not Ref or tensor.length is None or tuple(wanted) not in ((0,), (-tensor.ndim,)):
@@ -334,17 +334,17 @@ def _flip(trace: Trace, tensor: Any, *given: Any, dims: Any = None) -> Any:
 
 
 def _answer(name: str) -> Callable[..., Any]:
-    def answer(trace: Trace, tensor: Any, *args: Any, **kwargs: Any) -> Any:
+    def answer(trace: Tracer, tensor: Any, *args: Any, **kwargs: Any) -> Any:
         return getattr(tensor, name)(*args, **kwargs) if type(tensor) is Ref else ragged.PASS
 
     return answer
 
 
-def _numel(trace: Trace, tensor: Any) -> Any:
+def _numel(trace: Tracer, tensor: Any) -> Any:
     return tensor.numel()
 
 
-def _clamp(trace: Trace, tensor: Any, min: Any = None, max: Any = None) -> Any:
+def _clamp(trace: Tracer, tensor: Any, min: Any = None, max: Any = None) -> Any:
     return _record(trace, torch.clamp, "clamp", (tensor, min, max), {})  # by position, where numbers are data
 
 

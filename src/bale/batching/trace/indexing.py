@@ -12,7 +12,7 @@ from bale.batching.graph import Spec
 from bale.batching.trace import ragged
 from bale.batching.trace.record import Index, lift
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class IndexPlan:
     steps: tuple[Any, ...]
 
 
-def getitem(trace: Trace, tensor: Any, index: Any) -> Any:
+def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
     """`tensor[index]`: a Ref, or the function to record and its arguments."""
     entries = tuple(map(_known, index if type(index) is tuple else (index,)))
     if type(tensor) is Ref and tensor.length is not None and len(entries) == 1:
@@ -69,7 +69,7 @@ def _positions(entry: Any, length: int) -> list[int] | None:
     return [_position(position, length, 0) for position in entry.tolist()]
 
 
-def _positions_in_table(trace: Trace, entry: Any, table: torch.Tensor) -> Sequence[int] | None:
+def _positions_in_table(trace: Tracer, entry: Any, table: torch.Tensor) -> Sequence[int] | None:
     """Which rows of a parameter are picked, where how many may differ from sample to sample."""
     if not table.dim():
         return None
@@ -121,7 +121,7 @@ def _position(index: Any, size: int, dim: int) -> int:
     return position % size
 
 
-def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
+def _take(trace: Tracer, ref: Ref, entries: tuple[Any, ...]) -> Any:
     """Whole numbers on the first axes of a value: its rows are operands as they are."""
     if not entries:
         return ref
@@ -147,7 +147,7 @@ def _take(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     return _index(trace, ragged.choose_rows(trace, ref, positions), (slice(None), *entries[1:]))
 
 
-def _index(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
+def _index(trace: Tracer, ref: Ref, entries: tuple[Any, ...]) -> Any:
     """`ref[entries]`, in two steps where they are as many."""
     taken = _take(trace, ref, entries)
     if taken is not None:
@@ -156,7 +156,7 @@ def _index(trace: Trace, ref: Ref, entries: tuple[Any, ...]) -> Any:
     return basic_index, (ref, plan, *starts)
 
 
-def _row(trace: Trace, ref: Ref, index: Any, dim: int) -> Ref:
+def _row(trace: Tracer, ref: Ref, index: Any, dim: int) -> Ref:
     trace.owns(ref)
     home, spec = ref.home, ref.spec
     if home.rows is None:

@@ -14,7 +14,7 @@ from bale.batching.cells.purity import Reads
 from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.record import Options
 from bale.batching.trace.recorder import make_recorder
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 MAX_RECORDERS = 8  # of one module: each asks its question before the next does
 
@@ -22,7 +22,7 @@ MAX_RECORDERS = 8  # of one module: each asks its question before the next does
 class ShadowInfo:
     """What the recorder knows of one module in one call."""
 
-    def __init__(self, real: nn.Module, trace: Trace, cells: CellFilter, path: str):
+    def __init__(self, real: nn.Module, trace: Tracer, cells: CellFilter, path: str):
         self.real, self.trace, self.cells, self.path = real, trace, cells, path
         self.parents: list[ShadowInfo] = []
         self.shadow: Any = None

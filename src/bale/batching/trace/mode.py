@@ -21,13 +21,13 @@ from bale.batching.trace.functions import (
 )
 from bale.batching.trace.names import CANONICAL, name_of
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 
 class TraceMode(TorchFunctionMode):
     """Sees every torch function of a traced forward, also those that only touch parameters."""
 
-    def __init__(self, trace: Trace):
+    def __init__(self, trace: Tracer):
         super().__init__()
         self.trace = trace
         trace.functions.update(quick_functions(trace))

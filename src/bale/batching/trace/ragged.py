@@ -13,12 +13,12 @@ from bale.batching.graph import Mode, Spec
 from bale.batching.trace import recording
 from bale.batching.trace.record import Options, as_ref, record
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Home, Lengths, Trace
+from bale.batching.trace.tracer import Home, Lengths, Tracer
 
 PASS = object()  # not for us: record it as any other function
 
 
-def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+def stack(trace: Tracer, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     """torch.stack of Refs and tensors of one shape along a new first axis."""
     if kwargs or not isinstance(tensors, (list, tuple)) or not tensors:
         return PASS
@@ -33,14 +33,14 @@ def stack(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     return _stack_parts(trace, refs, [ref.part for ref in refs])
 
 
-def quick_gather(trace: Trace, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+def quick_gather(trace: Tracer, name: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
     """What records stacks, or the reduction `name`, of values whose home was met before, and else asks `otherwise`."""
     with_grad, without_grad = (trace.gathers.setdefault((name, grad), {}) for grad in (True, False))
     stacks = name == "stack"
     return recording.Gatherer(Ref, trace.stream, stacks, with_grad, without_grad, otherwise, torch.is_grad_enabled)
 
 
-def _gather(trace: Trace, home: Home, name: str, mode: Mode, parts: Sequence[int], length: int = 1) -> Ref:
+def _gather(trace: Tracer, home: Home, name: str, mode: Mode, parts: Sequence[int], length: int = 1) -> Ref:
     """Record a stack or a reduction of values of `home`, from their parts and how many rows the result has."""
     known = trace.gathers.setdefault((name, torch.is_grad_enabled()), {})
     if home not in known:
@@ -54,14 +54,14 @@ def _gather(trace: Trace, home: Home, name: str, mode: Mode, parts: Sequence[int
     return ref
 
 
-def _stack_parts(trace: Trace, refs: Sequence[Ref], parts: list[int], length: int | None = None) -> Ref:
+def _stack_parts(trace: Tracer, refs: Sequence[Ref], parts: list[int], length: int | None = None) -> Ref:
     spec = refs[0].spec
     grad = any(ref.requires_grad for ref in refs)
     home = trace.home(Spec(spec.shape, spec.dtype, spec.device, grad))
     return _gather(trace, home, "stack", Mode.STACK, parts, length if length is not None else len(parts))
 
 
-def cat(trace: Trace, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
+def cat(trace: Tracer, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
     """torch.cat along the first axis, of matrices or of ragged values: their rows, one after another."""
     if kwargs or not isinstance(tensors, (list, tuple)) or not tensors:
         return PASS
@@ -90,7 +90,7 @@ def same(ref: Ref) -> Ref:
     return other
 
 
-def rows_of_table(trace: Trace, positions: Sequence[int], table: torch.Tensor) -> Any:
+def rows_of_table(trace: Tracer, positions: Sequence[int], table: torch.Tensor) -> Any:
     """Some rows of a parameter, as many as the sample wants."""
     given = torch.tensor(positions, device=table.device)
     options = Options(constants_may_be_ragged=True, scalar_rows=True)
@@ -105,7 +105,7 @@ def rows_of(ref: Ref) -> list[Ref]:
     return [ref[k] for k in range(len(ref))]
 
 
-def repeat_row(trace: Trace, row: Any, times: int) -> Ref:
+def repeat_row(trace: Tracer, row: Any, times: int) -> Ref:
     """A ragged value whose rows are all this one."""
     ref = as_ref(trace, row)
     repeated = _stack_parts(trace, [ref], [ref.part] * times)
@@ -113,7 +113,7 @@ def repeat_row(trace: Trace, row: Any, times: int) -> Ref:
     return repeated
 
 
-def choose_rows(trace: Trace, ref: Ref, positions: Sequence[int]) -> Any:
+def choose_rows(trace: Tracer, ref: Ref, positions: Sequence[int]) -> Any:
     """Some rows of a ragged value, in the order of `positions`."""
     rows = [ref[k] for k in positions]
     chosen = _stack_parts(trace, rows, [row.part for row in rows])
@@ -121,7 +121,7 @@ def choose_rows(trace: Trace, ref: Ref, positions: Sequence[int]) -> Any:
     return chosen
 
 
-def reduce(trace: Trace, name: str, ref: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def reduce(trace: Tracer, name: str, ref: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A reduction or normalisation of a ragged value along its first axis."""
     if type(ref) is not Ref or ref.length is None:
         return PASS
@@ -155,7 +155,7 @@ def reduce(trace: Trace, name: str, ref: Any, args: tuple[Any, ...], kwargs: dic
     return out if name in KEEPS_ROWS else out.unsqueeze(0)
 
 
-def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
+def _reduced(trace: Tracer, name: str, ref: Ref) -> Any:
     spec = Spec(ref.spec.shape, ref.dtype, ref.device, ref.requires_grad)
     if name in REDUCTIONS:
         trace.owns(ref)
@@ -174,7 +174,7 @@ def _reduced(trace: Trace, name: str, ref: Ref) -> Any:
     return trace.ref(first, outputs[0], ref.length if outputs[0].ragged else None)
 
 
-def _identity(trace: Trace, name: str, mode: Mode, spec: Spec) -> Any:
+def _identity(trace: Tracer, name: str, mode: Mode, spec: Spec) -> Any:
     key = ("identity", name, spec, torch.is_grad_enabled())
     cell = trace.registry.types.get(key)
     if cell is None:
@@ -182,7 +182,7 @@ def _identity(trace: Trace, name: str, mode: Mode, spec: Spec) -> Any:
     return cell
 
 
-def weighted_sum(trace: Trace, left: Any, right: Any) -> Any:
+def weighted_sum(trace: Tracer, left: Any, right: Any) -> Any:
     """`weights @ values` of two ragged values: a product of rows and a sum."""
     ragged = [type(t) is Ref and t.length is not None for t in (left, right)]
     if not all(ragged) or left.length != right.length or left.ndim != 1:

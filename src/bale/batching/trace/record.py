@@ -24,7 +24,7 @@ from bale.batching.graph import Spec
 from bale.batching.trace import whole
 from bale.batching.trace.deferred import defer_call, deferred_of
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 
 class Index(int):
@@ -75,7 +75,7 @@ class UnknownArgumentError(Exception):
         self.value = value
 
 
-def columns_of(trace: Trace, leaves: Sequence[Any], number_data: int) -> list[Column]:
+def columns_of(trace: Tracer, leaves: Sequence[Any], number_data: int) -> list[Column]:
     """Classify the leaves of a call's arguments; Python numbers among the first `number_data` are data.
 
     Raises UnknownArgumentError for a leaf that is neither tensor nor hashable.
@@ -203,7 +203,7 @@ def _spec_of(form: Any) -> Any:
 
 
 def record(
-    trace: Trace,
+    trace: Tracer,
     head: Hashable,
     name: str,
     function: Callable[..., Any],
@@ -248,7 +248,7 @@ def record(
     return _finish(trace, cell, columns, quick=given is columns)
 
 
-def _finish(trace: Trace, cell: Any, columns: Sequence[Column], quick: bool = True) -> Any:
+def _finish(trace: Tracer, cell: Any, columns: Sequence[Column], quick: bool = True) -> Any:
     """Add a node; `quick`: calls whose arguments look as these did can be recorded without a second look."""
     if isinstance(cell, RefusalError):
         raise cell
@@ -256,7 +256,7 @@ def _finish(trace: Trace, cell: Any, columns: Sequence[Column], quick: bool = Tr
     return add_node(trace, cell, columns)
 
 
-def _crosses_rows(trace: Trace, columns: Sequence[Column], options: Options) -> bool:
+def _crosses_rows(trace: Tracer, columns: Sequence[Column], options: Options) -> bool:
     """Is a length that differs from sample to sample in more places than as a first axis?
 
     Row by row it would be part of the type: in the shape of a sample's own mask of every word against every word, or as
@@ -282,7 +282,7 @@ def _is_open(columns: Sequence[Column], options: Options) -> bool:
     return options.constants_may_be_ragged and options.is_whole
 
 
-def _beside_values(trace: Trace, columns: list[Column], options: Options) -> list[Column]:
+def _beside_values(trace: Tracer, columns: list[Column], options: Options) -> list[Column]:
     """The columns of a function; where values stand beside tensors of the sample's own that are as long as a ragged
     value was, and none of them is ragged itself, these tensors are, since that is no chance."""
     values = [c for c in columns if c.kind is Kind.VALUE]
@@ -298,7 +298,7 @@ def _beside_values(trace: Trace, columns: list[Column], options: Options) -> lis
 
 
 def _record_whole(
-    trace: Trace, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
+    trace: Tracer, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
     columns: Sequence[Column], options: Options, tried_rows: bool,
 ) -> Any:  # fmt: skip
     call = defer_call(trace, head, name, function, form, spec, columns, options.sized)
@@ -306,7 +306,7 @@ def _record_whole(
 
 
 def make_row_wise(
-    trace: Trace, key: Hashable, name: str, function: Callable[..., Any], state: ModeState, refs: Sequence[Ref],
+    trace: Tracer, key: Hashable, name: str, function: Callable[..., Any], state: ModeState, refs: Sequence[Ref],
     options: Options,
 ) -> CellType | None:  # fmt: skip
     """The type of a function of values, proved row by row; None where it is not."""
@@ -318,7 +318,7 @@ def make_row_wise(
     return None
 
 
-def record_fixed(trace: Trace, key: Hashable, name: str, call: Call, refs: Sequence[Ref]) -> Any:
+def record_fixed(trace: Tracer, key: Hashable, name: str, call: Call, refs: Sequence[Ref]) -> Any:
     """A call on values, whose type holds all their lengths."""
     columns = [Column(Kind.VALUE, ref, _full_spec(ref)) for ref in refs]
     cell = trace.registry.types.get(key)
@@ -348,7 +348,7 @@ def _as_ragged(columns: Sequence[Column], options: Options) -> Iterator[list[Col
         yield [c.ragged() if c.kind is Kind.VALUE and c.length == length else c for c in columns]
 
 
-def _make(trace: Trace, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
+def _make(trace: Tracer, key: Hashable, name: str, call: Call, columns: Sequence[Column], options: Options) -> Any:
     per_row = [c for c in columns if c.kind in PER_ROW]
     specs = [c.spec for c in per_row if c.spec is not None]
     _agree_on_device(trace, name, columns, options)
@@ -409,7 +409,7 @@ def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _count_shapes(trace: Trace, key: Any, options: Options) -> None:
+def _count_shapes(trace: Tracer, key: Any, options: Options) -> None:
     """A module that is called with ever new shapes handles structure: Python, not a cell."""
     if options.max_shapes is None:
         return
@@ -431,7 +431,7 @@ def _sample_of(column: Column) -> torch.Tensor | None:
     return None
 
 
-def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options: Options) -> None:
+def _agree_on_device(trace: Tracer, name: str, columns: Sequence[Column], options: Options) -> None:
     devices: dict[torch.device, str] = {}
     for column in columns:
         if column.kind is Kind.SHARED:
@@ -447,7 +447,7 @@ def _agree_on_device(trace: Trace, name: str, columns: Sequence[Column], options
         raise trace.error(f"{name} is called with {listed}; move them to one device with .to()")
 
 
-def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
+def add_node(trace: Tracer, cell: CellType, columns: Sequence[Column]) -> Any:
     """A node of type `cell` with the operands in `columns`; returns its outputs in the shape the user's call has."""
     slots: list[list[int]] = []
     constants: list[Any] = []
@@ -478,7 +478,7 @@ def add_node(trace: Trace, cell: CellType, columns: Sequence[Column]) -> Any:
     return tuple(flat) if cell.returns_tuple else pytree.tree_unflatten(flat, cell.out_spec)
 
 
-def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
+def _output(trace: Tracer, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
     assert leaf.tensor is not None
     if leaf.same_as is not None:
         return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
@@ -491,7 +491,7 @@ def _output(trace: Trace, code: int, leaf: OutputLeaf, operands: Sequence[Any], 
     return ref
 
 
-def as_ref(trace: Trace, tensor: Any) -> Ref:
+def as_ref(trace: Tracer, tensor: Any) -> Ref:
     """`tensor` itself where it is a Ref; a constant node where it is a real tensor."""
     if type(tensor) is Ref:
         trace.owns(tensor)
@@ -504,7 +504,7 @@ def as_ref(trace: Trace, tensor: Any) -> Ref:
     return trace.ref(trace.add(cell, [], [tensor]), spec)
 
 
-def lift(trace: Trace, tensor: Any) -> Ref:
+def lift(trace: Tracer, tensor: Any) -> Ref:
     """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
     known = trace.lifted.get(id(tensor))
     if known is not None:

@@ -19,7 +19,7 @@ from bale.batching.graph import Spec
 from bale.batching.trace import recording
 from bale.batching.trace.record import leaves_of
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Home, Lengths, Trace
+from bale.batching.trace.tracer import Home, Lengths, Tracer
 from bale.batching.uses import is_exact
 
 MAX_LEAVES = 16  # of the arguments; what is asked of more would cost more than it saves
@@ -32,7 +32,7 @@ Question = tuple[Any, ...]  # see recording.py
 class Pattern:
     """What a recorder must ask of a call's arguments."""
 
-    trace: Trace
+    trace: Tracer
     ragged: bool  # is a node several rows, as many as its ragged arguments have?
     one_long: bool = False  # is there but one argument whose first axis can be ragged?
     knows_length: bool = False  # does a question tell how many rows a call has?
@@ -92,7 +92,7 @@ class Pattern:
 
 
 def make_recorder(
-    trace: Trace,
+    trace: Tracer,
     cell: CellType,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],

@@ -16,7 +16,7 @@ from bale.batching.trace.recording import Value
 from bale.batching.trace.stream import CODE, ROW
 
 if TYPE_CHECKING:
-    from bale.batching.trace.tracer import Home, Trace
+    from bale.batching.trace.tracer import Home, Tracer
 
 
 class Memory:
@@ -57,7 +57,7 @@ class Ref(Value):
         return ref
 
     @property
-    def trace(self) -> Trace:
+    def trace(self) -> Tracer:
         return self.home.trace
 
     @property

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from bale.batching.trace import ragged
 from bale.batching.trace.record import Options, lift, record
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 
 Tensor = torch.Tensor
 
 
-def _record(trace: Trace, function: Callable[..., Any], name: str, *args: Any) -> Any:
+def _record(trace: Tracer, function: Callable[..., Any], name: str, *args: Any) -> Any:
     return record(trace, function, name, function, args, {}, Options())
 
 
-def _squeeze(trace: Trace, tensor: Any, *dims: Any, dim: Any = None) -> Any:
+def _squeeze(trace: Tracer, tensor: Any, *dims: Any, dim: Any = None) -> Any:
     if type(tensor) is not Ref or tensor.length is None:
         return ragged.PASS
     given = dims or (() if dim is None else (dim,))
@@ -46,7 +46,7 @@ def _view(name: str) -> Callable[..., Any]:
     """`x.view(len(x), ..)` is `x.view(-1, ..)`."""
     function = getattr(Tensor, name)
 
-    def view(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
+    def view(trace: Tracer, tensor: Any, *given: Any, **kwargs: Any) -> Any:
         sizes = _sizes(given)
         if type(tensor) is not Ref or tensor.length is None or kwargs or not sizes:
             return ragged.PASS
@@ -61,7 +61,7 @@ def _view(name: str) -> Callable[..., Any]:
     return view
 
 
-def _expand(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
+def _expand(trace: Tracer, tensor: Any, *given: Any, **kwargs: Any) -> Any:
     sizes = _sizes(given)
     if kwargs:
         return ragged.PASS
@@ -75,7 +75,7 @@ def _expand(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
     return _rows(trace, tensor, shape, sizes)
 
 
-def _repeat(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
+def _repeat(trace: Tracer, tensor: Any, *given: Any, **kwargs: Any) -> Any:
     sizes = _sizes(given)
     if kwargs or (type(tensor) is Ref and tensor.length is not None):
         return ragged.PASS
@@ -87,7 +87,7 @@ def _repeat(trace: Trace, tensor: Any, *given: Any, **kwargs: Any) -> Any:
     return rows
 
 
-def _rows(trace: Trace, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+def _rows(trace: Tracer, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
     """A value that is repeated along a new first axis, or one of length one."""
     if len(sizes) == len(shape) + 1:
         return ragged.repeat_row(trace, tensor, sizes[0])
@@ -99,7 +99,7 @@ def _rows(trace: Trace, tensor: Any, shape: tuple[int, ...], sizes: tuple[int, .
 def _new(name: str) -> Callable[..., Any]:
     """New numbers for every row of a ragged value are the sample's own."""
 
-    def new(trace: Trace, tensor: Any, *given: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Any:
+    def new(trace: Tracer, tensor: Any, *given: Any, dtype: Any = None, device: Any = None, **kwargs: Any) -> Any:
         if type(tensor) is not Ref or tensor.length is None or not given or kwargs:
             return ragged.PASS
         sizes, fill = (_sizes(given[:-1]), given[-1:]) if name == "full" else (_sizes(given), ())
@@ -111,7 +111,7 @@ def _new(name: str) -> Callable[..., Any]:
     return new
 
 
-def _index_select(trace: Trace, tensor: Any, dim: Any, index: Any) -> Any:
+def _index_select(trace: Tracer, tensor: Any, dim: Any, index: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or dim not in (0, -tensor.ndim) or index.dim() != 1:
         return ragged.PASS
     if type(index) is Ref or not len(index) or index.dtype in (torch.bool, torch.uint8):
@@ -119,7 +119,7 @@ def _index_select(trace: Trace, tensor: Any, dim: Any, index: Any) -> Any:
     return _copy_of(tensor[index])
 
 
-def _narrow(trace: Trace, tensor: Any, dim: Any, start: Any, length: Any) -> Any:
+def _narrow(trace: Tracer, tensor: Any, dim: Any, start: Any, length: Any) -> Any:
     if type(tensor) is not Ref or tensor.length is None or dim not in (0, -tensor.ndim):
         return ragged.PASS
     if type(start) is not int or not 0 <= start < start + length <= tensor.length:
@@ -127,7 +127,7 @@ def _narrow(trace: Trace, tensor: Any, dim: Any, start: Any, length: Any) -> Any
     return tensor[start : start + length]
 
 
-def _roll(trace: Trace, tensor: Any, shifts: Any, dims: Any = None) -> Any:
+def _roll(trace: Tracer, tensor: Any, shifts: Any, dims: Any = None) -> Any:
     if type(tensor) is not Ref or tensor.length is None or type(shifts) is not int or dims not in (0, -tensor.ndim):
         return ragged.PASS
     return _copy_of(tensor[[(k - shifts) % tensor.length for k in range(tensor.length)]])
@@ -148,7 +148,7 @@ def _loss(name: str) -> Callable[..., Any]:
     """A loss of all rows is one of each row, and then their mean or sum."""
     function = getattr(F, name)
 
-    def loss(trace: Trace, *args: Any, **kwargs: Any) -> Any:
+    def loss(trace: Tracer, *args: Any, **kwargs: Any) -> Any:
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         given, target = bound.arguments["input"], bound.arguments["target"]

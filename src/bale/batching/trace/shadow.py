@@ -23,16 +23,16 @@ from bale.batching.trace.info import Children, ShadowInfo, Watched
 from bale.batching.trace.probe_run import ProbeRun, lent_buffers
 from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, record
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Trace
+from bale.batching.trace.tracer import Tracer
 from bale.batching.uses import version_of
 from bale.errors import CellError
 
-Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Trace.promise
+Promise = tuple[Any, Callable[[], Hashable], Hashable, str]  # see Tracer.promise
 
 MAX_SHAPES = 4  # distinct operand shapes of one module before it is taken for Python that handles structure
 
 
-def make_shadow(root: nn.Module, trace: Trace, cells: CellFilter) -> Any:
+def make_shadow(root: nn.Module, trace: Tracer, cells: CellFilter) -> Any:
     """The shadow of `root` and of everything below it; a module reachable twice has one shadow."""
     made: dict[int, ShadowInfo] = {}
     shadow = _make(root, trace, cells, "", made)
@@ -43,7 +43,7 @@ def make_shadow(root: nn.Module, trace: Trace, cells: CellFilter) -> Any:
     return shadow
 
 
-def _make(real: nn.Module, trace: Trace, cells: CellFilter, path: str, made: dict[int, ShadowInfo]) -> Any:
+def _make(real: nn.Module, trace: Tracer, cells: CellFilter, path: str, made: dict[int, ShadowInfo]) -> Any:
     if id(real) in made:
         return made[id(real)].shadow
     info = made[id(real)] = ShadowInfo(real, trace, cells, path)

@@ -1,4 +1,4 @@
-"""Trace: what the forwards of one mini-batch recorded, in a stream of numbers that becomes a Graph."""
+"""Tracer: what the forwards of one mini-batch recorded, in a stream of numbers that becomes a Graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bale.errors import TraceError
 _active = threading.local()
 
 
-def current_trace() -> Trace | None:
+def current_trace() -> Tracer | None:
     """The trace that runs in this thread, if one does."""
     return getattr(_active, "trace", None)
 
@@ -58,7 +58,7 @@ class Home:
 
     __slots__ = ("_may_cut", "axis", "deferred", "length", "rows", "shape", "spec", "trace")
 
-    def __init__(self, trace: Trace, spec: Spec, length: int | None):
+    def __init__(self, trace: Tracer, spec: Spec, length: int | None):
         self.trace, self.spec, self.length = trace, spec, length
         self.axis: int = length if length is not None else (spec.shape or (0,))[0]
         self.rows: Home | None = None
@@ -74,7 +74,7 @@ class Home:
 class Lengths(dict[int, Home]):
     """The homes of ragged values of one Spec, by length."""
 
-    def __init__(self, trace: Trace, spec: Spec):
+    def __init__(self, trace: Tracer, spec: Spec):
         super().__init__()
         self.trace, self.spec = trace, spec
 
@@ -84,7 +84,7 @@ class Lengths(dict[int, Home]):
         return home
 
 
-class Trace:
+class Tracer:
     """Records while it is entered. `registry` remembers types between calls; `shared` tensors are the same for all."""
 
     def __init__(self, registry: Registry, shared: Iterable[torch.Tensor]):
@@ -118,7 +118,7 @@ class Trace:
         self._samples: list[int] = []
         self._decoded: tuple[int, Decoded] | None = None
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Tracer:
         if current_trace() is not None:
             raise TraceError("a trace is already running in this thread")
         _active.trace = self

@@ -22,7 +22,7 @@ from bale.batching.cells.whole import FURTHER, Lengths, Look, differs_in_lengths
 from bale.batching.graph import Spec
 from bale.batching.trace.deferred import Deferred, Source, Written, deferred_of, source_of, write
 from bale.batching.trace.ref import Ref
-from bale.batching.trace.tracer import Home, Trace
+from bale.batching.trace.tracer import Home, Tracer
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ FIXED = object()  # programs of this key have a type per length
 SEEDED = object()  # they draw random numbers, and need a seed
 
 
-def record_whole(trace: Trace, root: Deferred, options: Any, tried_rows: bool) -> Any:
+def record_whole(trace: Tracer, root: Deferred, options: Any, tried_rows: bool) -> Any:
     """What a call returns, recorded as far as it can be and deferred where not; FIXED where it needs a type per length.
 
     Raises RefusalError where a module of the user's own had better be gone through in Python.
@@ -78,7 +78,7 @@ def record_whole(trace: Trace, root: Deferred, options: Any, tried_rows: bool) -
     return FIXED if found is None else _results(trace, root, written, made, found)
 
 
-def _made(trace: Trace, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
+def _made(trace: Tracer, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
     key = ("whole", written.program.key)
     made = trace.registry.types.get(key)
     if made is None:
@@ -90,7 +90,7 @@ def _made(trace: Trace, root: Deferred, written: Written, options: Any, tried_ro
     return made
 
 
-def _seed(trace: Trace) -> Source:
+def _seed(trace: Tracer) -> Source:
     from bale.batching.trace.record import as_ref
 
     with torch._C.DisableTorchFunction():
@@ -101,7 +101,7 @@ class _FixedError(Exception):
     """The call needs a type per length."""
 
 
-def _look_at(trace: Trace, made: Made, written: Written) -> Look | None:
+def _look_at(trace: Tracer, made: Made, written: Written) -> Look | None:
     """What the program returns at these lengths; None where that differs from others in more than lengths."""
     lengths = written.lengths
     if lengths not in made.looks:
@@ -122,14 +122,14 @@ def _is_empty(found: Look) -> bool:
     return any(0 in spec.shape for spec in found.specs if spec is not None)
 
 
-def _quietly(trace: Trace, run: Callable[[], Any]) -> Any:
+def _quietly(trace: Tracer, run: Callable[[], Any]) -> Any:
     from bale.batching.trace.record import _tried
 
     with trace.probe(), _tried():
         return run()
 
 
-def _make(trace: Trace, key: Hashable, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
+def _make(trace: Tracer, key: Hashable, root: Deferred, written: Written, options: Any, tried_rows: bool) -> Any:
     """Look at a program at three lengths, and make a type of what can be recorded. Raises _FixedError."""
     program, lengths = written.program, written.lengths
     further = [tuple([n + more for n in lengths]) for more in FURTHER]
@@ -198,7 +198,7 @@ def _sizes(looks: Sequence[Look], number: int, axis: int) -> tuple[int, ...]:
 
 
 def _row_wise(
-    trace: Trace, key: Hashable, root: Deferred, written: Written, chosen: tuple[tuple[int, int], ...],
+    trace: Tracer, key: Hashable, root: Deferred, written: Written, chosen: tuple[tuple[int, int], ...],
     varies: tuple[bool, ...], options: Any, tried_rows: bool,
 ) -> CellType | None:  # fmt: skip
     """The type of a program that is proved row by row; None where it is not."""
@@ -213,7 +213,7 @@ def _row_wise(
     return make_row_wise(trace, ("whole rows", key), root.name, function, program.state, refs, options)
 
 
-def _results(trace: Trace, root: Deferred, written: Written, made: Made, found: Look) -> Any:
+def _results(trace: Tracer, root: Deferred, written: Written, made: Made, found: Look) -> Any:
     recorded = _add(trace, written, made, found) if made.cell is not None else []
     leaves: list[Any] = []
     for number, (place, axis) in enumerate(zip(made.places, made.axes, strict=True)):
@@ -233,7 +233,7 @@ def _results(trace: Trace, root: Deferred, written: Written, made: Made, found: 
     return pytree.tree_unflatten(leaves, found.tree)
 
 
-def _add(trace: Trace, written: Written, made: Made, found: Look) -> list[Ref]:
+def _add(trace: Tracer, written: Written, made: Made, found: Look) -> list[Ref]:
     cell = made.cell
     assert cell is not None
     long = [
@@ -250,7 +250,7 @@ def _add(trace: Trace, written: Written, made: Made, found: Look) -> list[Ref]:
     ]
 
 
-def defer(trace: Trace, root: Deferred, number: int, spec: Spec) -> Ref:
+def defer(trace: Tracer, root: Deferred, number: int, spec: Spec) -> Ref:
     """A lazy value for a result that is not recorded."""
     home = Home(trace, spec, None)
     home.deferred = root, number
@@ -260,7 +260,7 @@ def defer(trace: Trace, root: Deferred, number: int, spec: Spec) -> Ref:
     return ref
 
 
-def _seen_from(trace: Trace, ref: Ref, axis: int, spec: Spec) -> Ref:
+def _seen_from(trace: Tracer, ref: Ref, axis: int, spec: Spec) -> Ref:
     """A recorded value whose first axis belongs further back."""
     leaves = (source_of(ref), axis)
     spec_of_call = pytree.tree_structure(((0, 0), {}))
@@ -288,7 +288,7 @@ def _share(ref: Ref, alias: tuple[int, int] | None, written: Written) -> None:
 # What stays with a type per length.
 
 
-def settle(trace: Trace, ref: Ref) -> Ref:
+def settle(trace: Tracer, ref: Ref) -> Ref:
     """Record a deferred value after all, with a type per length."""
     from bale.batching.trace.record import record_fixed
 
@@ -304,7 +304,7 @@ def settle(trace: Trace, ref: Ref) -> Ref:
     return ref
 
 
-def settle_result(trace: Trace, ref: Ref) -> None:
+def settle_result(trace: Tracer, ref: Ref) -> None:
     """Record a deferred value that a forward returns: its numbers one after another, with no type per length."""
     from bale.batching.trace.record import Options, record
 
