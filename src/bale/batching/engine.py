@@ -29,13 +29,14 @@ from bale.batching.schedule import PolicyFunction, Schedule, lower_bound, make_s
 from bale.batching.stats import Stats
 from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.containers import containers, restore
+from bale.batching.trace.deferred import deferred_in
 from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
 from bale.batching.trace.trace import Result, Trace
 from bale.batching.trace.tracer import Registry, Tracer
-from bale.batching.trace.whole import deferred_in, settle_result
+from bale.batching.trace.whole import settle_result
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
 from bale.errors import TraceError
 

@@ -77,6 +77,12 @@ SLICES = {
     "index_select, flip, roll": lambda m, x, ids, tags, f: (
         x.index_select(0, tags.argsort()) + x.flip(0) * torch.roll(x, 1, 0)
     ),
+    "by keyword": lambda m, x, ids, tags, f: (
+        x.flip(dims=(0,)),
+        x.unsqueeze(dim=1).squeeze(dim=1),
+        torch.roll(x, shifts=-1, dims=0),
+        x.index_select(dim=0, index=tags.argsort()),
+    ),
     "pad": lambda m, x, ids, tags, f: F.pad(x, (0, 0, 1, 2)),
     "windows": lambda m, x, ids, tags, f: (lambda y: m.one(y[:-2]) + y[1:-1] * y[2:])(F.pad(x, (0, 0, 1, 1))),
 }

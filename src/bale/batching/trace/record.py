@@ -22,6 +22,7 @@ from bale.batching.cells.rungs import PROOF_ROWS, ProofError
 from bale.batching.cells.segment import constant_type
 from bale.batching.graph import Spec
 from bale.batching.trace import whole
+from bale.batching.trace.deferred import defer_call, deferred_of
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 
@@ -218,12 +219,12 @@ def record(
     spec = _spec_of(form) if type(form) is tuple else form
     number_data = len(leaves_of(args, {})) if options.number_data else 0
     columns = columns_of(trace, leaves, number_data)
-    if trace.deferrals and any(whole.deferred_of(leaf) is not None for leaf in leaves):
+    if trace.deferrals and any(deferred_of(leaf) is not None for leaf in leaves):
         result = _record_whole(trace, head, name, function, form, spec, columns, options, tried_rows=False)
         if result is not whole.FIXED:
             return result
         for leaf in leaves:
-            if whole.deferred_of(leaf) is not None:
+            if deferred_of(leaf) is not None:
                 whole.settle(trace, leaf)
         columns = columns_of(trace, leaves, number_data)
     crossed = _crosses_rows(trace, columns, options)
@@ -300,7 +301,7 @@ def _record_whole(
     trace: Tracer, head: Hashable, name: str, function: Callable[..., Any], form: Hashable, spec: Any,
     columns: Sequence[Column], options: Options, tried_rows: bool,
 ) -> Any:  # fmt: skip
-    call = whole.defer_call(trace, head, name, function, form, spec, columns, options.sized)
+    call = defer_call(trace, head, name, function, form, spec, columns, options.sized)
     return whole.FIXED if call is None else whole.record_whole(trace, call, options, tried_rows)
 
 
