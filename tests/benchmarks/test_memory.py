@@ -63,8 +63,9 @@ def test_chains_counted_by_hand() -> None:
     _, call = planned_calls(Steps(), [torch.randn(length, WIDTH) for length in (4, 2, 3)])
     # every step's word and state
     assert naive(call).forward == naive(call).backward == Copies(6, 2 * 6 * ROW, 2 * 6 * ROW)
-    # Words lie sample by sample: those of the steps are rows 1, 5 and 7, then 2 and 8, then 3. The states that they read
-    # are rows 0, 4 and 6, then the first and the third of the step before, then the first. Only what is one row is a view.
+    # Words lie sample by sample: those of the steps are rows 1, 5 and 7, then 2 and 8, then 3. The states that they
+    # read are rows 0, 4 and 6, then the first and the third of the step before, then the first. Only what is one row is
+    # a view.
     between = execution_order(call)
     assert between.forward == Copies(4, (3 + 2 + 3 + 2) * ROW, (3 + 2 + 3 + 2) * ROW)
     # all that is read is read once, so what is a view has no copy of its gradient either
