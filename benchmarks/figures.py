@@ -1,8 +1,11 @@
-"""Draw the pictures of docs/policies.md.
+"""Draw the pictures of docs/policies.md and docs/memory.md.
 
 python -m benchmarks.policies --json policies.jsonl
 python -m benchmarks.optimum --json optimum.jsonl
 python -m benchmarks.figures policies.jsonl optimum.jsonl docs/pictures
+
+python -m benchmarks.scale --json scale.jsonl
+python -m benchmarks.figures scale.jsonl docs/pictures
 """
 
 from __future__ import annotations
@@ -84,6 +87,32 @@ def gaps(lines: list[Line]) -> Figure:
     return figure
 
 
+STAGES = {"trace": "#1f5f99", "schedule": "#d99a2b", "memory": "#6f4fa0", "execute": "#2e7d4f", "backward": "#b5483a"}
+
+
+def scale(lines: list[Line]) -> Figure:
+    """A panel per family of mini-batches: seconds of each stage of a training step, by nodes; both axes logarithmic."""
+    training = [line for line in lines if line["phase"] == "training"]
+    families = list(dict.fromkeys(line["family"] for line in training))
+    figure = Figure(figsize=(3.1 * len(families), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(families), sharey=True)
+    for axes, family in zip(np.atleast_1d(panels), families, strict=True):
+        chosen = [line for line in training if line["family"] == family]
+        nodes = np.array([line["nodes"] for line in chosen])
+        for stage, colour in STAGES.items():
+            seconds = nodes * [line["us_per_node"][stage] for line in chosen] / 1e6
+            axes.loglog(nodes, seconds, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=stage)
+        for each in (1e-7, 1e-6, 1e-5):  # seconds per node: what is linear runs along these
+            axes.loglog(nodes, each * nodes, color="0.85", linewidth=0.8, zorder=0)
+        axes.set_title(family, fontsize=10)
+        axes.set_xlabel("nodes")
+        axes.spines[["top", "right"]].set_visible(False)
+    np.atleast_1d(panels)[0].set_ylabel("seconds")
+    handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
 def schedules_and_machine() -> dict[str, Figure]:
     """Eight lattices by depth and by auto, and the machine that is learned on 64 others."""
     task = make("lattice-lstm", 8, 0)
@@ -99,13 +128,17 @@ def schedules_and_machine() -> dict[str, Figure]:
 
 
 def main() -> None:
-    if len(sys.argv) != 4:
+    *paths, target = sys.argv[1:] or [""]
+    if len(paths) not in (1, 2):
         sys.exit(__doc__)
-    policies, optimum = ([json.loads(text) for text in Path(path).read_text().splitlines()] for path in sys.argv[1:3])
-    folder = Path(sys.argv[3])
+    files = [[json.loads(text) for text in Path(path).read_text().splitlines()] for path in paths]
+    folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time
-    figures = {"batches": batches_over_bound(policies), "gaps": gaps(optimum), **schedules_and_machine()}
+    if len(files) == 1:
+        figures = {"scale": scale(files[0])}
+    else:
+        figures = {"batches": batches_over_bound(files[0]), "gaps": gaps(files[1]), **schedules_and_machine()}
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 

@@ -14,6 +14,8 @@ from tests.batching.gathering import GATHERS, TYPES, build, gathering_graphs
 
 from bale.batching.fold import fold
 from bale.batching.graph import Graph, Mode
+from bale.batching.memory import adjoint as adjoint_module
+from bale.batching.memory import layout as layout_module
 from bale.batching.memory.adjoint import Adjoint, Block, Reads, make_adjoint
 from bale.batching.memory.arrange import arrange
 from bale.batching.memory.layout import Layout, make_layout
@@ -192,3 +194,14 @@ def test_a_graph_without_operands(read: bool) -> None:
 def test_types_of_the_drawn_graphs_are_what_this_file_thinks() -> None:
     assert {spec.shape for t in TYPES for spec in (*t.slot_specs, *t.outputs)} == {(WIDTH,)}
     assert isinstance(Plan(build([0], [1], [[]]), "depth", False).schedule, Schedule)
+
+
+def test_more_rows_than_are_counted_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of being read from where a wrapped number leads."""
+    plan = Plan(build([0, 0, 0], [1, 1, 1], [[], [], []]), "depth", False, [(0, 0)])
+    monkeypatch.setattr(adjoint_module, "MOST_ROWS", 3)
+    with pytest.raises(OverflowError, match="split the mini-batch"):
+        make_adjoint(plan.graph, plan.schedule, plan.layout, plan.blocks, plan.reads)
+    monkeypatch.setattr(layout_module, "MOST_ROWS", 2)
+    with pytest.raises(OverflowError, match=r"3 values .* one shape.* split"):
+        make_layout(plan.graph, plan.schedule)

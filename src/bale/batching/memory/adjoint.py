@@ -22,7 +22,7 @@ import torch
 from numba import njit
 
 from bale.batching.graph import Graph, Mode
-from bale.batching.memory.layout import Layout
+from bale.batching.memory.layout import MOST_ROWS, Layout
 from bale.batching.schedule.schedule import Schedule
 
 Memory = tuple[torch.dtype, torch.device]
@@ -120,10 +120,10 @@ def make_adjoint(
     place = class_start[class_of] + np.concatenate([layout.gather_row, reads.row])
     class_memory = np.array([memory_of_arena[arena] for arena, _ in classes], np.int64)
     places = int(class_start[-1])
-    if any(size[m] // u + places > _MOST_ROWS for m, u in zip(class_memory.tolist(), unit.tolist(), strict=True)):
+    if any(size[m] // u + places > MOST_ROWS for m, u in zip(class_memory.tolist(), unit.tolist(), strict=True)):
         raise OverflowError(
-            f"the gradients of this mini-batch take {size.max()} numbers, which are more rows than bale counts "
-            f"({_MOST_ROWS}); split the mini-batch"
+            f"the gradients of this mini-batch are {size.max()} numbers, in more rows than {MOST_ROWS}; "
+            "split the mini-batch"
         )
     start, reader, crowded = _count_readers(
         layout.gather_start, layout.length_start, layout.length, operands, class_of, place, unit, output_base,
@@ -141,9 +141,6 @@ def make_adjoint(
         tuple(memories), tuple(size.tolist()), block_base, block_start, output_base, classes, class_start, start,
         reader, first, second, crowded, summed,
     )  # fmt: skip
-
-
-_MOST_ROWS = (1 << 31) - 1  # a row of a memory is an int32, since that is half as much to read
 
 
 @njit(cache=True)

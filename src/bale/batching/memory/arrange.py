@@ -61,19 +61,14 @@ def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
     for batch in range(batches):
         for node in order[batch_start[batch] : batch_start[batch + 1]]:
             own[node] = batch
-    before = np.full(batches, -1, np.int32)  # the batch of the same type before each batch
-    last = np.full(types, -1, np.int32)
-    for batch in range(batches):
-        before[batch] = last[batch_type[batch]]
-        last[batch_type[batch]] = batch
+    by_type = np.argsort(batch_type, kind="mergesort")  # of each type, its batches in order
+    first = np.searchsorted(batch_type[by_type], np.arange(types + 1))
     limit = np.full(nodes, batches, np.int32)  # the earliest batch of its readers
     for node in range(nodes - 1, -1, -1):  # users are recorded after their operands
         batch = own[node]
         if limit[node] < batches:
-            kind = batch_type[batch]
-            batch = last[kind]
-            while batch >= limit[node]:
-                batch = before[batch]
+            mine = by_type[first[batch_type[batch]] : first[batch_type[batch] + 1]]
+            batch = mine[np.searchsorted(mine, limit[node]) - 1]
         own[node] = batch
         for edge in range(operand_start[node], operand_start[node + 1]):
             source = operand_node[edge]

@@ -18,6 +18,8 @@ _STACK, _ROW, _AFTER = (MODES.index(mode) for mode in (Mode.STACK, Mode.ROW, Mod
 
 Storage = tuple[tuple[int, ...], torch.dtype, torch.device]
 
+MOST_ROWS = (1 << 31) - 1  # a row is an int32, here and in the adjoint: half as much to read
+
 
 @dataclass(frozen=True, eq=False)
 class Layout:
@@ -71,6 +73,8 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
 
     Inside an arena, outputs that meet in one operand lie together, apart from others: the h of a chain's steps are one
     run of rows, and those of the next step are as many of them as go on. O(nodes + gathered rows).
+
+    Raises OverflowError where an arena has more rows than an int32 counts.
     """
     arenas: dict[Storage, int] = {}
     arena_of_type = [[arenas.setdefault(out.storage, len(arenas)) for out in t.outputs] for t in graph.types]
@@ -82,9 +86,9 @@ def make_layout(graph: Graph, schedule: Schedule) -> Layout:
         schedule.order, schedule.batch_start, schedule.batch_type, graph.value_start, graph.rows, value_arena,
         value_rows, first_output, region, len(arenas),
     )  # fmt: skip
-    if arena_rows.max(initial=0) > np.iinfo(np.int32).max:
+    if arena_rows.max(initial=0) > MOST_ROWS:
         raise OverflowError(
-            f"the values of this mini-batch are {arena_rows.max()} rows of one shape, which is more than bale counts; "
+            f"{arena_rows.max()} values of this mini-batch have one shape, and bale counts to {MOST_ROWS}; "
             "split the mini-batch"
         )
     shapes = [shape for shape, _, _ in arenas]
