@@ -283,14 +283,14 @@ def _is_open(columns: Sequence[Column], options: Options) -> bool:
 
 
 def _beside_values(trace: Tracer, columns: list[Column], options: Options) -> list[Column]:
-    """The columns of a function; where values stand beside tensors of the sample's own that are as long as a ragged
-    value was, and none of them is ragged itself, these tensors are, since that is no chance."""
+    """The columns of a function; where values stand beside matrices of the sample's own that are as long as a ragged
+    value was, and no value is ragged itself, these are, since that is hardly chance. Of a vector it may well be."""
     values = [c for c in columns if c.kind is Kind.VALUE]
     if options.module is not None or not values or any(c.length is not None for c in values):
         return columns
     given = []
     for column in columns:
-        if column.kind is Kind.CONST and column.length in trace.lengths:
+        if column.kind is Kind.CONST and column.leaf.dim() > 1 and column.length in trace.lengths:
             ref = lift(trace, column.leaf)
             column = Column(Kind.VALUE, ref, _full_spec(ref))
         given.append(column)
