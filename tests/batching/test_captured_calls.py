@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import bale
 from bale.batching.cells import planned as cell_planning
+from bale.batching.cells.backend import Backend
 from bale.batching.execute import planned
 
 WIDTH = 4
@@ -146,14 +147,14 @@ def test_a_cell_that_another_thread_captured_meanwhile_is_not_captured_again(mon
         """The lock, where another thread captures the cell while this one waits for it."""
 
         def __enter__(self) -> None:
-            cell.emitted = planned.plan_cell(cell)
+            cell.emitted = planned.plan_cell(cell, Backend())
             self.found = cell.emitted
 
         def __exit__(self, *_: object) -> None:
             assert cell.emitted is self.found
 
     monkeypatch.setattr(planned, "_capturing", Waiting())
-    planned._settle(cell, 0)
+    planned._settle(cell, 0, Backend())
     assert cell.emitted is not None
 
 

@@ -288,8 +288,9 @@ def execute(
 def make_call(trace: Trace, plan: Plan, settings: Settings) -> PlannedCall:
     """What the plan runs on the constants of the samples. A trace that was made with gradients may be run without."""
     uses, reduced = list(trace.uses.values()), plan.reduced
-    wanted = torch.is_grad_enabled()
-    groups = plan.groups if wanted else [replace(group, requires_grad=False) for group in plan.groups]
+    groups = plan.groups
+    if trace.with_gradients and not torch.is_grad_enabled():
+        groups = [replace(group, requires_grad=False) for group in groups]
     with torch.set_grad_enabled(not torch.is_inference_mode_enabled()):
         columns = Columns(uses, reduced.traced_node, reduced.graph.sample)
         columns.stack(uses, reduced.graph.rows)

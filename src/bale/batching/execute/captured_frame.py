@@ -312,7 +312,7 @@ class CapturedFrame(Frame):
         """Gradients where they lie, if the rows of all batches lie there in their order."""
         adjoint, memory = self.memory.adjoint, self.memory
         assert adjoint is not None
-        first = whole_gradient(adjoint, arena, lows, self.rows)
+        first = whole_gradient(adjoint, arena, lows, self.rows) if width else None
         if first is None:
             return None
         _, dtype, device = memory.layout.arenas[arena]

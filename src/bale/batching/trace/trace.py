@@ -146,6 +146,11 @@ class Trace:
     def __reduce__(self) -> Any:
         return Trace, (self.pieces,)
 
+    @property
+    def with_gradients(self) -> bool:
+        """Was it made to be kept, with gradients on?"""
+        return any(piece.origin is not None and piece.origin.state.grad for piece in self.pieces)
+
     @cached_property
     def _numbers(self) -> dict[CellType, int]:
         numbers: dict[CellType, int] = {}
