@@ -94,7 +94,7 @@ def test_the_stated_error_of_a_product_holds(rows, inner, outer, seed, with_star
         assert (half.whole_mm(x, w).double() - exact).abs().le(allowed).all()
 
 
-def test_kernels_shared_by_threads_give_the_same_bits():
+def test_kernels_shared_by_threads_give_the_same():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
