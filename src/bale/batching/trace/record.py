@@ -288,13 +288,13 @@ def _beside_values(trace: Tracer, columns: list[Column], options: Options) -> li
     values = [c for c in columns if c.kind is Kind.VALUE]
     if options.module is not None or not values or any(c.length is not None for c in values):
         return columns
-    given = []
-    for column in columns:
-        if column.kind is Kind.CONST and column.leaf.dim() > 1 and column.length in trace.lengths:
-            ref = lift(trace, column.leaf)
-            column = Column(Kind.VALUE, ref, _full_spec(ref))
-        given.append(column)
-    return given
+    beside = [c.kind is Kind.CONST and c.leaf.dim() > 1 and c.length in trace.lengths for c in columns]
+    if not any(beside):
+        return columns
+    refs = [lift(trace, c.leaf) if moved else None for c, moved in zip(columns, beside, strict=True)]
+    return [
+        c if ref is None else Column(Kind.VALUE, ref, _full_spec(ref)) for c, ref in zip(columns, refs, strict=True)
+    ]
 
 
 def _record_whole(
