@@ -54,6 +54,10 @@ class OtherThing(Thing):
     """What `see` does not take."""
 
 
+class Memory:
+    """What values share."""
+
+
 class SomeError(Exception):
     pass
 
@@ -127,6 +131,7 @@ class Asked:
     fixed: bool
     outputs: tuple[tuple[tuple[Spec, int | None], bool], ...]  # keys of HOMES, and whether they are ragged
     wrap: str
+    views: tuple[int | None, ...]
     has_still: bool
     type: int
 
@@ -151,6 +156,7 @@ class World:
     lengths: dict[int, int] = field(default_factory=dict)
     numbers: dict[type, dict[Any, int]] = field(default_factory=lambda: {kind: {} for kind in NUMBERS})
     entries: list[Any] = field(default_factory=list)
+    memories: dict[Any, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ref = type("Ref", (self.classes.value,), {"__slots__": ()})
@@ -211,7 +217,7 @@ class World:
             tuple(map(self.question, asked.positional)),
             tuple(asked.named), tuple(map(self.question, asked.named.values())),
             homes, tuple([ragged for _, ragged in asked.outputs]),
-            wrap, self.otherwise, self.still if asked.has_still else None,
+            wrap, asked.views, Memory, self.otherwise, self.still if asked.has_still else None,
             lambda: self.call.grad, lambda: self.call.autocast,
         )  # fmt: skip
 
@@ -238,7 +244,7 @@ class World:
     def told(self, thing: Any) -> Any:
         """What can be compared with another World's."""
         if type(thing) is self.ref:
-            return "ref", thing.home, thing.part, thing.memory
+            return "ref", thing.home, thing.part, self.memories.setdefault(thing.memory, len(self.memories))
         if isinstance(thing, (tuple, list)):
             return type(thing), [self.told(item) for item in thing]
         if isinstance(thing, dict):
@@ -306,11 +312,14 @@ def asked(draw: st.DrawFn) -> Asked:
         st.tuples(specs, lengths), st.just(True) if knows_length and draw(st.booleans()) else st.just(False)
     )
     wrap = draw(st.sampled_from(["none", "tuple", "list", "error"]))
+    outputs = tuple(draw(st.lists(output, min_size=1, max_size=1 if wrap == "none" else 6)))
+    values = sum(isinstance(leaf, OfRef) for leaf in inside)
+    view = st.none() | st.integers(0, values - 1) if values else st.none()
     return Asked(
         positional, named,
         fixed=not knows_length or draw(st.booleans()),
-        outputs=tuple(draw(st.lists(output, min_size=1, max_size=1 if wrap == "none" else 6))),
-        wrap=wrap, has_still=draw(st.booleans()), type=draw(st.integers(0, 2**40)),
+        outputs=outputs, wrap=wrap, views=tuple([draw(view) for _ in outputs]),
+        has_still=draw(st.booleans()), type=draw(st.integers(0, 2**40)),
     )  # fmt: skip
 
 

@@ -116,6 +116,13 @@ def test_readers_in_c_and_in_python_do_the_same(drawn):
 # What is asked, one kind of question after another.
 
 
+class Token:
+    """Something that may refer to anything, be called, and be seen to die."""
+
+    def __call__(self, *_: Any) -> Any:
+        return True
+
+
 @dataclass
 class Setting:
     """Makes recorders that differ from the simplest one only where it is told."""
@@ -141,10 +148,10 @@ class Setting:
         known = {
             "ref": self.ref, "stream": self.stream, "type": 3, "fixed": True, "grad": True, "positional": positional,
             "names": tuple(named), "named": tuple(named.values()), "homes": (HOMES[SPECS[0], None],),
-            "ragged": (False,), "wrap": None, "otherwise": lambda *_, **__: "otherwise", "still": None,
-            "grad_enabled": lambda: True, "autocast": lambda: False,
-        }  # fmt: skip
-        return self.way.recorder(**{**known, **changes})
+            "ragged": (False,), "wrap": None, "memory": Token, "otherwise": lambda *_, **__: "otherwise",
+            "still": None, "grad_enabled": lambda: True, "autocast": lambda: False,
+        } | changes  # fmt: skip
+        return self.way.recorder(**{"views": (None,) * len(known["homes"]), **known})
 
     @property
     def numbers(self) -> list[int]:
@@ -406,6 +413,12 @@ BAD = {
     "a question without a name": ({"named": (("same", A),)}, ValueError),
     "no outputs": ({"homes": (), "ragged": ()}, ValueError),
     "more homes than outputs": ({"homes": (HOME, HOME)}, ValueError),
+    "fewer views than outputs": ({"views": ()}, ValueError),
+    "views in a list": ({"views": [None]}, TypeError),
+    "a view of no value": ({"positional": (("same", A),), "views": (0,)}, ValueError),
+    "a view of a value that is not there": ({"positional": (("home", HOME),), "views": (1,)}, ValueError),
+    "a view of nothing that is a number": ({"positional": (("home", HOME),), "views": ("0",)}, ValueError),
+    "a view of a number beyond all": ({"positional": (("home", HOME),), "views": (2**70,)}, ValueError),
     "a question that is no tuple": ({"positional": (5,)}, TypeError),
     "a question that is a list": ({"positional": (["same", A],)}, TypeError),
     "an empty question": ({"positional": ((),)}, TypeError),
@@ -643,13 +656,6 @@ def test_a_recorder_may_be_dropped_while_it_is_called(where, setting):
 # Memory.
 
 
-class Token:
-    """Something that may refer to anything, be called, and be seen to die."""
-
-    def __call__(self, *_: Any) -> Any:
-        return True
-
-
 FIELDS = {
     "positional": lambda token: {"positional": (("same", token),)},
     "items": lambda token: {"positional": (("items", list, (("items", tuple, (("same", token),)),)),)},
@@ -657,7 +663,7 @@ FIELDS = {
     "homes": lambda token: {"homes": (token,)},
     **{
         name: lambda token, name=name: {name: token}
-        for name in ("wrap", "otherwise", "still", "grad_enabled", "autocast")
+        for name in ("wrap", "memory", "otherwise", "still", "grad_enabled", "autocast")
     },
 }
 
@@ -743,6 +749,22 @@ def test_a_value_dies_with_its_last_reference(setting):
     assert sorted(told) == ["ended", "unseen"]
 
 
+def test_a_view_shares_the_memory_of_the_value_that_it_is_of(setting):
+    homes = tuple(HOMES[SPECS[0], length] for length in (None, 2, 3))
+    asked = ("home", HOME), ("items", list, (("same", A), ("home", HOME)))
+    recorder = setting.recorder(*asked, homes=homes, ragged=(False,) * 3, views=(1, None, 1), wrap=tuple)
+    first, second = setting.value(HOME, 1), setting.value(HOME, 2)
+    one, other, third = recorder(first, [A, second])
+    assert first.memory is other.memory is None
+    assert type(second.memory) is Token
+    assert one.memory is third.memory is second.memory
+    again, *_ = recorder(first, [A, second])
+    assert again.memory is second.memory  # the one that there is
+    handed_over = recorder(second, [B, first])
+    assert handed_over == "otherwise"
+    assert first.memory is None
+
+
 def workload(setting: Setting) -> tuple[list[Any], Callable[[], None]]:
     """Objects, and what makes calls with them: recorded, handed over, and failing ones."""
     spec, length = Spec(), 1000  # Python makes a new object of it each time
@@ -771,6 +793,9 @@ def workload(setting: Setting) -> tuple[list[Any], Callable[[], None]]:
             {**several, "wrap": tuple},
             {**several, "wrap": lambda made: made},
             {**several, "wrap": fail},
+            {"views": (0,)},
+            {**several, "wrap": tuple, "views": (3, None, 0)},
+            {"views": (1,), "memory": fail},
             {"still": lambda: False},
             {"still": fail},
             {"homes": (NoLengths(),), "ragged": (True,)},
@@ -781,7 +806,10 @@ def workload(setting: Setting) -> tuple[list[Any], Callable[[], None]]:
     changed = [[*good[:k], other, *good[k + 1 :]] for k, other in enumerate(
         [refs[0], refs[2], things[1], things[2], things[2], 1.0, odd, [refs[1], things[2]], (refs[0], things[2])]
     )]  # fmt: skip
-    bad = "ref", setting.stream, 1, True, True, (("same", text),), (), (), (homes[1],), (False,), None, handed, None
+    bad = (
+        "ref", setting.stream, 1, True, True, (("same", text),), (), (), (homes[1],), (False,), None, (None,), Token,
+        handed, None,
+    )  # fmt: skip
     number_tensor, shared_tensor, vector = Number(), Number(), Number("dim")
     tables: Any = {}, [], [], []
     guards = Guard(), Guard("exit")

@@ -197,6 +197,7 @@ class ConstantTable:
         self.values: list[Any] = []
         self.as_it_is = torch._C.DisableTorchFunction()  # made once, entered again and again, never within itself
         self._kind_of: dict[Spec, ConstantKind] = {}
+        self._number_kind: dict[tuple[torch.dtype, torch.device], ConstantKind] = {}  # of tensors without axes
         self.exact: dict[type, dict[Any, int]] = {bool: {}, int: {}, float: {}}  # entries of numbers, by value
         self._others: dict[Any, int] = {}
         self._by_memory: dict[int, list[int]] = {}
@@ -217,7 +218,10 @@ class ConstantTable:
         with torch._C.DisableTorchFunction():
             if type(tensor) is not torch.Tensor or tensor.dim() != 1 or not rows:
                 return
-            kind = self.kind(Spec.of(rows[0]))
+            key = tensor.dtype, tensor.device
+            kind = self._number_kind.get(key)
+            if kind is None:
+                kind = self._number_kind[key] = self.kind(Spec((), *key, requires_grad=False))
             if not kind.is_read:
                 return
             values = tensor.tolist()

@@ -61,13 +61,21 @@ class CellType:
 
     @cached_property
     def straight(self) -> bool:
-        """Every output is a new tensor, and no call depends on another: what the fast way of recording may take."""
-        outputs = self.outputs
-        return (
-            not self.stateful
-            and bool(outputs)
-            and all(leaf.tensor is not None and leaf.same_as is None and leaf.view_of is None for leaf in outputs)
-        )
+        """Every output is a new tensor, or a view of a computed one, and no call depends on another: what the fast way
+        of recording may take."""
+        return not self.stateful and bool(self.outputs) and all(
+            leaf.tensor is not None
+            and leaf.same_as is None
+            and (leaf.view_of is None or self.kinds[leaf.view_of] is Kind.VALUE)
+            for leaf in self.outputs
+        )  # fmt: skip
+
+    @cached_property
+    def views(self) -> tuple[int | None, ...]:
+        """Of each output the number, among the operands that are computed, of that whose memory it shares."""
+        return tuple([
+            None if leaf.view_of is None else self.kinds[: leaf.view_of].count(Kind.VALUE) for leaf in self.outputs
+        ])  # fmt: skip
 
     @cached_property
     def constants(self) -> int:

@@ -1,4 +1,5 @@
-/* Stream, Value, Recorder, Gatherer and Reader in C: what recording.py does in Python, several times as fast.
+/* Stream, Value, Recorder, Gatherer, Reader, Method and Switch in C: what recording.py does in Python, several times as
+fast.
 
 A trace makes one call of a Recorder, and one or two Values, for every node of every sample, so these are the only lines
 of bale that a user's forward waits for. Nothing here is compiled against torch: a Recorder compares objects by
@@ -135,6 +136,37 @@ static PyTypeObject ValueType = {
     .tp_members = value_members,
 };
 
+/* The value, and count - 1 more that follow it at a distance in the stream's codes. */
+static PyObject *rows_from(PyObject *module, PyObject *const *args, Py_ssize_t given) {
+    if (given != 3 || !PyObject_TypeCheck(args[0], &ValueType)) {
+        PyErr_SetString(PyExc_TypeError, "rows_from() takes a value, a count and a step");
+        return NULL;
+    }
+    Value *first = (Value *)args[0];
+    Py_ssize_t count = PyLong_AsSsize_t(args[1]);
+    int64_t step = PyLong_AsLongLong(args[2]);
+    if ((count == -1 || step == -1) && PyErr_Occurred()) return NULL;
+    if (count < 1) {
+        PyErr_SetString(PyExc_ValueError, "rows_from() makes a list of at least the value that it is given");
+        return NULL;
+    }
+    PyObject *rows = PyList_New(count);
+    if (!rows) return NULL;
+    PyList_SET_ITEM(rows, 0, Py_NewRef(first));
+    for (Py_ssize_t k = 1; k < count; k++) {
+        Value *row = (Value *)Py_TYPE(first)->tp_alloc(Py_TYPE(first), 0);
+        if (!row) {
+            Py_DECREF(rows);
+            return NULL;
+        }
+        row->home = Py_XNewRef(first->home);
+        row->memory = Py_XNewRef(first->memory);
+        row->part = first->part + k * step;
+        PyList_SET_ITEM(rows, k, (PyObject *)row);
+    }
+    return rows;
+}
+
 /* ---- Recorder ---- */
 
 enum { HOME, ROWS, SAME, CONSTANT, NUMBER, PLAIN, ITEMS, KINDS };
@@ -160,6 +192,8 @@ typedef struct {
     PyObject *homes;                            /* tuple: the Home of each output; a Lengths where it is ragged */
     PyObject *ragged;                           /* tuple of bools */
     PyObject *wrap;                             /* None: the only output itself; tuple; else called with a list */
+    PyObject *views;                            /* tuple: of each output the part whose memory it shares, or None */
+    PyObject *memory;                           /* what makes such a memory */
     PyObject *otherwise, *still;
     PyObject *grad_enabled, *autocast;
     Question *questions;
@@ -169,7 +203,7 @@ typedef struct {
 /* What one call has answered so far. */
 typedef struct {
     int64_t parts[MAX_LEAVES], entries[MAX_LEAVES], length;
-    PyObject *constants[MAX_LEAVES]; /* held: lists among the arguments can change while they are looked up */
+    PyObject *values[MAX_LEAVES], *constants[MAX_LEAVES]; /* held: lists among the arguments can change meanwhile */
     const Question *constant_questions[MAX_LEAVES];
     int part_count, constant_count;
 } Call;
@@ -207,6 +241,7 @@ static int ask(const Recorder *self, const Question **at, PyObject *given, Call 
     case HOME:
     case ROWS:
         if (Py_TYPE(given) != self->ref) return 0;
+        call->values[call->part_count] = Py_NewRef(given);
         call->parts[call->part_count++] = ((Value *)given)->part;
         if (question->kind == HOME) return ((Value *)given)->home == things[0];
         if (!((Value *)given)->home) return 0;
@@ -332,6 +367,19 @@ static int64_t append_node(const Recorder *self, const Call *call) {
     return code;
 }
 
+/* The memory that the k-th output shares with a part, a new reference; NULL without an error where it shares none. */
+static PyObject *shared_memory(const Recorder *self, Py_ssize_t k, const Call *call) {
+    PyObject *part = PyTuple_GET_ITEM(self->views, k);
+    if (part == Py_None) return NULL;
+    Value *value = (Value *)call->values[PyLong_AsSsize_t(part)];
+    if (!value->memory || value->memory == Py_None) {
+        PyObject *memory = PyObject_CallNoArgs(self->memory);
+        if (!memory) return NULL;
+        Py_XSETREF(value->memory, memory);
+    }
+    return Py_NewRef(value->memory);
+}
+
 static PyObject *make_value(const Recorder *self, Py_ssize_t k, int64_t code, const Call *call) {
     PyObject *home = PyTuple_GET_ITEM(self->homes, k);
     if (PyTuple_GET_ITEM(self->ragged, k) == Py_True) {
@@ -349,6 +397,8 @@ static PyObject *make_value(const Recorder *self, Py_ssize_t k, int64_t code, co
     }
     value->home = home;
     value->part = code + k;
+    value->memory = shared_memory(self, k, call);
+    if (!value->memory && PyErr_Occurred()) Py_CLEAR(value);
     return (PyObject *)value;
 }
 
@@ -387,7 +437,6 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
     /* What Python is asked on the way may drop the last reference to the recorder: a module's attribute is written. */
     Py_INCREF(self);
     int found = understand(self, args, PyVectorcall_NARGS(flags), names, &call);
-    for (int k = 0; k < call.constant_count; k++) Py_DECREF(call.constants[k]);
     PyObject *result = NULL;
     if (found == 0)
         result = PyObject_Vectorcall(self->otherwise, args, PyVectorcall_NARGS(flags), names);
@@ -395,6 +444,8 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
         int64_t code = append_node(self, &call);
         if (code >= 0) result = make_outputs(self, code, &call);
     }
+    for (int k = 0; k < call.part_count; k++) Py_DECREF(call.values[k]);
+    for (int k = 0; k < call.constant_count; k++) Py_DECREF(call.constants[k]);
     Py_DECREF(self);
     return result;
 }
@@ -475,6 +526,7 @@ static int take_questions(Recorder *self) {
         PyErr_NoMemory();
         return -1;
     }
+    self->question_count = positional + named;
     Question *at = self->questions;
     int leaves = 0;
     if (read_questions(self->positional, &at, &leaves) < 0 || read_questions(self->named, &at, &leaves) < 0) return -1;
@@ -485,23 +537,43 @@ static int take_questions(Recorder *self) {
     return 0;
 }
 
+/* Views are of the values that the questions ask for. */
+static int check_views(const Recorder *self) {
+    Py_ssize_t values = 0;
+    for (const Question *at = self->questions; at < self->questions + self->question_count; at++)
+        values += at->kind == HOME || at->kind == ROWS;
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(self->views); k++) {
+        PyObject *part = PyTuple_GET_ITEM(self->views, k);
+        if (part == Py_None) continue;
+        Py_ssize_t number = PyLong_Check(part) ? PyLong_AsSsize_t(part) : -1;
+        if (number == -1 && PyErr_Occurred()) PyErr_Clear();
+        if (number < 0 || number >= values) {
+            PyErr_Format(PyExc_ValueError, "an output is a view of %R, and there are %zd values", part, values);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"ref", "stream", "type", "fixed", "grad", "positional", "names", "named", "homes",
-                            "ragged", "wrap", "otherwise", "still", "grad_enabled", "autocast", NULL};
-    PyObject *ref, *stream, *given[10];
+    static char *names[] = {"ref",    "stream", "type",   "fixed", "grad",      "positional", "names",        "named",    "homes",
+                            "ragged", "wrap",   "views",  "memory", "otherwise", "still",      "grad_enabled", "autocast", NULL};
+    PyObject *ref, *stream, *given[12];
     long long number;
     int fixed, grad;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!LppO!O!O!O!O!OOOOO:Recorder", names, &PyType_Type, &ref, &StreamType, &stream, &number,
+            args, kwargs, "O!O!LppO!O!O!O!O!OO!OOOOO:Recorder", names, &PyType_Type, &ref, &StreamType, &stream, &number,
             &fixed, &grad, &PyTuple_Type, &given[0], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2], &PyTuple_Type,
-            &given[3], &PyTuple_Type, &given[4], &given[5], &given[6], &given[7], &given[8], &given[9]))
+            &given[3], &PyTuple_Type, &given[4], &given[5], &PyTuple_Type, &given[6], &given[7], &given[8], &given[9],
+            &given[10], &given[11]))
         return NULL;
     if (!PyType_IsSubtype((PyTypeObject *)ref, &ValueType)) {
         PyErr_SetString(PyExc_TypeError, "ref is not a Value");
         return NULL;
     }
-    if (PyTuple_GET_SIZE(given[3]) != PyTuple_GET_SIZE(given[4]) || !PyTuple_GET_SIZE(given[3])) {
-        PyErr_SetString(PyExc_ValueError, "every output has a home and is ragged or not, and there is one");
+    Py_ssize_t outputs = PyTuple_GET_SIZE(given[3]);
+    if (PyTuple_GET_SIZE(given[4]) != outputs || PyTuple_GET_SIZE(given[6]) != outputs || !outputs) {
+        PyErr_SetString(PyExc_ValueError, "every output has a home, is ragged or not, a view or not, and there is one");
         return NULL;
     }
     Recorder *self = (Recorder *)type->tp_alloc(type, 0);
@@ -512,10 +584,10 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->type = number;
     self->fixed = fixed;
     self->grad = grad;
-    PyObject **fields[] = {&self->positional, &self->names, &self->named, &self->homes, &self->ragged, &self->wrap,
-                           &self->otherwise, &self->still, &self->grad_enabled, &self->autocast};
-    for (int k = 0; k < 10; k++) *fields[k] = Py_NewRef(given[k]);
-    if (take_questions(self) < 0) {
+    PyObject **fields[] = {&self->positional, &self->names,     &self->named, &self->homes,        &self->ragged,  &self->wrap, &self->views,
+                           &self->memory,     &self->otherwise, &self->still, &self->grad_enabled, &self->autocast};
+    for (int k = 0; k < 12; k++) *fields[k] = Py_NewRef(given[k]);
+    if (take_questions(self) < 0 || check_views(self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -528,6 +600,7 @@ static int recorder_traverse(Recorder *self, visitproc visit, void *arg) {
     Py_VISIT(self->named);
     Py_VISIT(self->homes);
     Py_VISIT(self->wrap);
+    Py_VISIT(self->memory);
     Py_VISIT(self->otherwise);
     Py_VISIT(self->still);
     Py_VISIT(self->grad_enabled);
@@ -554,6 +627,8 @@ static void recorder_dealloc(Recorder *self) {
     Py_XDECREF(self->names);
     Py_XDECREF(self->named);
     Py_XDECREF(self->ragged);
+    Py_XDECREF(self->views);
+    Py_XDECREF(self->memory);
     Py_XDECREF(self->grad_enabled);
     Py_XDECREF(self->autocast);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -843,11 +918,191 @@ static PyTypeObject ReaderType = {
     .tp_vectorcall_offset = offsetof(Reader, vectorcall),
 };
 
+/* ---- Method and Switch: from a method of a value, or a torch function called with one, to its recorder ---- */
+
+static PyObject *str_trace, *str_quick, *str_functions, *str_self;
+
+/* What records calls of `function` in the trace, a new reference; NULL without an error where it is not to be asked. */
+static PyObject *recorder_of(PyObject *trace, PyObject *function) {
+    PyObject *quick = PyObject_GetAttr(trace, str_quick);
+    if (!quick) return NULL;
+    Py_DECREF(quick);
+    if (quick != Py_True) return NULL;
+    PyObject *functions = PyObject_GetAttr(trace, str_functions);
+    if (!functions) return NULL;
+    PyObject *recorder = PyDict_Check(functions) ? PyDict_GetItemWithError(functions, function) : NULL;
+    Py_XINCREF(recorder);
+    Py_DECREF(functions);
+    return recorder;
+}
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *function, *otherwise;
+} Method;
+
+static PyObject *method_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names) {
+    Method *self = (Method *)callable;
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    if (count && PyObject_TypeCheck(args[0], &ValueType) && ((Value *)args[0])->home) {
+        PyObject *home = Py_NewRef(((Value *)args[0])->home), *trace = PyObject_GetAttr(home, str_trace);
+        Py_DECREF(home);
+        PyObject *recorder = trace ? recorder_of(trace, self->function) : NULL;
+        Py_XDECREF(trace);
+        if (recorder) {
+            PyObject *result = PyObject_Vectorcall(recorder, args, count, names);
+            Py_DECREF(recorder);
+            return result;
+        }
+        if (PyErr_Occurred()) return NULL;
+    }
+    return PyObject_Vectorcall(self->otherwise, args, count, names);
+}
+
+static PyObject *method_get(PyObject *self, PyObject *object, PyObject *type) {
+    return object && object != Py_None ? PyMethod_New(self, object) : Py_NewRef(self);
+}
+
+static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"function", "otherwise", NULL};
+    PyObject *function, *otherwise;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:Method", names, &function, &otherwise)) return NULL;
+    Method *self = (Method *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->vectorcall = method_call;
+    self->function = Py_NewRef(function);
+    self->otherwise = Py_NewRef(otherwise);
+    return (PyObject *)self;
+}
+
+static int method_traverse(Method *self, visitproc visit, void *arg) {
+    Py_VISIT(self->function);
+    Py_VISIT(self->otherwise);
+    return 0;
+}
+
+static void method_dealloc(Method *self) { /* no tp_clear: what is held is a function of torch, and one of a class */
+    PyObject_GC_UnTrack(self);
+    Py_XDECREF(self->function);
+    Py_XDECREF(self->otherwise);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject MethodType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bale.batching.trace._recording.Method",
+    .tp_doc = "A method of values: asks the recorder of its function in their trace, or otherwise.",
+    .tp_basicsize = sizeof(Method),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .tp_new = method_new,
+    .tp_dealloc = (destructor)method_dealloc,
+    .tp_traverse = (traverseproc)method_traverse,
+    .tp_call = PyVectorcall_Call,
+    .tp_descr_get = method_get,
+    .tp_vectorcall_offset = offsetof(Method, vectorcall),
+};
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *ref, *trace, *otherwise;
+} Switch;
+
+static int has_ref(PyObject *types, PyObject *ref) {
+    if (!PyTuple_CheckExact(types)) return 0;
+    for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(types); k++)
+        if (PyTuple_GET_ITEM(types, k) == ref) return 1;
+    return 0;
+}
+
+/* As a mode's __torch_function__(function, types, args, kwargs), which torch calls so, or without the last. */
+static PyObject *switch_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *names) {
+    Switch *self = (Switch *)Py_NewRef(callable);
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    PyObject *result = NULL, *recorder = NULL;
+    int is_plain = !names && (count == 3 || count == 4) && PyTuple_CheckExact(args[2]);
+    if (is_plain && self->trace && has_ref(args[1], self->ref)) {
+        recorder = recorder_of(self->trace, args[0]);
+        if (!recorder && PyErr_Occurred()) goto done;
+    }
+    if (!recorder)
+        result = PyObject_Vectorcall(self->otherwise, args, count, names);
+    else if (count == 4 && PyDict_CheckExact(args[3]) && PyDict_GET_SIZE(args[3]))
+        result = PyObject_Call(recorder, args[2], args[3]);
+    else
+        result = PyObject_Vectorcall(recorder, &PyTuple_GET_ITEM(args[2], 0), PyTuple_GET_SIZE(args[2]), NULL);
+done:
+    Py_XDECREF(recorder);
+    Py_DECREF(self);
+    return result;
+}
+
+static PyObject *switch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"ref", "trace", "otherwise", NULL};
+    PyObject *ref, *trace, *otherwise;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:Switch", names, &ref, &trace, &otherwise)) return NULL;
+    Switch *self = (Switch *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->vectorcall = switch_call;
+    self->ref = Py_NewRef(ref);
+    self->trace = Py_NewRef(trace);
+    self->otherwise = Py_NewRef(otherwise);
+    return (PyObject *)self;
+}
+
+static int switch_traverse(Switch *self, visitproc visit, void *arg) {
+    Py_VISIT(self->ref);
+    Py_VISIT(self->trace);
+    Py_VISIT(self->otherwise);
+    return 0;
+}
+
+static int switch_clear(Switch *self) {
+    Py_CLEAR(self->trace); /* `otherwise` stays: a call must not find nothing, and the mode's dictionary breaks its cycle */
+    return 0;
+}
+
+static void switch_dealloc(Switch *self) {
+    PyObject_GC_UnTrack(self);
+    switch_clear(self);
+    Py_XDECREF(self->ref);
+    Py_XDECREF(self->otherwise);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* Torch makes sure that it is the mode's own method. */
+static PyObject *switch_self(Switch *self, void *nothing) { return PyObject_GetAttr(self->otherwise, str_self); }
+
+static PyGetSetDef switch_getset[] = {{"__self__", (getter)switch_self, NULL, "The mode.", NULL}, {NULL}};
+
+static PyTypeObject SwitchType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "bale.batching.trace._recording.Switch",
+    .tp_doc = "The __torch_function__ of a mode: asks the recorder of a function that is called with values, or otherwise.",
+    .tp_basicsize = sizeof(Switch),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_new = switch_new,
+    .tp_dealloc = (destructor)switch_dealloc,
+    .tp_traverse = (traverseproc)switch_traverse,
+    .tp_clear = (inquiry)switch_clear,
+    .tp_getset = switch_getset,
+    .tp_call = PyVectorcall_Call,
+    .tp_vectorcall_offset = offsetof(Switch, vectorcall),
+};
+
+static PyMethodDef functions[] = {
+    {"rows_from", (PyCFunction)(void (*)(void))rows_from, METH_FASTCALL,
+     "rows_from(first, count, step): `first` and more like it, each a step further in the stream's codes."},
+    {NULL},
+};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "bale.batching.trace._recording",
-    .m_doc = "Stream, Value, Recorder, Gatherer and Reader in C; see recording.py.",
+    .m_doc = "Stream, Value, Recorder, Gatherer, Reader, Method and Switch in C; see recording.py.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__recording(void) {
@@ -857,10 +1112,12 @@ PyMODINIT_FUNC PyInit__recording(void) {
         PyObject **name;
         const char *text;
     } names[] = {{&str_spec, "spec"},     {&str_length, "length"}, {&str_dtype, "dtype"},     {&str_dim, "dim"},
-                 {&str_is_cpu, "is_cpu"}, {&str_item, "item"},     {&str_enter, "__enter__"}, {&str_exit, "__exit__"}};
+                 {&str_is_cpu, "is_cpu"}, {&str_item, "item"},     {&str_enter, "__enter__"}, {&str_exit, "__exit__"},
+                 {&str_trace, "trace"},   {&str_quick, "quick"},   {&str_functions, "functions"},
+                 {&str_self, "__self__"}};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         if (!(*names[k].name = PyUnicode_InternFromString(names[k].text))) goto failed;
-    PyTypeObject *types[] = {&StreamType, &ValueType, &RecorderType, &GathererType, &ReaderType};
+    PyTypeObject *types[] = {&StreamType, &ValueType, &RecorderType, &GathererType, &ReaderType, &MethodType, &SwitchType};
     for (size_t k = 0; k < sizeof types / sizeof *types; k++)
         if (PyModule_AddType(module, types[k]) < 0) goto failed;
     return module;

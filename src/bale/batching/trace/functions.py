@@ -21,7 +21,7 @@ from bale.batching.trace.location import user_line
 from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
 from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, lift, record
 from bale.batching.trace.recorder import make_recorder
-from bale.batching.trace.ref import Ref
+from bale.batching.trace.ref import Ref, rows_of
 from bale.batching.trace.tracer import Tracer, current_trace
 from bale.errors import TraceError, ValueReadError
 
@@ -123,7 +123,14 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def quick_functions(trace: Tracer) -> dict[Any, Callable[..., Any]]:
     """What records stacks and reductions at once where it can, and else dispatches them."""
-    return {function: ragged.quick_gather(trace, name, partial(_dispatch, function)) for name, function in _GATHERS}
+    quick = {function: ragged.quick_gather(trace, name, partial(_dispatch, function)) for name, function in _GATHERS}
+    return {**quick, Tensor.unbind: _unbind_rows}
+
+
+def _unbind_rows(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+    if type(tensor) is Ref and not args and not kwargs and tensor.ndim and tensor.home.deferred is None:
+        return tuple(rows_of(tensor))
+    return dispatch(Tensor.unbind, (tensor, *args), kwargs)
 
 
 _GATHERS = [(name, getattr(torch, name)) for name in ("stack", *ragged.REDUCTIONS)]
@@ -153,7 +160,8 @@ def _index(trace: Tracer, args: tuple[Any, ...]) -> Any:
     if type(result) is Ref:
         return result
     function, arguments = result
-    ref = _record(trace, function, name_of(function), arguments, {})
+    recorder = trace.functions.get(function)
+    ref = recorder(*arguments) if recorder else _record(trace, function, name_of(function), arguments, {})
     if function is basic_index:  # a view in the per-sample program
         ref.share_memory_with(args[0])
     return ref
@@ -342,7 +350,7 @@ def _rebind(target: Any, result: Any, name: str) -> Any:
 def _unbind(trace: Tracer, tensor: Any, dim: int = 0) -> Any:
     if dim not in (0, -tensor.dim()) or id(tensor) in trace.shared:
         return ragged.PASS
-    return tuple(tensor if type(tensor) is Ref else lift(trace, tensor))
+    return tuple(rows_of(tensor if type(tensor) is Ref else lift(trace, tensor)))
 
 
 def _flip(trace: Tracer, tensor: Any, *given: Any, dims: Any = None) -> Any:

@@ -20,6 +20,7 @@ from bale.batching.trace.functions import (
     refuse_read,
 )
 from bale.batching.trace.names import CANONICAL, name_of
+from bale.batching.trace.recording import Switch
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 
@@ -31,12 +32,10 @@ class TraceMode(TorchFunctionMode):
         super().__init__()
         self.trace = trace
         trace.functions.update(quick_functions(trace))
+        # torch finds it before the method: what most calls come to needs no Python
+        self.__torch_function__ = Switch(Ref, trace, self.__torch_function__)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if Ref in types and not self.trace.probing:  # what is asked most often by far
-            recorder = self.trace.functions.get(func)
-            if recorder is not None:
-                return recorder(*args, **kwargs) if kwargs else recorder(*args)
         kwargs = kwargs or {}
         if self.trace.probing:
             if func is Tensor.unbind and sys._getframe(1).f_code.co_name == "__iter__":
@@ -47,19 +46,21 @@ class TraceMode(TorchFunctionMode):
                     if dim in (None, 0, -args[0].dim()):
                         self.trace.asked_lengths.update(args[0].shape[:1])
             return func(*args, **kwargs)
+        if func in READS_ARGUMENTS and args and _is_of_numbers(args[0]):  # words, for each sample
+            return func(*args, **kwargs)
         if Ref in types or any(type(a) is Ref for a in args):
             recorder = self.trace.functions.get(CANONICAL.get(func, func))
             return dispatch(func, args, kwargs) if recorder is None else recorder(*args, **kwargs)
+        if func in _TAKES_APART and isinstance(args[0], Tensor):
+            rows = func(*args, **kwargs)
+            self.trace.constants.add_rows(args[0], rows)
+            return rows
         if _is_getter(func) and not _is_recorded_getter(func):
             if name_of(func) == "__set__" and isinstance(args[0], Tensor):  # `x.data = y`
                 self.trace.before_write(args[0])
             return func(*args, **kwargs)
         if func in READS_ARGUMENTS and _has_ref(args):
             return refuse_read(args[0], "torch.tensor() and its like")
-        if func in _TAKES_APART and isinstance(args[0], Tensor):
-            rows = func(*args, **kwargs)
-            self.trace.constants.add_rows(args[0], rows)
-            return rows
         name = name_of(func)
         if is_in_place(func, name) and not _has_ref((args, kwargs)):
             written = args[0] if args and isinstance(args[0], Tensor) else None
@@ -109,11 +110,16 @@ def _is_recorded_getter(func: Any) -> bool:
     return name_of(func) == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in PROPERTIES
 
 
+def _is_of_numbers(tree: Any) -> bool:
+    return type(tree) in (list, tuple) and set(map(type, tree)) <= _NUMBERS
+
+
 def _has_ref(tree: Any) -> bool:
-    if type(tree) is list or type(tree) is tuple:  # often of words: many numbers
+    if type(tree) is list or type(tree) is tuple:
         kinds = set(map(type, tree))
         return Ref in kinds or (not kinds <= _LEAVES and any(map(_has_ref, tree)))
     return any(type(leaf) is Ref for leaf in pytree.tree_leaves(tree))
 
 
-_LEAVES = frozenset((int, float, bool, str, type(None), Tensor))
+_NUMBERS = frozenset((int, float, bool))
+_LEAVES = _NUMBERS | {str, type(None), Tensor}

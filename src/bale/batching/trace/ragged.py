@@ -12,7 +12,7 @@ from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identit
 from bale.batching.graph import Mode, Spec
 from bale.batching.trace import recording
 from bale.batching.trace.record import Options, as_ref, record
-from bale.batching.trace.ref import Ref
+from bale.batching.trace.ref import Ref, rows_of
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 
 PASS = object()  # not for us: record it as any other function
@@ -99,10 +99,6 @@ def rows_of_table(trace: Tracer, positions: Sequence[int], table: torch.Tensor) 
 
 def _look_up(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return F.embedding(positions, table) if table.dim() == 2 and table.is_floating_point() else table[positions]
-
-
-def rows_of(ref: Ref) -> list[Ref]:
-    return [ref[k] for k in range(len(ref))]
 
 
 def repeat_row(trace: Tracer, row: Any, times: int) -> Ref:

@@ -18,7 +18,7 @@ from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Spec
 from bale.batching.trace import recording
 from bale.batching.trace.record import leaves_of
-from bale.batching.trace.ref import Ref
+from bale.batching.trace.ref import Memory, Ref
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 from bale.batching.uses import is_exact
 
@@ -128,6 +128,8 @@ def make_recorder(
         tuple([Lengths(trace, spec) if spec.ragged else trace.home(spec) for spec in outputs]),
         tuple([spec.ragged for spec in outputs]),
         wrap,
+        cell.views,
+        Memory,
         otherwise,
         still,
         torch.is_grad_enabled,

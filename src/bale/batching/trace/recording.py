@@ -1,4 +1,5 @@
-"""What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader. In C, or in Python where that fails.
+"""What a forward calls for every node: Stream, Value, Recorder, Gatherer, Reader, and Method and Switch, which lead to
+recorders. In C, or in Python where that fails.
 
 Both do the same; `_recording.c` takes a tenth of the time. A question, of what a Recorder asks of one argument, is
 
@@ -45,6 +46,16 @@ class PythonValue:
     memory: Any
 
 
+def python_rows_from(first: Any, count: int, step: int) -> list[Any]:
+    """`first` and more like it, each a step further in the stream's codes."""
+    if count < 1:
+        raise ValueError("rows_from() makes a list of at least the value that it is given")
+    rows = [first, *(type(first)() for _ in range(count - 1))]
+    for k, row in enumerate(rows):
+        row.home, row.part, row.memory = first.home, first.part + k * step, first.memory
+    return rows
+
+
 class OtherCallError(Exception):
     """The call is not like the one that a recorder was made for."""
 
@@ -58,18 +69,22 @@ class PythonRecorder:
     positional  the questions for positional arguments; `named` those for the keyword arguments `names`
     homes       of its outputs: a Home, or where the output is `ragged`, the Homes by length
     wrap        None where the only output is returned itself; tuple; or what makes the result from a list of outputs
+    views       of each output the number, among the values asked for, of that whose memory it shares; or None
+    memory      makes such a memory
     still       must hold where a call is recorded, if it is given
     """
 
     def __init__(
         self, ref: type, stream: Any, type: int, fixed: bool, grad: bool, positional: tuple[Any, ...],
         names: tuple[str, ...], named: tuple[Any, ...], homes: tuple[Any, ...], ragged: tuple[bool, ...],
-        wrap: Callable[[list[Any]], Any] | None, otherwise: Callable[..., Any], still: Callable[[], bool] | None,
+        wrap: Callable[[list[Any]], Any] | None, views: tuple[int | None, ...], memory: Callable[[], Any],
+        otherwise: Callable[..., Any], still: Callable[[], bool] | None,
         grad_enabled: Callable[[], bool], autocast: Callable[[], bool],
     ):  # fmt: skip
         self.ref, self.stream, self.type, self.fixed, self.grad = ref, stream, type, fixed, grad
         self.positional, self.names, self.named = positional, names, named
-        self.outputs, self.wrap = list(zip(homes, ragged, strict=True)), wrap
+        self.outputs, self.wrap = list(zip(homes, ragged, views, strict=True)), wrap
+        self.memory = memory
         self.otherwise, self.still = otherwise, still
         self.grad_enabled, self.autocast = grad_enabled, autocast
 
@@ -80,7 +95,8 @@ class PythonRecorder:
             understood = None
         if understood is None:  # not within `except`, which would stand in the traceback of any error from there
             return self.otherwise(*args, **kwargs)
-        parts, entries, length = understood
+        values, entries, length = understood
+        parts = [value.part for value in values]
         code = len(self.stream)
         if self.fixed:
             numbers = [self.type, *parts, *entries]
@@ -88,14 +104,20 @@ class PythonRecorder:
             numbers = [self.type, length, *(number for part in parts for number in (1, part)), *entries]
         self.stream.extend(numbers + [0] * (len(self.outputs) - len(numbers)))
         made = []
-        for k, (home, is_ragged) in enumerate(self.outputs):
+        for k, (home, is_ragged, view) in enumerate(self.outputs):
             ref = self.ref()
-            ref.home, ref.part, ref.memory = home[length] if is_ragged else home, code + k, None
+            ref.home, ref.part = home[length] if is_ragged else home, code + k
+            ref.memory = None if view is None else self._memory_of(values[view])
             made.append(ref)
         return made[0] if self.wrap is None else self.wrap(made)
 
-    def _understand(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[int], list[int], Any]:
-        """The parts, the entries of constants, and the length of a call. Raises OtherCallError."""
+    def _memory_of(self, value: Any) -> Any:
+        if value.memory is None:
+            value.memory = self.memory()
+        return value.memory
+
+    def _understand(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], list[int], Any]:
+        """The values, the entries of constants, and the length of a call. Raises OtherCallError."""
         if len(args) != len(self.positional) or kwargs.keys() != set(self.names):
             raise OtherCallError
         if self.grad_enabled() is not self.grad or self.autocast():
@@ -108,7 +130,7 @@ class PythonRecorder:
         answers.look_up()
         if self.still is not None and not self.still():
             raise OtherCallError
-        return answers.parts, answers.entries, answers.length
+        return answers.values, answers.entries, answers.length
 
 
 class Answers:
@@ -116,7 +138,7 @@ class Answers:
 
     def __init__(self, ref: type):
         self.ref = ref
-        self.parts: list[int] = []
+        self.values: list[Any] = []
         self.entries: list[int] = []
         self.length: int | None = None
         self._constants: list[tuple[Any, Any]] = []
@@ -131,7 +153,7 @@ class Answers:
                 self._agree(given.home.length)
             else:
                 _must(given.home is question[1])
-            self.parts.append(given.part)
+            self.values.append(given)
         elif kind == "same":
             _must(given is question[1])
         elif kind in ("constant", "number"):
@@ -229,15 +251,53 @@ class PythonReader:
         return entry
 
 
+def PythonMethod(function: Any, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of values: asks the recorder of `function` in their trace, or `otherwise`, given the value and all else.
+
+    A plain function, since Python binds these alone to the object that a special method is looked up for.
+    """
+
+    def method(value: Any, *args: Any, **kwargs: Any) -> Any:
+        trace = value.home.trace
+        if trace.quick is True and (recorder := trace.functions.get(function)) is not None:
+            return recorder(value, *args, **kwargs)
+        return otherwise(value, *args, **kwargs)
+
+    return method
+
+
+class PythonSwitch:
+    """The __torch_function__ of a mode: asks the recorder of a function that is called with values, or `otherwise`.
+
+    ref    the class of values
+    trace  its `functions` are the recorders; they are asked while it is `quick`
+    """
+
+    def __init__(self, ref: type, trace: Any, otherwise: Callable[..., Any]):
+        self.ref, self.trace, self.otherwise = ref, trace, otherwise
+        self.__self__ = otherwise.__self__  # type: ignore[attr-defined]  # torch makes sure that it is the mode's own
+
+    def __call__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.ref in types and self.trace.quick is True:
+            recorder = self.trace.functions.get(func)
+            if recorder is not None:
+                return recorder(*args, **kwargs) if kwargs else recorder(*args)
+        return self.otherwise(func, types, args, kwargs)
+
+
 if TYPE_CHECKING:
     Stream = PythonStream
     Value = PythonValue
     Recorder = PythonRecorder
     Gatherer = PythonGatherer
     Reader = PythonReader
+    Method = PythonMethod
+    Switch = PythonSwitch
+    rows_from = python_rows_from
 else:
     try:
-        from bale.batching.trace._recording import Gatherer, Reader, Recorder, Stream, Value
+        from bale.batching.trace._recording import Gatherer, Method, Reader, Recorder, Stream, Switch, Value, rows_from
     except ImportError:  # there was no C compiler when bale was installed
         Gatherer, Reader, Recorder = PythonGatherer, PythonReader, PythonRecorder
-        Stream, Value = PythonStream, PythonValue
+        Method, Stream, Switch, Value = PythonMethod, PythonStream, PythonSwitch, PythonValue
+        rows_from = python_rows_from

@@ -12,7 +12,7 @@ import torch
 from bale.batching.graph import WHOLE, Spec
 from bale.batching.trace.names import CANONICAL
 from bale.batching.trace.pretend import asked_by_python
-from bale.batching.trace.recording import Value
+from bale.batching.trace.recording import Method, Value, rows_from
 from bale.batching.trace.stream import CODE, ROW
 
 if TYPE_CHECKING:
@@ -193,14 +193,7 @@ class Ref(Value):
     def __iter__(self) -> Iterator[Any]:
         if not self.ndim:
             raise TypeError("iteration over a 0-d tensor")
-        home, length = self.home, len(self)
-        if not length or type(first := self[0]) is not Ref or first.home is not home.rows:
-            return iter([self[k] for k in range(length)])
-        # As self[k], but what is the same for all rows is found once.
-        rows = [first, *(Ref() for _ in range(length - 1))]
-        for k, row in enumerate(rows):
-            row.home, row.part, row.memory = first.home, first.part + k * ROW, first.memory
-        return iter(rows)
+        return iter(rows_of(self))
 
     def __hash__(self) -> int:
         return id(self)
@@ -271,6 +264,14 @@ class Ref(Value):
         return self
 
 
+def rows_of(ref: Ref) -> list[Any]:
+    """ref[0], ref[1], ..., where what is the same for all of them is found once."""
+    length = ref.home.axis
+    if not length or type(first := ref[0]) is not Ref or first.home is not ref.home.rows:
+        return [ref[k] for k in range(length)]
+    return rows_from(first, length, ROW)
+
+
 def _sharers(ref: Ref) -> int:
     return sys.getrefcount(ref.memory)  # the Refs, and what Python itself holds while it calls
 
@@ -293,13 +294,10 @@ _OPERATORS = (
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     function = CANONICAL.get(function, function)
 
-    def method(self: Ref, *args: Any, **kwargs: Any) -> Any:
-        trace = self.home.trace
-        if trace.quick and (recorder := trace.functions.get(function)) is not None:
-            return recorder(self, *args, **kwargs)
+    def otherwise(self: Ref, *args: Any, **kwargs: Any) -> Any:
         return self.__torch_function__(function, (), (self, *args), kwargs)
 
-    return method
+    return Method(function, otherwise)
 
 
 for _name in _OPERATORS.split():
