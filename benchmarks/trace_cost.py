@@ -29,8 +29,8 @@ import bale
 from bale.batching.engine import Settings, make_plan, trace_samples
 from bale.batching.plans import Plans
 from bale.batching.schedule import make_schedule
-from bale.data import KINDS, random_functions
-from bale.models import BiLSTMTagger, ChildSumTreeLSTM
+from bale.data import KINDS, lattice_samples, random_functions, random_lattices
+from bale.models import BiLSTMTagger, ChildSumTreeLSTM, LatticeLSTM
 from benchmarks.train_step.tree_lstm.model import TreeLSTM
 from benchmarks.train_step.tree_lstm.trees import random_trees
 
@@ -84,21 +84,21 @@ class Nothing:
     def same(self, *_: Any, **__: Any) -> Any:
         return self
 
-    __add__ = __radd__ = __mul__ = __rsub__ = __getitem__ = sum = tanh = same
+    __add__ = __radd__ = __mul__ = __rsub__ = __getitem__ = unbind = sum = mean = tanh = same
 
     def __iter__(self) -> Any:
         return iter([self] * self.length)
 
 
-NOTHING = Nothing(WORDS)
+NOTHING, ALWAYS = Nothing(WORDS), Nothing(1 << 12)
 DOES_NOTHING = types.SimpleNamespace(
     as_tensor=torch.as_tensor, tensor=torch.tensor, stack=NOTHING.same, cat=NOTHING.same, sigmoid=NOTHING.same
 )
 
 
 class NoCell:
-    def __init__(self, result: Any):
-        self.result = result
+    def __init__(self, result: Any, embed: Any = None):
+        self.result, self.embed = result, embed
 
     def __call__(self, *_: Any) -> Any:
         return self.result
@@ -111,9 +111,11 @@ class Twin:
         for name, held in (*model.named_children(), *model.named_parameters(), *model.named_buffers()):
             if "." not in name:
                 setattr(self, name, self._nothing(held))
-        for name, function in vars(type(model)).items():
-            if isinstance(function, types.FunctionType) and name != "__init__":
-                setattr(self, name, types.MethodType(_without_torch(function), self))
+        self.__dict__ |= {name: held for name, held in vars(model).items() if isinstance(held, int)}
+        for cls in type(model).__mro__[: type(model).__mro__.index(nn.Module)][::-1]:
+            for name, function in vars(cls).items():
+                if isinstance(function, types.FunctionType) and name != "__init__":
+                    setattr(self, name, types.MethodType(_without_torch(function), self))
 
     @staticmethod
     def _nothing(held: Any) -> Any:
@@ -122,7 +124,7 @@ class Twin:
         if isinstance(held, Tensor):
             return held
         single = isinstance(held, (nn.Linear, nn.Embedding)) or type(held).__name__ == "Forget"
-        return NoCell(NOTHING if single else (NOTHING, NOTHING))
+        return NoCell(NOTHING if single else (NOTHING, NOTHING), NoCell(ALWAYS) if hasattr(held, "embed") else None)
 
 
 def _without_torch(function: types.FunctionType) -> types.FunctionType:
@@ -148,6 +150,10 @@ def workloads(batch: int, hidden: int, seed: int) -> dict[str, tuple[nn.Module, 
         "child-sum": (
             ChildSumTreeLSTM(len(KINDS), 5, hidden),
             [tree for tree, _ in random_functions(batch, seed)],
+        ),
+        "lattice-lstm": (
+            LatticeLSTM(501, VOCABULARY + 1, TAGS, hidden, hidden),
+            [lattice for lattice, _ in lattice_samples(random_lattices(batch, seed, words=VOCABULARY))],
         ),
         "arithmetic": (Arithmetic(hidden), [list(sentence.unbind()) for sentence in sentences]),
     }

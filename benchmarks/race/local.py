@@ -99,10 +99,17 @@ class BaleContestant(LocalContestant):
         self.known = known
         super().__init__(impl, workload, self._logits, training=training)
 
+    def turn_to(self, workload: Workload) -> None:
+        super().turn_to(workload)
+        if self.known:  # as where an earlier epoch has seen them
+            with torch.set_grad_enabled(self.training):
+                self._trace(workload)
+
+    def _trace(self, workload: Workload) -> bale.Trace:
+        return self.batched.trace(workload.samples, key=id)  # the workload holds them, so ids are theirs alone
+
     def _logits(self, workload: Workload, watch: StopWatch) -> Tensor:
-        samples = workload.samples
-        if self.known:
-            samples = self.batched.trace(samples, key=id)  # the workload holds them, so ids are theirs alone
+        samples = self._trace(workload) if self.known else workload.samples
         watch.lap("build")
         return workload.join(self.batched(samples))
 
