@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bale.batching.execute.gather import Index, Matrix, take, take_sum
+from bale.batching.execute.gather import Index, Matrix, take, take_pieces, take_sum
 
 DTYPES = (torch.float32, torch.float64, torch.int64, torch.bfloat16, torch.float16)
 CPU = torch.device("cpu")
@@ -51,6 +51,25 @@ def test_take_is_index_select(dtype: torch.dtype, case: dict[str, int], data: st
     part(want, case).copy_(given.index_select(0, torch.from_numpy(index[low : low + case["count"]].astype(np.int64))))
     take(Matrix(given), Index(index, CPU), low, case["count"], Matrix(target), case["row"], case["column"])
     assert torch.equal(target, want)
+
+
+@dtypes
+@few
+@given(case=cases(), data=st.data())
+def test_take_pieces_is_take_after_take(dtype: torch.dtype, case: dict[str, int], data: st.DataObject) -> None:
+    given = source(dtype, case["width"])
+    index = Index(np.array(data.draw(st.permutations(range(ROWS))), np.int32), CPU)
+    pieces = data.draw(st.lists(st.tuples(st.integers(0, ROWS), st.integers(0, 3)), max_size=4))
+    low = np.array([min(first, ROWS - count) for first, count in pieces], np.int64)
+    high = low + np.array([count for _, count in pieces], np.int64)
+    rows = int((high - low).sum()) + case["rows"]
+    found = torch.full((rows, case["column"] + case["width"] + case["columns"]), UNTOUCHED, dtype=dtype)
+    want, row = found.clone(), 0
+    for first, end in zip(low.tolist(), high.tolist(), strict=True):
+        take(Matrix(given), index, first, end - first, Matrix(want), row, case["column"])
+        row += end - first
+    take_pieces(Matrix(given), index, low, high, Matrix(found), case["column"])
+    assert torch.equal(found, want)
 
 
 @dtypes

@@ -81,6 +81,4 @@ class LatticeTagger(nn.Module):
         """Average each part over the states of the arcs that end at one position; zero where none do."""
         if not states:
             return (self.zero,) * self.parts
-        if len(states) == 1:
-            return states[0]
         return tuple(torch.stack(part).mean(0) for part in zip(*states, strict=True))

@@ -18,6 +18,7 @@ from bale.batching.execute.gather import Matrix
 from bale.batching.execute.launch import is_compared
 from bale.batching.execute.memory import (
     common_source,
+    fetch_all,
     fetch_gradient,
     fetch_operand,
     numel,
@@ -90,7 +91,7 @@ class CapturedFrame(Frame):
         self.constants = iter(self.program.columns.of(self.cell, self.site.nodes))
         self.constant_columns: list[tuple[int, torch.Tensor]] = []
         self.fetches: list[Callable[[int], None]] = []
-        self.early_fetches: list[Callable[[int], None]] = []
+        self.early_fetches: list[Callable[[], None]] = []  # for all batches at once
         self.gradient_fetches: list[Callable[[int], None]] = []
         self.pieces: dict[int, list[torch.Tensor]] = {}  # memory that was to be copied to -> what lies elsewhere
         self.columns: list[Any] = []
@@ -153,8 +154,16 @@ class CapturedFrame(Frame):
             if copied[k]:
                 fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
 
-        if any(copied):
-            (self.early_fetches if number in self.early else self.fetches).append(fetch)
+        def fetch_early() -> None:
+            if mode is Mode.ROW and fetch_all(memory, [column + slot for column in columns], spec, target, at):
+                return
+            for k in range(len(columns)):
+                fetch(k)
+
+        if number in self.early:
+            self.early_fetches.append(fetch_early)
+        elif any(copied):
+            self.fetches.append(fetch)
         full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
         return full, (target.array, memory.identity.array, starts) if access == "index" else None
 
@@ -205,9 +214,8 @@ class CapturedFrame(Frame):
 
     def forward(self, k: int) -> None:
         if self._forward is None:
-            for fetch in self.early_fetches:
-                for batch in range(len(self.rows)):
-                    fetch(batch)
+            for fetch_early in self.early_fetches:
+                fetch_early()
             self._forward = self.emitted.open_forward(self)
         for fetch in self.fetches:
             fetch(k)

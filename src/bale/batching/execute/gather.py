@@ -53,6 +53,17 @@ def take(source: Matrix, index: Index, low: int, count: int, target: Matrix, row
     )
 
 
+def take_pieces(source: Matrix, index: Index, low: np.ndarray, high: np.ndarray, target: Matrix, column: int) -> None:
+    """The rows of index[low[0] : high[0]], then those of index[low[1] : high[1]], ..., from target's first row on."""
+    if source.array is not None and target.array is not None:
+        _take_pieces(source.array, index.array, low, high, target.array, column)
+        return
+    row = 0
+    for first, end in zip(low.tolist(), high.tolist(), strict=True):
+        take(source, index, first, end - first, target, row, column)
+        row += end - first
+
+
 def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count: int, target: Matrix, row: int,
              column: int, mean: bool = False) -> None:  # fmt: skip
     """Row k is the sum (or mean) of source[index[start[first + k] : start[first + k + 1]]], added in that order."""
@@ -95,6 +106,14 @@ def _take(source, index, low, count, target, row, column):
         out = target[row + k, column : column + width]
         for h in range(width):
             out[h] = given[h]
+
+
+@njit(cache=True, nogil=True)
+def _take_pieces(source, index, low, high, target, column):
+    row = 0
+    for piece in range(low.size):
+        _take(source, index, low[piece], high[piece] - low[piece], target, row, column)
+        row += high[piece] - low[piece]
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from bale.batching.execute.gather import COMPILED, Index, Matrix, sum_crowded, take, take_sum
+from bale.batching.execute.gather import COMPILED, Index, Matrix, sum_crowded, take, take_pieces, take_sum
 from bale.batching.graph import Graph, Mode, Spec
 from bale.batching.memory.adjoint import Adjoint
 from bale.batching.memory.layout import Layout
@@ -234,6 +234,21 @@ def fetch_operand(memory: CallMemory, column: int, mode: Mode, spec: Spec, nodes
     else:  # the whole of a ragged value, row after row
         rows = given.tensor.index_select(0, memory.rows.tensor[low:high]).view(-1, width)
         target.tensor[row : row + rows.shape[0], at : at + width] = rows
+
+
+def fetch_all(memory: CallMemory, columns: Sequence[int], spec: Spec, target: Matrix, at: int) -> bool:
+    """Write one row per node of an operand of all these batches to `target`, batch after batch, if they come from one
+    class of rows; were they written?"""
+    sources = memory.sources
+    source = sources.source[columns[0]]
+    if source is None or any(sources.source[column] != source for column in columns):
+        return False
+    given = memory.arena(*source)
+    if given.tensor.shape[1] != numel(spec.shape):
+        return False
+    low, high = (np.array([ends[column] for column in columns]) for ends in (sources.low, sources.high))
+    take_pieces(given, memory.rows, low, high, target, at)
+    return True
 
 
 def mixed_rows(memory: CallMemory, low: int, high: int, width: int) -> torch.Tensor:
