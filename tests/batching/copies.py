@@ -104,5 +104,6 @@ def _listen(counted: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(memory, name, wrapper)
 
     loop("take", lambda source, index, low, count, *rest: count)
+    loop("take_pieces", lambda source, index, low, high, *rest: int((high - low).sum()))
     loop("take_sum", lambda source, index, start, first, count, *rest: count)
     loop("sum_crowded", lambda m, reader, start, summed, target, low, n: int(summed[low + n] - summed[low]))

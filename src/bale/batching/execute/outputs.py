@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Results of one shape, dtype and device: the rows they read, one result after another, as in Layout.
+    """Results of one Spec: the rows they read, one result after another, as in Layout.
 
-    count   int64 [members]: of how many of them each is made
+    shape    that of each; without the first axis where that differs, and then `lengths` int64 [members] are how long
+    count    int64 [members]: of how many rows each is made
     """
 
     shape: tuple[int, ...]
+    lengths: np.ndarray | None
     dtype: torch.dtype
     device: torch.device
     requires_grad: bool
@@ -34,33 +36,45 @@ class Group:
     row: np.ndarray
     count: np.ndarray
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """That of every member."""
+        if self.lengths is None:
+            return [self.shape] * self.members
+        return [(length, *self.shape) for length in self.lengths.tolist()]
+
     def rows_of(self, arenas: Arenas) -> list[torch.Tensor]:
         """From the reference executor's arenas, under its autograd graph."""
         gathered = arenas.gather(self.arena, self.step, self.row, self.shape)
-        # a row is a view of what unbind was given; its clone is nobody's
-        rows = [row.clone() for row in gathered.unbind(0)]
+        parts = gathered.unbind(0) if self.lengths is None else gathered.split(self.lengths.tolist())
+        # a part is a view of what was taken apart; its clone is nobody's
+        rows = [part.clone() for part in parts]
         return rows if self.requires_grad else [row.detach() for row in rows]
 
     def rows(self, memory: CallMemory) -> list[torch.Tensor]:
         """From the planned executor's arenas."""
         if not self.arena.size or 0 in self.shape:
-            return [torch.empty(self.shape, dtype=self.dtype, device=self.device) for _ in range(self.members)]
+            return [torch.empty(shape, dtype=self.dtype, device=self.device) for shape in self.shapes]
         arena, step = int(self.arena[0]), int(self.step[0])
         if (self.arena == arena).all() and (self.step == step).all():
             source, first = memory.arena(arena, step).tensor, int(self.row[0])
             if self._lies_in_pieces():
                 ends = np.cumsum(self.count)
                 lows = self.row[ends - self.count]
-                pieces = zip(lows.tolist(), (lows + self.count).tolist(), strict=True)
-                return [source[low:high].reshape(self.shape).clone() for low, high in pieces]
+                pieces = zip(lows.tolist(), (lows + self.count).tolist(), self.shapes, strict=True)
+                return [source[low:high].reshape(shape).clone() for low, high, shape in pieces]
             if (np.diff(self.row) == 1).all():
                 gathered = source[first : first + self.row.size]
             else:
                 gathered = source.index_select(0, torch.from_numpy(self.row).to(source.device))
         else:
             gathered = self._mixed(memory)
-        rows: Any = torch.unbind_copy(gathered.view(self.members, *self.shape))
-        return list(rows)
+        apart: Any = (
+            torch.unbind_copy(gathered.view(self.members, *self.shape))
+            if self.lengths is None
+            else torch.split_with_sizes_copy(gathered.view(-1, *self.shape), self.lengths.tolist())
+        )
+        return list(apart)
 
     def _lies_in_pieces(self) -> bool:
         """Is each result made of several rows, which follow each other?"""
@@ -83,13 +97,14 @@ def group_results(
     Of every result: its value in the graph that runs, a row of it or WHOLE, its Spec and, where ragged, length.
     """
     members: dict[Any, list[int]] = {}
-    for k, kind in enumerate(kinds):
-        members.setdefault(kind, []).append(k)
+    for k, (spec, length) in enumerate(kinds):
+        members.setdefault((spec, length is None), []).append(k)
     groups = []
-    for (spec, length), mine in members.items():
-        shape = spec.shape if length is None else (length, *spec.shape)
-        entries = _entries(layout, values[mine], index[mine], len(shape))
-        groups.append(Group(shape, spec.dtype, spec.device, spec.requires_grad, len(mine), *entries))
+    for (spec, is_whole), mine in members.items():
+        lengths = None if is_whole else np.array([kinds[k][1] for k in mine], np.int64)
+        entries = _entries(layout, values[mine], index[mine], len(spec.shape) + (not is_whole))
+        look = spec.shape, lengths, spec.dtype, spec.device, spec.requires_grad
+        groups.append(Group(*look, len(mine), *entries))
     return groups, [k for mine in members.values() for k in mine]
 
 

@@ -258,23 +258,23 @@ class Filled:
                 bases = memory.adjoint.output_base[first : first + group.members]
                 first += group.members
                 flat = memory.gradients[memory.memory_of(group.dtype, group.device)]
-                _write_rows(flat, bases, group.shape, mine)
+                _write_rows(flat, bases, group.shapes, mine)
 
 
 def _write_rows(
-    flat: torch.Tensor, bases: np.ndarray, shape: tuple[int, ...], gradients: Sequence[torch.Tensor | None]
+    flat: torch.Tensor, bases: np.ndarray, shapes: Sequence[tuple[int, ...]], gradients: Sequence[torch.Tensor | None]
 ) -> None:
     """Write `gradients` to where they begin in `flat`: at once where they lie side by side."""
-    size, order = numel(shape), np.argsort(bases, kind="stable")
-    side_by_side = size and (np.diff(bases[order]) == size).all()
+    order, sizes = np.argsort(bases, kind="stable"), np.array([numel(shape) for shape in shapes])
+    ends = bases + sizes
     in_order = [gradients[k] for k in order.tolist()]
-    if side_by_side and all(gradient is not None for gradient in in_order):
-        low = int(bases[order[0]])
-        block = flat[low : low + size * len(in_order)].view(len(in_order), *shape)
-        torch.stack(in_order, out=block)  # type: ignore[arg-type]
+    side_by_side = (ends[order[:-1]] == bases[order[1:]]).all()
+    if side_by_side and sizes.all() and all(gradient is not None for gradient in in_order):
+        low, high = int(bases[order[0]]), int(ends[order[-1]])
+        torch.cat([gradient.reshape(-1) for gradient in in_order], out=flat[low:high])  # type: ignore[union-attr]
         return
-    for base, gradient in zip(bases.tolist(), gradients, strict=True):
-        row = flat[base : base + size].view(shape)
+    for base, shape, gradient in zip(bases.tolist(), shapes, gradients, strict=True):
+        row = flat[base : base + numel(shape)].view(shape)
         row.zero_() if gradient is None else row.copy_(gradient)
 
 
