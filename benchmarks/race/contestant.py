@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # workers have no torch to import
     from benchmarks.race.workload import Workload
 
 
+TOLERANCE = 1e-4  # of a loss, and of a gradient relative to its largest number
+
+
 @dataclass(frozen=True)
 class Step:
     """One mini-batch, from samples to gradients, or to the loss where nobody trains.
@@ -35,6 +38,7 @@ class Contestant(Protocol):
     impl: str
     variant: str | None
     versions: dict[str, str]
+    tolerance: float
 
     def turn_to(self, workload: Workload) -> None:
         """From now on take steps over this mini-batch, of the same model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.race.contestant import Step, StopWatch
+from benchmarks.race.contestant import TOLERANCE, Step, StopWatch
 from benchmarks.race.local import VERSIONS
 from benchmarks.race.workload import Workload
 
@@ -17,7 +17,7 @@ class Floor:
     """
 
     impl = "floor"
-    versions = VERSIONS
+    versions, tolerance = VERSIONS, TOLERANCE
     variant: str | None = None
 
     def __init__(self, workload: Workload, *, training: bool = True):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import bale
-from benchmarks.race.contestant import Step, StopWatch
+from benchmarks.race.contestant import TOLERANCE, Step, StopWatch
 from benchmarks.race.workload import Way, Workload
 
+ROUNDED = 0.05  # the tolerance where products are rounded
 VERSIONS = {"python": platform.python_version(), "torch": torch.__version__}
 
 Logits = Callable[[Workload, StopWatch], Tensor]
@@ -27,6 +29,7 @@ class LocalContestant:
     """
 
     versions = VERSIONS
+    tolerance = TOLERANCE
 
     def __init__(
         self, impl: str, workload: Workload, logits: Logits, variant: str | None = None, *, training: bool = True
@@ -94,8 +97,10 @@ class BaleContestant(LocalContestant):
 
     versions = VERSIONS | {"bale": bale.__version__}
 
-    def __init__(self, impl: str, workload: Workload, *, training: bool = True, known: bool = False, **options: bool):
-        self.batched = bale.batch(workload.model, **options)  # type: ignore[arg-type]
+    def __init__(self, impl: str, workload: Workload, *, training: bool = True, known: bool = False, **options: Any):
+        if options.get("products") == "bfloat16":
+            self.tolerance = ROUNDED
+        self.batched = bale.batch(workload.model, **options)
         self.known = known
         super().__init__(impl, workload, self._logits, training=training)
 
@@ -124,11 +129,12 @@ class BaleContestant(LocalContestant):
 
 
 # Every step has the same mini-batch. What bale would remember of it is forgotten, but where a name says otherwise.
-WAYS: dict[str, dict[str, bool]] = {
+WAYS: dict[str, dict[str, Any]] = {
     "bale": {"reuse_plans": False},
     "bale-nomerge": {"reuse_plans": False, "merge": False},
     "bale-cached": {"reuse_plans": False, "known": True},
     "bale-again": {"known": True},
+    "bale-bfloat16": {"reuse_plans": False, "products": "bfloat16"},
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.race.contestant import Step
+from benchmarks.race.contestant import TOLERANCE, Step
 from benchmarks.race.workload import Workload
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,8 @@ class PeerContestant:
     mode      how the peer runs; what the variant is named after
     training  whether a step goes on to gradients
     """
+
+    tolerance = TOLERANCE
 
     def __init__(
         self, peer: str, module: str, folder: Path, threads: int, mode: dict[str, Any], *, training: bool = True

@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.race.contestant import Contestant, Step
 from benchmarks.race.workload import Workload
 
-TOLERANCE = 1e-4
 WARM_UP = 3  # rounds before the first one that counts
 
 
@@ -31,26 +30,27 @@ def compare(contestants: Sequence[Contestant], reference: Contestant) -> None:
         loss, gradient = contestant.step().loss, contestant.gradient()
         if loss is None:  # the floor computes nothing that could be compared
             continue
-        _compare_loss(name_of(contestant), loss, wanted)
+        _compare_loss(contestant, loss, wanted)
         if right is not None:
             assert gradient is not None
-            _compare_gradient(name_of(contestant), gradient, right)
+            _compare_gradient(contestant, gradient, right)
 
 
 def name_of(contestant: Contestant) -> str:
     return contestant.impl if contestant.variant is None else f"{contestant.impl} ({contestant.variant})"
 
 
-def _compare_loss(impl: str, loss: float, wanted: float) -> None:
-    if not abs(loss - wanted) <= TOLERANCE * abs(wanted):
-        raise Mismatch(f"{impl}: the loss is {loss}, that of the loop over samples {wanted}")
+def _compare_loss(contestant: Contestant, loss: float, wanted: float) -> None:
+    if not abs(loss - wanted) <= contestant.tolerance * abs(wanted):
+        raise Mismatch(f"{name_of(contestant)}: the loss is {loss}, that of the loop over samples {wanted}")
 
 
-def _compare_gradient(impl: str, gradient: np.ndarray, right: np.ndarray) -> None:
+def _compare_gradient(contestant: Contestant, gradient: np.ndarray, right: np.ndarray) -> None:
+    impl = name_of(contestant)
     if gradient.shape != right.shape:
         raise Mismatch(f"{impl}: a gradient of {gradient.size} numbers, the loop's has {right.size}")
     error, largest = float(np.abs(gradient - right).max()), float(np.abs(right).max())
-    if not error <= TOLERANCE * largest:
+    if not error <= contestant.tolerance * largest:
         raise Mismatch(f"{impl}: the gradient is off by {error:.3g}, the largest of the loop is {largest:.3g}")
 
 
