@@ -39,12 +39,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -54,6 +52,7 @@ from bale.batching.graph import Graph
 from bale.batching.schedule import Schedule, lower_bound_by_type
 from bale.batching.schedule.costs import cost_of
 from bale.data import CIRCUIT_KINDS, Dag
+from benchmarks import command
 from benchmarks.race.machine import processor
 from benchmarks.throughput.pools import GENERATED, Pool
 from benchmarks.throughput.task import Task
@@ -210,30 +209,20 @@ def main() -> None:
             if args.json == "-":
                 sys.stdout.write(json.dumps(lines[-1]) + "\n")
                 sys.stdout.flush()
-    if args.json is None:
-        Console(width=140).print(table_of(lines))
-    elif args.json != "-":
-        Path(args.json).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if args.json != "-":
+        command.tell(lines, args.json, table_of, width=140)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.costs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--networks", type=lambda text: text.split(","), default=NETWORKS, metavar="A,B,...")
+    parser = command.parser("costs", __doc__)
+    known, sizes = command.some_of(str, NETWORKS), command.some_of(command.at_least(1))
+    parser.add_argument("--networks", type=known, default=NETWORKS, metavar="A,B,...")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=16, help="of a deep cell")
-    parser.add_argument(
-        "--batch", type=lambda text: [int(size) for size in text.split(",")], default=[8, 16], metavar="N,M,..."
-    )
+    parser.add_argument("--batch", type=sizes, default=[8, 16], metavar="N,M,...")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
-    args = parser.parse_args()
-    if unknown := [name for name in args.networks if name not in NETWORKS]:
-        parser.error(f"unknown networks {', '.join(unknown)}; known are {', '.join(NETWORKS)}")
-    return args
+    command.add_json(parser)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

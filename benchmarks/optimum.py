@@ -14,20 +14,17 @@ search_ms           the median of the time that the optimum took
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from bale.batching.graph import Graph
 from bale.batching.schedule import POLICIES, lower_bound, make_schedule
 from bale.batching.schedule.exact import optimum
+from benchmarks import command
 from benchmarks.small_graphs import FAMILIES, small_graphs
 
 Line = dict[str, Any]
@@ -101,35 +98,17 @@ def main() -> None:
         for family in args.families
         for line in lines_of(family, small_graphs(family, args.graphs, args.seed), args.limit)
     ]
-    if args.json is None:
-        Console(width=120).print(table_of(lines))
-        return
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, encoding="utf-8")
+    command.tell(lines, args.json, table_of, width=120)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.optimum",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("optimum", __doc__)
     parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES), metavar="FAMILY")
-    parser.add_argument("--graphs", type=positive, default=100, help="of each family")
+    parser.add_argument("--graphs", type=command.at_least(1), default=100, help="of each family")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=positive, default=1 << 21, help="states of one search")
-    parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
+    parser.add_argument("--limit", type=command.at_least(1), default=1 << 21, help="states of one search")
+    command.add_json(parser)
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}: expected 1 or more")
-    return value
 
 
 if __name__ == "__main__":

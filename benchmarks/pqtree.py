@@ -22,19 +22,17 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from bale.batching.memory.pqtree import PQTree
+from benchmarks import command
 
 Line = dict[str, Any]
 FAMILIES = ("short", "intervals", "nested", "conflicts")
@@ -143,44 +141,18 @@ def main() -> None:
         for family in args.families
         for line in lines_of(family, args.leaves, args.elements, args.repeats, args.seed)
     ]
-    if args.json is None:
-        Console(width=120).print(table_of(lines))
-        return
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, encoding="utf-8")
+    command.tell(lines, args.json, table_of, width=120)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pqtree",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("pqtree", __doc__)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="FAMILY")
-    parser.add_argument("--leaves", nargs="+", type=two_or_more, default=[100, 1_000, 10_000, 100_000])
-    parser.add_argument("--elements", type=positive, default=1_000_000, help="of the subsets of one tree")
-    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--leaves", nargs="+", type=command.at_least(2), default=[100, 1_000, 10_000, 100_000])
+    parser.add_argument("--elements", type=command.at_least(1), default=1_000_000, help="of the subsets of one tree")
+    parser.add_argument("--repeats", type=command.at_least(1), default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
+    command.add_json(parser)
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def two_or_more(text: str) -> int:
-    return _at_least(2, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    value = int(text)
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{value}: expected {least} or more")
-    return value
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +39,7 @@ import bale
 from bale.data import ptb_samples, ptb_vocabulary, random_ptb, random_tagged
 from bale.models import BiLSTMTagger, NaryTreeLSTM
 from bale.models.chains import run
+from benchmarks import command
 from benchmarks.step_memory import peak_of_process
 
 Line = dict[str, Any]
@@ -166,43 +166,23 @@ def main() -> None:
     wanted = [(family, size, phase) for family in args.families for phase in PHASES for size in args.sizes]
     lines = []
     for one in track(wanted, "mini-batches", console=Console(stderr=True), transient=True):
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.scale",
-            "--seed",
-            str(args.seed),
-            "--alone",
-            ",".join(map(str, one)),
-        ]
-        answer = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+        alone = [sys.executable, "-m", "benchmarks.scale", "--seed", str(args.seed), "--alone", ",".join(map(str, one))]
+        answer = subprocess.run(alone, stdout=subprocess.PIPE, check=True, text=True).stdout
         lines.append(json.loads(answer.splitlines()[-1]))
-    if args.json is None:
-        Console(width=150).print(table_of(lines))
-        return
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, encoding="utf-8")
+    command.tell(lines, args.json, table_of, width=150)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--families", type=lambda text: text.split(","), default=list(FAMILIES), metavar="A,B,...")
+    parser = command.parser("scale", __doc__)
+    known, sizes = command.some_of(str, FAMILIES), command.some_of(command.at_least(1))
+    parser.add_argument("--families", type=known, default=list(FAMILIES), metavar="A,B,...")
     parser.add_argument(
-        "--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[10**k for k in range(3, 7)],
-        metavar="N,M,...", help="nodes, about",
-    )  # fmt: skip
+        "--sizes", type=sizes, default=[10**k for k in range(3, 7)], metavar="N,M,...", help="nodes, about"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
+    command.add_json(parser)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if unknown := [name for name in args.families if name not in FAMILIES]:
-        parser.error(f"unknown families {', '.join(unknown)}; known are {', '.join(FAMILIES)}")
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

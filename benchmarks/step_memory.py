@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 import bale
+from benchmarks import command
 from benchmarks.race import local
 from benchmarks.race.workload import Workload
 from benchmarks.train_step.__main__ import WORKLOADS, make
@@ -139,20 +140,16 @@ def main() -> None:
     lines = []
     for impl in args.contestants.split(","):
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 16), "OMP_NUM_THREADS": str(args.threads)}
-        command = [sys.executable, "-m", "benchmarks.step_memory", *sys.argv[1:], "--alone", impl]
-        answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
+        alone = [sys.executable, "-m", "benchmarks.step_memory", *sys.argv[1:], "--alone", impl]
+        answer = subprocess.run(alone, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
         conditions = {name: getattr(args, name) for name in ("workload", "batch", "hidden", "threads", "seed")}
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "bale": bale.__version__}
         lines.append({"impl": impl, **json.loads(answer.splitlines()[-1]), **conditions, "versions": versions})
-    text = "\n".join(map(json.dumps, lines)) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, encoding="utf-8")
+    command.write(lines, args.json)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("step_memory", __doc__)
     for name, default in (("batch", 64), ("hidden", 128), ("threads", 1), ("warm", 6), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--workload", choices=WORKLOADS, default="tree-lstm")

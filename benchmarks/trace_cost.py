@@ -12,7 +12,6 @@ repeats in one process.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -31,6 +30,7 @@ from bale.batching.plans import Plans
 from bale.batching.schedule import make_schedule
 from bale.data import KINDS, lattice_samples, random_functions, random_lattices
 from bale.models import BiLSTMTagger, ChildSumTreeLSTM, LatticeLSTM
+from benchmarks import command
 from benchmarks.train_step.tree_lstm.model import TreeLSTM
 from benchmarks.train_step.tree_lstm.trees import random_trees
 
@@ -219,16 +219,11 @@ def main() -> None:
                 "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "bale": bale.__version__},
             }
         )
-    text = "\n".join(map(json.dumps, lines)) + "\n"
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        with open(args.json, "w", encoding="utf-8") as file:
-            file.write(text)
+    command.write(lines, args.json)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("trace_cost", __doc__)
     for name, default in (("batch", 64), ("hidden", 64), ("threads", 1), ("repeats", 21), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--policy", default="auto", help="the policy whose schedule is timed")

@@ -15,11 +15,8 @@ cells           per type the copies of a batch inside its cell, without and with
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 import bale
+from benchmarks import command
 from benchmarks.memory.layouts import Between, calls, execution_order, inside, naive, planned
 from benchmarks.throughput.workloads import WORKLOADS, make
 
@@ -102,29 +100,18 @@ def main() -> None:
     torch.set_num_threads(1)
     wanted = track(args.workloads, "workloads", console=Console(stderr=True), transient=True)
     lines = [measure(name, args.batch, args.hidden, args.seed, not args.inference) for name in wanted]
-    if args.json is None:
-        Console(width=190).print(table_of(lines))
-        return
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if args.json == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.json).write_text(text, encoding="utf-8")
+    command.tell(lines, args.json, table_of, width=190)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(WORKLOADS), metavar="A,B,...")
+    parser = command.parser("memory", __doc__)
+    known = command.some_of(str, WORKLOADS)
+    parser.add_argument("--workloads", type=known, default=list(WORKLOADS), metavar="A,B,...")
     for name, default in (("batch", 64), ("hidden", 64), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--inference", action="store_true", help="without gradients")
-    parser.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
-    args = parser.parse_args()
-    if unknown := [name for name in args.workloads if name not in WORKLOADS]:
-        parser.error(f"unknown workloads {', '.join(unknown)}; known are {', '.join(WORKLOADS)}")
-    return args
+    command.add_json(parser)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import command
 from benchmarks.race.turns import Mismatch
 from benchmarks.throughput.cell import PHASES, Cell, grid
 from benchmarks.throughput.results import Results, to_text
@@ -86,11 +87,7 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("throughput", __doc__)
     listed = {
         "workloads": (str, tuple(WORKLOADS), tuple(WORKLOADS)),
         "hidden": (int, (64, 256, 512), None),
@@ -100,7 +97,9 @@ def arguments() -> argparse.Namespace:
     }
     for name, (kind, default, known) in listed.items():
         told = f"some of {','.join(known)}" if known else f"by default {','.join(map(str, default))}"
-        parser.add_argument(f"--{name}", type=some_of(kind, known), default=list(default), metavar="A,B,...", help=told)
+        parser.add_argument(
+            f"--{name}", type=command.some_of(kind, known), default=list(default), metavar="A,B,...", help=told
+        )
     parser.add_argument("--rounds", type=int, default=30, help="of each cell, in which everybody takes one step")
     parser.add_argument("--seconds", type=float, default=60.0, help="after so long no further round of a cell begins")
     parser.add_argument("--threads", type=int, default=1)
@@ -108,18 +107,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="one JSON line per contestant and cell; - for standard output")
     parser.add_argument("--table", action="store_true", help="a summary, also where --json is given")
     return parser.parse_args()
-
-
-def some_of(kind: type[Value], known: tuple[Value, ...] | None) -> Callable[[str], list[Value]]:
-    def parse(text: str) -> list[Value]:
-        chosen = [kind(each) for each in text.split(",") if each]
-        unknown = [each for each in chosen if known and each not in known]
-        if unknown or not chosen:
-            named = ", ".join(map(str, unknown)) or "nothing"
-            raise argparse.ArgumentTypeError(f"{named}: expected some of {', '.join(map(str, known or ()))}")
-        return chosen
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from benchmarks import command
 from benchmarks.race.entrants import enter, leave
 from benchmarks.race.local import per_sample
 from benchmarks.race.peer import PeerError
@@ -69,21 +69,14 @@ def main() -> None:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    if args.json == "-":
-        sys.stdout.write(text)
-    elif args.json is not None:
-        Path(args.json).write_text(text, encoding="utf-8")
+    if args.json is not None:
+        command.write(lines, args.json)
     if (args.table or args.json is None) and lines:
         show(lines, on_stderr=args.json == "-")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.train_step",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("train_step", __doc__)
     parser.add_argument("--workload", choices=tuple(WORKLOADS), default="tree-lstm")
     parser.add_argument("--batch", type=int, help="samples; by default 64, or 256 for ast")
     parser.add_argument("--hidden", type=int, default=128)
@@ -91,7 +84,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=30, help="rounds in which everybody takes one step")
     parser.add_argument("--seconds", type=float, default=300.0, help="no further round begins after so long")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--contestants", type=names, default=list(CONTESTANTS), metavar="A,B,...", help=known())
+    parser.add_argument(
+        "--contestants",
+        type=command.some_of(str, CONTESTANTS + ON_REQUEST),
+        default=list(CONTESTANTS),
+        metavar="A,B,...",
+        help=known(),
+    )
     parser.add_argument("--json", metavar="FILE", help="one JSON line per contestant; - for standard output")
     parser.add_argument("--table", action="store_true", help="a table, also where --json is given")
     return parser.parse_args()
@@ -99,14 +98,6 @@ def arguments() -> argparse.Namespace:
 
 def known() -> str:
     return f"some of {','.join(CONTESTANTS)}; on request {','.join(ON_REQUEST)}"
-
-
-def names(text: str) -> list[str]:
-    chosen = [name for name in text.split(",") if name]
-    unknown = [name for name in chosen if name not in CONTESTANTS + ON_REQUEST]
-    if unknown or not chosen:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nobody'}: expected {known()}")
-    return chosen
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""What do the commands of the benchmarks have in common? Options that refuse what nobody knows, lines and tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+Value = TypeVar("Value")
+Line = dict[str, Any]
+
+
+def parser(name: str, about: str | None) -> argparse.ArgumentParser:
+    """For `python -m benchmarks.NAME`; `about` is what its module says of itself."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def some_of(kind: Callable[[str], Value], known: Collection[Value] | None = None) -> Callable[[str], list[Value]]:
+    """The type of an option A,B,...: a list of at least one, of those that are `known`."""
+
+    def parse(text: str) -> list[Value]:
+        chosen = [kind(each) for each in text.split(",") if each]
+        unknown = [each for each in chosen if known is not None and each not in known]
+        if unknown or not chosen:
+            named = ", ".join(map(str, unknown)) or "nothing"
+            expected = "a list" if known is None else f"some of {', '.join(map(str, known))}"
+            raise argparse.ArgumentTypeError(f"{named}: expected {expected}")
+        return chosen
+
+    return parse
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, not below this one."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value}: expected {least} or more")
+        return value
+
+    return number
+
+
+def add_json(options: argparse.ArgumentParser) -> None:
+    """The option that `tell` reads."""
+    options.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")
+
+
+def tell(lines: Sequence[Line], file: str | None, table_of: Callable[[Sequence[Line]], Table], width: int) -> None:
+    """Write the lines to the file, or to standard output (`-`); without one show them as a table."""
+    if file is None:
+        Console(width=width).print(table_of(lines))
+    else:
+        write(lines, file)
+
+
+def write(lines: Sequence[Line], file: str) -> None:
+    """Write the lines to the file, or to standard output (`-`)."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    if file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(file).write_text(text, encoding="utf-8")
