@@ -57,7 +57,7 @@ class Kernels(ABC):
 
     @abstractmethod
     def text(self, arrays: int, offsets: int, loads: list[tuple[str, Load]], body: list[str],
-             stores: list[tuple[Load, str]], indices: dict[int, int]) -> str:  # fmt: skip
+             stores: list[tuple[Load, str]], indices: dict[int, int], /) -> str:  # fmt: skip
         """The source of a kernel. Loads come before stores: a store may overwrite what the same element was read from.
 
         loads    name -> where it is loaded from; `stores` the reverse

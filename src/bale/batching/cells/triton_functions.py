@@ -7,10 +7,12 @@ interpreted by what was asked for when triton was imported, and not by what is a
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import triton
 import triton.language as tl
 
+jit: Any = triton.jit  # what it makes is called with plain numbers, which triton's types do not know
 BLOCK = 1024  # numbers of a program: 8 for each of a block's 128 threads
 WIDEST = 256  # columns of a program
 
@@ -27,7 +29,7 @@ def blocks(rows: int, width: int) -> tuple[tuple[int, int], int, int]:
     return (-(-rows // high), -(-width // wide)), high, wide
 
 
-@triton.jit
+@jit
 def tanh(x):
     x_ = tl.minimum(tl.maximum(x, -7.90531110763549805), 7.90531110763549805)
     s = x_ * x_
@@ -45,12 +47,12 @@ def tanh(x):
     return tl.where(x == x, x_ * p / q, x)
 
 
-@triton.jit
+@jit
 def sigmoid(x):
     e = tl.exp(-tl.abs(x))  # at most 1, whatever x is
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-@triton.jit
+@jit
 def relu(x):
     return tl.where(x <= 0, 0.0, x)  # NaN passes, as in torch

@@ -41,9 +41,9 @@ def is_installed() -> bool:
 
 def interprets() -> bool:
     """Are kernels that are made now run by the interpreter?"""
-    import triton
+    from triton import knobs
 
-    return bool(triton.knobs.runtime.interpret)
+    return bool(knobs.runtime.interpret)
 
 
 class Triton(Kernels):
@@ -67,9 +67,8 @@ class Triton(Kernels):
     def constant(self, number: float) -> str:
         return repr(float(number)) if math.isfinite(number) else f"float('{number}')"
 
-    def text(self, arrays: int, offsets: int, loads: list[tuple[str, Load]], body: list[str],
-             stores: list[tuple[Load, str]], indices: dict[int, int]) -> str:  # fmt: skip
-        return _Text(arrays, offsets, loads, body, stores, indices).text()
+    def text(self, *parts: Any) -> str:
+        return _Text(*parts).text()
 
     def compiled(self, text: str) -> Kernel:
         return compiled(text)

@@ -13,6 +13,7 @@ from numba import njit
 from bale.batching.cells.kernels import Kernels
 from bale.batching.cells.pointwise import NUMBA
 from bale.batching.execute.gather import Index, Matrix, sum_crowded, take, take_sum
+from bale.batching.execute.mixed import Mixed, find_mixed, pick
 from bale.batching.graph import Graph, Mode, Spec
 from bale.batching.memory.adjoint import Adjoint
 from bale.batching.memory.layout import Layout
@@ -169,11 +170,20 @@ class CallMemory:
             "gather_row": self.layout.gather_row,
             "length": self.layout.length,
             "node_start": self.sources.node_start,
+            "mixed_row": self.mixed.row,
+            "mixed_place": self.mixed.place,
         }
         if self.adjoint is not None:
             arrays |= {name: getattr(self.adjoint, name) for name in "reader first second start summed".split()}
         handed = self.kernels.indices(list(arrays.values()), self.device)
         return {name: Index(array, self.device) for name, array in zip(arrays, handed, strict=True)}
+
+    @cached_property
+    def mixed(self) -> Mixed:
+        sources, arenas = self.sources, self.layout.arenas
+        spans = zip(sources.source, sources.low, sources.high, strict=True)
+        columns = [(low, high) for source, low, high in spans if source is None and low < high]
+        return find_mixed(self.layout, columns, lambda arena, step: numel(arenas[arena][0]) // step)
 
     @property
     def rows(self) -> Index:
@@ -257,22 +267,9 @@ def fetch_operand(memory: CallMemory, column: int, mode: Mode, spec: Spec, nodes
 
 def mixed_rows(memory: CallMemory, low: int, high: int, width: int) -> torch.Tensor:
     """[rows, width]: gathered rows that come from more than one class."""
-    layout = memory.layout
-    arena, step = layout.gather_arena[low:high].astype(np.int64), layout.gather_step[low:high].astype(np.int64)
-    code = arena << 32 | step
-    units = {int(c): memory.arena(int(c >> 32), int(c & 0xFFFFFFFF)) for c in np.unique(code)}
-    widths = np.array([units[c].tensor.shape[1] for c in code.tolist()], np.int64)
-    offset = np.cumsum(widths) - widths
-    first = next(iter(units.values())).tensor
-    out = torch.empty(int(widths.sum()), dtype=first.dtype, device=first.device)
-    for c, source in units.items():
-        here = np.flatnonzero(code == c)
-        unit = source.tensor.shape[1]
-        rows = source.tensor.index_select(0, memory.rows.tensor[low:high][torch.from_numpy(here).to(first.device)])
-        places = torch.from_numpy(offset[here] // max(unit, 1)).to(first.device)
-        if unit:
-            out[: out.numel() // unit * unit].view(-1, unit).index_copy_(0, places, rows)
-    return out.view(-1, width) if width else out.view(int(high - low), 0)
+    row, place = (memory.indices[name].tensor for name in ("mixed_row", "mixed_place"))
+    out = pick(memory.mixed, low, lambda arena, step: memory.arena(arena, step).tensor, row, place)
+    return out.view(-1, width) if width else out.view(high - low, 0)
 
 
 def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, target: Matrix, row: int,

@@ -7,10 +7,9 @@ after another: so sums are the same every time.
 from __future__ import annotations
 
 import torch
-import triton
 import triton.language as tl
 
-from bale.batching.cells.triton_functions import blocks
+from bale.batching.cells.triton_functions import blocks, jit
 
 # What numbers are summed in: half types as torch.sum does, in float32, rounded once.
 SUMS = {torch.float64: tl.float64, torch.int64: tl.int64}
@@ -60,7 +59,7 @@ def _by_row(count: int, width: int) -> tuple[tuple[int, int], int]:
     return (count, -(-width // columns)), columns
 
 
-@triton.jit(do_not_specialize=["count", "low", "row", "column"])
+@jit(do_not_specialize=["count", "low", "row", "column"])
 def _take(source, index, target, count, width, low, row, column, source_stride, target_stride,
           ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -72,7 +71,7 @@ def _take(source, index, target, count, width, low, row, column, source_stride, 
     tl.store(target + out[:, None] + h[None, :], numbers, mask=inside)
 
 
-@triton.jit
+@jit
 def _sum(source, index, low, high, stride, h, in_width, SUM: tl.constexpr, COLUMNS: tl.constexpr):
     """Of columns `h` of source[index[low : high]]."""
     total = tl.full((COLUMNS,), 0, SUM)
@@ -82,7 +81,7 @@ def _sum(source, index, low, high, stride, h, in_width, SUM: tl.constexpr, COLUM
     return total
 
 
-@triton.jit(do_not_specialize=["first", "row", "column"])
+@jit(do_not_specialize=["first", "row", "column"])
 def _take_sum(source, index, start, target, width, first, row, column, source_stride, target_stride,
               MEAN: tl.constexpr, SUM: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     k = tl.program_id(0)
@@ -96,7 +95,7 @@ def _take_sum(source, index, start, target, width, first, row, column, source_st
     tl.store(target + out + h, total, mask=h < width)
 
 
-@triton.jit(do_not_specialize=["first"])
+@jit(do_not_specialize=["first"])
 def _sum_crowded(memory, reader, start, summed, target, width, first, stride, SUM: tl.constexpr,
                  COLUMNS: tl.constexpr):  # fmt: skip
     place = first + tl.program_id(0)
@@ -108,7 +107,7 @@ def _sum_crowded(memory, reader, start, summed, target, width, first, stride, SU
         tl.store(memory + tl.load(target + place) * stride + h, total, mask=h < width)
 
 
-@triton.jit(do_not_specialize=["count"])
+@jit(do_not_specialize=["count"])
 def _divide(rows, counts, count, width, stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     h = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
