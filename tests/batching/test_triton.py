@@ -248,16 +248,15 @@ def results(model: nn.Module, run: Any, samples: list[Any]) -> tuple[Tensor, dic
     """The outputs, flat, and the gradients of a weighting of them."""
     model.zero_grad()
     outputs = torch.cat([out.flatten() for out in run(samples)])
-    (outputs * torch.linspace(-1, 1, outputs.numel())).sum().backward()
+    (outputs * torch.linspace(-1, 1, outputs.numel(), device=outputs.device)).sum().backward()
     return outputs.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_equals_the_loop(name: str) -> None:
+def assert_equals_the_loop(name: str, backend: str, device: torch.device) -> None:
     torch.manual_seed(0)
-    model = CASES[name].make()
+    model = CASES[name].make().to(device)
     samples = drawn(name, SIZES)
-    batched = bale.batch(model, backend="triton", capture="eager", check="always")
+    batched = bale.batch(model, backend=backend, capture="eager", check="always")
     wanted, gradients = results(model, lambda given: map(model, given), samples)
     for _ in range(2):
         outputs, found = results(model, batched, samples)
@@ -268,6 +267,11 @@ def test_a_model_equals_the_loop(name: str) -> None:
             torch.testing.assert_close(found[path], gradient, rtol=0, atol=1e-4 * size)
     emitted = [cell.emitted for cell in batched.registry.cell_types() if cell.emitted is not None]
     assert emitted and all(each.kernels is TRITON for each in emitted)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_equals_the_loop(name: str) -> None:
+    assert_equals_the_loop(name, "triton", CPU)
 
 
 @functools.cache
@@ -370,7 +374,7 @@ def test_auto_takes_it_on_cuda_and_numba_on_the_cpu() -> None:
     assert Backend("triton").kernels(CPU) is TRITON
 
 
-# Compiled, without a GPU, for one.
+# Compiled: without a GPU, for one, and run where there is one.
 
 COMPILE = """
 import sys
@@ -417,12 +421,40 @@ for arch in (80, 90):
 """
 
 
-def test_kernels_compile_for_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process of its own: what was made to be interpreted cannot be compiled."""
+RUN = """
+import sys
+
+import torch
+from tests.batching.test_triton import MODELS, assert_equals_the_loop
+
+for name in MODELS:
+    for backend in ("auto", "triton"):
+        assert_equals_the_loop(name, backend, torch.device(sys.argv[1]))
+"""
+
+
+def in_a_process(program: str, *arguments: str) -> None:
+    """What was made to be interpreted cannot be compiled."""
+    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For processes that keep no kernels and interpret none."""
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     root = Path(__file__).parents[2]
     monkeypatch.setenv("PYTHONPATH", f"{root}:{root / 'src'}")
-    result = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.usefixtures("compiling")
+def test_kernels_compile_for_gpus() -> None:
+    in_a_process(COMPILE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.usefixtures("compiling")
+def test_models_equal_the_loop_on_a_gpu() -> None:
+    in_a_process(RUN, "cuda")

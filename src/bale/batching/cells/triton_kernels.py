@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,15 @@ class Triton(Kernels):
         return tensor if tensor.dtype in READ and (tensor.is_cuda or interprets()) else None
 
     def indices(self, arrays: Sequence[np.ndarray], device: torch.device) -> list[Any]:
-        joined = np.concatenate([np.zeros(0, np.int64), *arrays]).astype(np.int64, copy=False)
-        return list(torch.from_numpy(joined).to(device).split([array.size for array in arrays]))
+        starts = [
+            0,
+            *accumulate(array.size + array.size % 2 for array in arrays),
+        ]  # 16 bytes: kernels hang on alignment
+        joined = np.zeros(starts[-1], np.int64)
+        for start, array in zip(starts, arrays, strict=False):
+            joined[start : start + array.size] = array
+        there = torch.from_numpy(joined).to(device)
+        return [there[start : start + array.size] for start, array in zip(starts, arrays, strict=False)]
 
     def on(self, device: torch.device) -> AbstractContextManager[Any]:
         return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

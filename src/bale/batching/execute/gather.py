@@ -11,6 +11,7 @@ from numba import njit
 
 from bale.batching.cells.kernels import Kernels
 from bale.batching.cells.pointwise import NUMBA
+from bale.batching.cells.triton_kernels import TRITON
 
 _HALF = frozenset({torch.float16, torch.bfloat16})
 
@@ -69,7 +70,7 @@ def take_sum(source: Matrix, index: Index, start: Any, first: int, count: int, t
         loop(source.array, index.array, start, first, count, target.array, row, column, mean)
         return
     low, high = int(start[first]), int(start[first + count])
-    lengths = torch.from_numpy(np.diff(start[first : first + count + 1])).to(source.tensor.device)
+    lengths = torch.as_tensor(start[first : first + count + 1]).diff().to(source.tensor.device)
     rows = source.tensor.index_select(0, index.tensor[low:high])
     if rows.dtype in _HALF:  # summed as torch.sum does: in float32, rounded once
         rows = rows.float()
@@ -89,7 +90,10 @@ def sum_crowded(memory: Any, reader: Any, start: Any, summed: Any, target: Any, 
 def divide(rows: torch.Tensor, counts: Any) -> None:
     """Divide row k by counts[k], where that is not 1. `counts` as loops are handed it."""
     if isinstance(counts, torch.Tensor):
-        _triton().divide(rows, counts)
+        if TRITON.array(rows) is None:
+            rows.div_(counts.clamp(min=1)[:, None])
+        else:
+            _triton().divide(rows, counts)
         return
     array = NUMBA.array(rows)
     if array is not None:

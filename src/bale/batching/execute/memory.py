@@ -194,7 +194,9 @@ class CallMemory:
     def identity(self) -> Index:
         rows = int(self.layout.batch_rows.sum())
         longest = max([*self.layout.arena_rows, self.layout.gather_row.size, rows], default=0)
-        return Index(self.kernels.array(torch.arange(longest + 1, device=self.device)), self.device)
+        numbers = torch.arange(longest + 1, device=self.device)
+        handed = self.kernels.array(numbers)
+        return Index(numbers if handed is None else handed, self.device)
 
     @cached_property
     def first_row(self) -> np.ndarray:
