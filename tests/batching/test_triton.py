@@ -241,7 +241,7 @@ def test_what_is_read_by_many_is_summed_and_means_are_divided(width: int) -> Non
 # Models.
 
 SIZES = (1, 2, 5, 7)
-MODELS = "BiLSTMTagger ChildSumTreeLSTM NaryTreeLSTM TreeGRU MVRNN LatticeLSTM LatticeGRU DagLSTM".split()
+MODELS = "BiLSTMTagger ChildSumTreeLSTM TreeGRU MVRNN LatticeLSTM LatticeGRU DagLSTM".split()
 
 
 def results(model: nn.Module, run: Any, samples: list[Any]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -56,10 +56,8 @@ class Triton(Kernels):
         return tensor if tensor.dtype in READ and (tensor.is_cuda or interprets()) else None
 
     def indices(self, arrays: Sequence[np.ndarray], device: torch.device) -> list[Any]:
-        starts = [
-            0,
-            *accumulate(array.size + array.size % 2 for array in arrays),
-        ]  # 16 bytes: kernels hang on alignment
+        # each begins at a multiple of 16 bytes: a kernel is compiled anew for what is not aligned as before
+        starts = [0, *accumulate(array.size + array.size % 2 for array in arrays)]
         joined = np.zeros(starts[-1], np.int64)
         for start, array in zip(starts, arrays, strict=False):
             joined[start : start + array.size] = array

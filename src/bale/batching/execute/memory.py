@@ -224,7 +224,7 @@ class CallMemory:
 
 
 def device_of(layout: Layout) -> torch.device:
-    """Of the values of a call: that of the first arena, but for one whose values all lie on the CPU."""
+    """Where a call runs: on the first device that holds any of its values and is not the CPU, if there is one."""
     devices = [device for _, _, device in layout.arenas]
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
