@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from functools import lru_cache
@@ -38,10 +40,7 @@ def module_of(source: str, beside: str, folder: Path) -> ModuleType:
 
 @lru_cache(maxsize=1)
 def folder_of_process() -> Path:
-    """Where nothing can be kept: a folder that goes with the process."""
-    folder = tempfile.TemporaryDirectory(prefix="bale-kernels-", ignore_cleanup_errors=True)
-    _folders.append(folder)
-    return Path(folder.name)
-
-
-_folders: list[tempfile.TemporaryDirectory[str]] = []  # a folder is removed when it is forgotten
+    """Where kernels lie if nothing can be kept: a folder that goes with the process."""
+    folder = tempfile.mkdtemp(prefix="bale-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

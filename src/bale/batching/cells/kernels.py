@@ -28,7 +28,8 @@ class Load:
 
 
 class Kernels(ABC):
-    """
+    """One way to compile loops over rows.
+
     by_threads  may the rows of a kernel be divided among threads of this process?
     """
 
