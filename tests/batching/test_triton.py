@@ -346,7 +346,13 @@ def test_batches_never_wait_for_the_device(name: str, monkeypatch: pytest.Monkey
     assert len(copies) == 1
 
 
-# What is refused.
+# What is refused, and what needs no triton.
+
+
+def in_a_process(program: str, *arguments: str) -> None:
+    """In one of its own: what was made to be interpreted cannot be compiled."""
+    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_without_triton_its_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +378,25 @@ def test_auto_takes_it_on_cuda_and_numba_on_the_cpu() -> None:
         assert Backend(name).kernels(cuda) is pointwise.NUMBA
         assert not Backend(name).compiles(cuda)
     assert Backend("triton").kernels(CPU) is TRITON
+
+
+WITHOUT = """
+import sys
+
+sys.modules["triton"] = None  # importing it fails
+
+import torch
+from torch import nn
+
+import bale
+
+model = bale.batch(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), capture="eager", check="always")
+torch.stack(model([torch.ones(2), torch.zeros(2)])).sum().backward()
+"""
+
+
+def test_everything_else_works_without_it() -> None:
+    in_a_process(WITHOUT)
 
 
 # Compiled: without a GPU, for one, and run where there is one.
@@ -431,12 +456,6 @@ for name in MODELS:
     for backend in ("auto", "triton"):
         assert_equals_the_loop(name, backend, torch.device(sys.argv[1]))
 """
-
-
-def in_a_process(program: str, *arguments: str) -> None:
-    """What was made to be interpreted cannot be compiled."""
-    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
 
 
 @pytest.fixture
