@@ -266,7 +266,8 @@ def batch(
     reuse_plans  run a mini-batch by the schedule and layout of an earlier one whose graph looked just the same
 
     backend   what runs captured cells: "numba", elementwise operations as compiled kernels beside torch's products
-              (float32 on the CPU); "torch", torch's operations alone; "auto", numba where it can
+              (float32 on the CPU); "triton", the same on CUDA, which no GPU has run yet, and gathers of rows, too;
+              "torch", torch's operations alone; "auto", numba on the CPU and triton on CUDA, where they can
     products  "bfloat16" rounds rows and weights of products inside such cells and sums in float32: about half the time
               from width 128 on, and results that are off by some thousandths (see bale.batching.cells.half)
     rule      from how many rows and numbers on which form pays: `bale.Rule`. None takes what `bale tune` measured on

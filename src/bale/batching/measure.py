@@ -16,7 +16,6 @@ from torch import nn
 from bale.batching.api import Batched, as_samples, batch
 from bale.batching.engine import run_samples
 from bale.batching.execute.frame import Frame, Gradients
-from bale.batching.execute.memory import CallMemory
 from bale.batching.execute.planned import Filled, PlannedCall
 from bale.batching.schedule.costs import Costs, TypeCost
 from bale.batching.schedule.fingerprint import TypeKey, type_keys
@@ -147,7 +146,7 @@ def times_of_batches(call: PlannedCall, backward: bool) -> np.ndarray:
     """float64 [2, batches]: the seconds of each batch's forward and backward, in a run over memory of its own."""
     seconds = np.zeros((2, len(call.schedule)))
     blocks = call.blocks() if backward else []
-    memory = CallMemory(call.graph, call.schedule, call.layout, call.adjoint(blocks) if backward else None)
+    memory = call.memory(call.adjoint(blocks) if backward else None)
     filled = Filled(call, memory, blocks, None)
     filled.frames = [None if frame is None else _Timed(frame, seconds) for frame in filled.frames]
     with torch.no_grad():

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 
-from bale.batching.cells import half
+from bale.batching.cells import half, triton_kernels
+from bale.batching.cells.kernels import Kernel, Kernels
+from bale.batching.cells.pointwise import NUMBA
 from bale.batching.cells.rule import Rule
-from bale.batching.cells.shared import Kernel, shared
+from bale.batching.cells.shared import shared
+from bale.batching.cells.triton_kernels import TRITON
+from bale.errors import BaleError
 
-BACKENDS = ("auto", "numba", "torch")
+BACKENDS = ("auto", "numba", "triton", "torch")
 PRODUCTS = ("float32", "bfloat16")
 HALF_TOLERANCE = 0.05  # of the largest magnitude, where batches with rounded products are compared with rows
 
@@ -21,8 +25,9 @@ HALF_TOLERANCE = 0.05  # of the largest magnitude, where batches with rounded pr
 class Backend:
     """How captured cells run.
 
-    name      "auto": on the CPU the elementwise operations of float32 rows are kernels compiled by numba, everything
-              else is torch's; "numba": the same, and an error for cells on other devices; "torch": all is torch's
+    name      "auto": the elementwise operations of float32 rows are kernels, compiled by numba on the CPU and, where it
+              is installed, by Triton on CUDA; everything else is torch's. "numba", "triton": the same, and an error for
+              cells on other devices; "torch": all is torch's
     products  "bfloat16": rows and weights of a kernel's products are rounded (see half.py) where the rule says it pays
     """
 
@@ -30,9 +35,25 @@ class Backend:
     products: str = "float32"
     rule: Rule = field(default_factory=Rule)
 
+    def __post_init__(self) -> None:
+        if self.name == "triton" and not triton_kernels.is_installed():
+            raise BaleError("backend='triton' needs the package triton, which is not installed; use 'auto'")
+
+    def kernels(self, device: torch.device) -> Kernels:
+        """What compiles loops over rows of tensors there; NUMBA also where nothing does, and takes no tensor then."""
+        if self.name == "triton":
+            if device.type != "cuda" and not triton_kernels.interprets():
+                raise BaleError(
+                    f"backend='triton' runs on CUDA, and there are values on {device}; use 'auto', or, to try "
+                    "kernels on the CPU, Triton's interpreter: TRITON_INTERPRET=1 in the environment"
+                )
+            return TRITON
+        by_triton = self.name == "auto" and device.type == "cuda" and triton_kernels.is_installed()
+        return TRITON if by_triton else NUMBA
+
     def compiles(self, device: torch.device) -> bool:
         """Are elementwise operations kernels there?"""
-        return self.name != "torch" and device.type == "cpu"
+        return self.name != "torch" and (device.type == "cpu" or self.kernels(device) is TRITON)
 
     # What the code of a cell calls.
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from bale.batching.cells import pointwise
 from bale.batching.cells.capture import SPLITS, Captured, CaptureError, Rows
+from bale.batching.cells.kernels import Kernels, Load
 from bale.batching.cells.kinds import is_cheap_on_rows, width
 from bale.batching.cells.overlay import overlay
 from bale.batching.cells.places import Place, Places, find_places, place_of
-from bale.batching.cells.pointwise import Load
+from bale.batching.cells.pointwise import NUMBA
 from bale.batching.cells.products import Calls, Products
 from bale.batching.cells.split import Pieces, row_axis, split
 from bale.batching.cells.traffic import BothWays, Count, Traffic, is_view, naive, row_bytes
@@ -44,6 +44,7 @@ class Emitted:
     fills      how many columns of buffers are filled once a call
     traffic    what a batch launches and copies inside the cell
     by_kernels  the columns that kernels read from a tensor of all batches' rows
+    kernels    what its elementwise operations were compiled by
     """
 
     source: str
@@ -59,6 +60,7 @@ class Emitted:
     fills: int
     traffic: Traffic
     by_kernels: frozenset[int]
+    kernels: Kernels
 
     @property
     def launches(self) -> tuple[int, int]:
@@ -76,13 +78,16 @@ class Emitted:
         return others * batches + self.fills + sum(calls.count(batches, early) for calls in self.calls)
 
 
-def emit(captured: Captured, gathered: Sequence[bool], fast: bool) -> Emitted:
-    """Code for `captured`; see find_places for the arguments. Raises CaptureError where a part cannot be split off."""
+def emit(captured: Captured, gathered: Sequence[bool], fast: bool, kernels: Kernels = NUMBA) -> Emitted:
+    """Code for `captured`; see find_places for the arguments. `kernels` compile what is elementwise, where it is fast.
+
+    Raises CaptureError where a part cannot be split off.
+    """
     captured = unpack(captured) if fast else captured
     pieces = split(captured, is_cheap_on_rows if fast else lambda node: False)
     places = find_places(pieces, fast, gathered)
     overlay(places)
-    return Emitter(pieces, places).emit()
+    return Emitter(pieces, places, kernels).emit()
 
 
 def paired_gradient(accesses: Sequence[Any]) -> int | None:
@@ -95,10 +100,14 @@ def paired_gradient(accesses: Sequence[Any]) -> int | None:
 
 
 class Emitter:
-    def __init__(self, pieces: Pieces, places: Places):
-        self.pieces, self.places, self.captured = pieces, places, pieces.captured
+    def __init__(self, pieces: Pieces, places: Places, kernels: Kernels):
+        self.pieces, self.places, self.captured, self.kernels = pieces, places, pieces.captured, kernels
         self.setup: dict[str, str] = {}  # name -> the expression that makes it, once a call
-        self.scope: dict[str, Any] = {"torch": torch, "empty_list": lambda rows: [None] * len(rows)}
+        self.scope: dict[str, Any] = {
+            "torch": torch,
+            "empty_list": lambda rows: [None] * len(rows),
+            "array": kernels.array,  # what a kernel is handed for a tensor
+        }
         self.names: dict[fx.Node, str] = {}
         self.saved: set[fx.Node] = set()
         self.part = ""
@@ -159,7 +168,7 @@ class Emitter:
             source, self.scope["open_forward"], self.scope["open_backward"], self.captured,
             tuple(self.places.buffers), tuple(self.places.overwritten), tuple(self.places.columns),
             tuple(self.places.gradients), tuple(self.places.blocks), tuple(self.products.calls),
-            len(self.products.fills), traffic, frozenset(self.by_kernels),
+            len(self.products.fills), traffic, frozenset(self.by_kernels), self.kernels,
         )  # fmt: skip
 
     def _count(self, part: str) -> Count:
@@ -364,8 +373,10 @@ class Emitter:
         kernel = _Kernel(self, members)
         text, arguments = kernel.finish()
         number = len(self.scope)
-        self.scope[f"compiled{number}"] = pointwise.compiled(text)
-        name = self.once(f"kernel{number}", f"frame.backend.kernel(compiled{number}, {len(kernel.offsets)})")
+        name = f"compiled{number}"
+        self.scope[name] = self.kernels.compiled(text)
+        if self.kernels.by_threads:
+            name = self.once(f"kernel{number}", f"frame.backend.kernel({name}, {len(kernel.offsets)})")
         self.launches += 1
         for node in members:
             self.named(node)
@@ -387,7 +398,7 @@ class _Kernel:
     def finish(self) -> tuple[str, list[str]]:
         for node in self.members:
             operands = [self._number(arg) for arg in node.args]
-            self.body.append(f"v_{node.name} = {pointwise.formula(node.target, operands)}")
+            self.body.append(f"v_{node.name} = {self.emitter.kernels.formula(node.target, operands)}")
             self.values[node] = f"v_{node.name}"
         for node in self.members:
             for place in self.emitter.places.of.get(node, []):
@@ -395,12 +406,13 @@ class _Kernel:
             self.emitter.stored_twice += [row_bytes(node) for _ in self.emitter.places.of.get(node, [])[1:]]
         index_names = list(dict.fromkeys(index for _, index in self.arrays if index))
         indices = {k: index_names.index(index) for (_, index), k in self.arrays.items() if index}
-        text = pointwise.kernel_text(len(self.arrays), len(self.offsets), self.loads, self.body, self.stores, indices)
+        parts = (self.loads, self.body, self.stores, indices)
+        text = self.emitter.kernels.text(len(self.arrays), len(self.offsets), *parts)
         return text, [array for array, _ in self.arrays] + index_names + list(self.offsets)
 
     def _number(self, arg: Any) -> str:
         if not isinstance(arg, fx.Node):
-            return pointwise.constant(arg)
+            return self.emitter.kernels.constant(arg)
         if arg not in self.values:
             self.values[arg] = name = f"v_{arg.name}"
             self.loads.append((name, self._read(arg)))
@@ -416,7 +428,8 @@ class _Kernel:
         emitter = self.emitter
         if node in emitter.prologue or node in emitter.captured.reads:
             name = emitter.operand(node)
-            flat = emitter.once(f"{name}n", f"{name}.detach().contiguous().view(-1).numpy()")
+            flat = f"{name}.detach().contiguous().view(-1)"  # a number may lie on the CPU whatever the others do
+            flat = emitter.once(f"{name}n", f"array({flat}.to(frame.device))")
             return Load(self._array(flat), 0, vector=True, narrow=_count(node) == 1)
         narrow = self._is_narrow(node)
         if node in emitter.captured.columns or node in emitter.captured.output_gradients:
@@ -424,7 +437,7 @@ class _Kernel:
         if node in emitter.captured.numbers:
             name = emitter.names[node]
             emitter.once(name, f"frame.numbers[{emitter.captured.numbers.index(node)}]")
-            array = emitter.once(f"{name}n", f"{name}.contiguous().numpy()")
+            array = emitter.once(f"{name}n", f"array({name}.contiguous())")
             return Load(self._array(array), self._offset("lo"), narrow=narrow)
         place = place_of(node, emitter.places)
         assert place is not None, f"{node} is read by a kernel and lies nowhere"
@@ -445,7 +458,8 @@ class _Kernel:
         if source == "columns":
             emitter.by_kernels.add(int(name[1:]))
         emitter.once(name, f"frame.{source}[{name[1:]}]")
-        array = emitter.once(f"{name}n", f"{name}.contiguous().numpy()" if source == "columns" else f"{name}.numpy()")
+        whole = f"{name}.contiguous()" if source == "columns" else name
+        array = emitter.once(f"{name}n", f"array({whole})")
         return Load(self._array(array), self._offset("lo"), narrow=narrow)
 
     def _load(self, place: Place, narrow: bool = False) -> Load:
@@ -454,7 +468,7 @@ class _Kernel:
         column, rest = divmod(place.column, self.width)
         if kind == "buffer":
             emitter.once(f"b{number}", f"frame.buffers[{number}]")
-            array = emitter.once(f"b{number}n", f"b{number}.numpy()")
+            array = emitter.once(f"b{number}n", f"array(b{number})")
             return Load(self._array(array), self._offset("lo"), column, rest, narrow=narrow)
         letter, source = ("o", "outputs") if kind == "output" else ("d", "blocks")
         array = emitter.once(f"{letter}{number}n", f"frame.{source}_memory[{number}][0]")

@@ -26,7 +26,7 @@ Kinds = dict[fx.Node, str]
 
 
 def find_kinds(pieces: Pieces, fast: bool) -> Kinds:
-    """The kind of every node of the forward and the backward part. `fast`: float32 on the CPU, where kernels are."""
+    """The kind of every node of the forward and the backward part. `fast`: what is elementwise is compiled."""
     kinds: Kinds = {}
     for part in (pieces.forward, pieces.backward):
         for node in part:

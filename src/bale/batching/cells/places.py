@@ -68,8 +68,8 @@ class Places:
 
 
 def find_places(pieces: Pieces, fast: bool, gathered: Sequence[bool]) -> Places:
-    """Decide. `fast`: float32 on the CPU, where pointwise operations are compiled; `gathered` says which columns are
-    gathered from arenas and may be read through an index."""
+    """Decide. `fast`: pointwise operations on float32 are compiled; `gathered` says which columns are gathered from
+    arenas and may be read through an index."""
     places = Places(pieces, fast, find_kinds(pieces, fast))
     if fast:
         places.together = find_together(pieces, places.kind, gathered)

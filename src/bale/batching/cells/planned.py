@@ -34,10 +34,12 @@ def plan_cell(cell: CellType, backend: Backend) -> Emitted:
     if cell.own_backward:
         raise CaptureError(cell.own_backward)
     grads = tuple(spec.requires_grad and spec.dtype.is_floating_point for spec in cell.node_type.outputs)
+    kernels = backend.kernels(cell.device)
     subject = Subject(cell.rung, cell.call.state, cell.operands, cell.trained if any(grads) else (), grads)
     captured = capture(subject)
     try:
-        emitted = emit(captured, [kind is Kind.VALUE for kind in cell.kinds], fast=backend.compiles(cell.device))
+        gathered = [kind is Kind.VALUE for kind in cell.kinds]
+        emitted = emit(captured, gathered, backend.compiles(cell.device), kernels)
     except CaptureError:
         raise
     except Exception as error:  # a graph that nobody thought of must not end the user's call: the rung is there
@@ -46,10 +48,11 @@ def plan_cell(cell: CellType, backend: Backend) -> Emitted:
         cell.operands.specs, cell.operands.kinds, cell.operands.samples, cell.operands.draws, list(cell.trained)
     )
     try:
-        prove(_Uneven(emitted, cell), cell.row, cell.call, proof)
-        if any(calls.numbers for calls in emitted.calls):
-            for joined in (True, False):
-                prove(_Uneven(emitted, cell, early=False, joined=joined), cell.row, cell.call, proof)
+        with kernels.on(cell.device):
+            prove(_Uneven(emitted, cell), cell.row, cell.call, proof)
+            if any(calls.numbers for calls in emitted.calls):
+                for joined in (True, False):
+                    prove(_Uneven(emitted, cell, early=False, joined=joined), cell.row, cell.call, proof)
     except ProofError as error:
         raise CaptureError(f"its code differs from its rows: {error}") from error
     return emitted
@@ -116,7 +119,8 @@ class ProofFrame:
         self.early = frozenset(emitted.early if len(self.rows) > 1 and rung.early else ())
         self.reads = emitted.captured.read_tensors
         self.numbers = [n.detach() for n in numbers]
-        self.buffers = [torch.zeros(self.total, w) for w in emitted.buffers]
+        self.device = cell.node_type.outputs[0].device
+        self.buffers = [torch.zeros(self.total, w, device=self.device) for w in emitted.buffers]
         self.columns = [c.detach() for c in columns]
         self.indexed_columns = [self._give(c, access) for c, access in zip(self.columns, emitted.columns, strict=True)]
         self.results = [
@@ -124,7 +128,7 @@ class ProofFrame:
             for spec in cell.node_type.outputs
         ]
         self.outputs = [out.split(self.rows) for out in self.results]
-        self.outputs_memory = [(_flat(out), self.starts) for out in self.results]
+        self.outputs_memory = [(self._flat(out), self.starts) for out in self.results]
 
     def split(self, whole: torch.Tensor) -> Any:
         return whole.split(self.rows)
@@ -140,12 +144,19 @@ class ProofFrame:
             self.buffers[access.home[1]][:, access.column : access.column + access.width] = column
         if access != "index":
             return None
-        return _flat(column.contiguous()), torch.arange(self.total).numpy(), self.starts
+        return self._flat(column.contiguous()), self._rows_from(0), self.starts
 
     def _give_pairs(self, gradient: torch.Tensor) -> Any:
         """Half of a gradient and the rest of it, so that a sum which leaves one out is noticed."""
-        half, first = gradient / 2, torch.arange(self.total).numpy()
-        return _flat(torch.cat([half, gradient - half])), first, self.starts, first + self.total
+        half = gradient / 2
+        both = self._flat(torch.cat([half, gradient - half]))
+        return both, self._rows_from(0), self.starts, self._rows_from(self.total)
+
+    def _flat(self, tensor: torch.Tensor) -> Any:
+        return self.emitted.kernels.array(tensor.view(tensor.shape[0], tensor.numel() // tensor.shape[0]))
+
+    def _rows_from(self, first: int) -> Any:
+        return self.emitted.kernels.array(torch.arange(first, first + self.total, device=self.device))
 
     def open_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
         given = []
@@ -170,7 +181,7 @@ class ProofFrame:
             (made.view(self.total, -1) if len(block) > 1 else made.squeeze(1)).split(self.rows)
             for made, block in zip(self.made, self.emitted.blocks, strict=True)
         ]
-        self.blocks_memory = [(_flat(made), self.starts) for made in self.made]
+        self.blocks_memory = [(self._flat(made), self.starts) for made in self.made]
 
     def whole_block(self, number: int) -> torch.Tensor:
         return self.made[number].view(self.total, -1)
@@ -181,8 +192,3 @@ class ProofFrame:
             for k, column in enumerate(block):
                 found[column] = made[:, k]
         return found
-
-
-def _flat(tensor: torch.Tensor) -> Any:
-    fits = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-    return tensor.view(tensor.shape[0], -1).numpy() if fits else None

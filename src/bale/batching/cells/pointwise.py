@@ -8,15 +8,10 @@ for numbers from -87 on, so that its logarithm is good too; below it is constant
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import math
 import operator
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+
+from bale.batching.cells.kernel_files import cache_folder, module_of
+from bale.batching.cells.kernels import Kernel, Kernels, Load
 
 aten = torch.ops.aten
 
@@ -96,19 +94,6 @@ def relu(x):
     return x if not x <= 0 else numba.float32(0)
 
 
-@dataclass(frozen=True)
-class Load:
-    """`array[row + r, column * w + rest + h]`, or row index[row + r] of it; a vector has no rows."""
-
-    array: int
-    row: int
-    column: int = 0  # in widths
-    rest: int = 0
-    indexed: bool = False
-    vector: bool = False
-    narrow: bool = False  # one number per row (or in all), for all columns
-
-
 def kernel_text(arrays: int, offsets: int, loads: list[tuple[str, Load]], body: list[str],
                 stores: list[tuple[Load, str]], indices: dict[int, int]) -> str:  # fmt: skip
     """The source of a kernel. Loads come before stores: a store may overwrite what the same element was read from."""
@@ -140,40 +125,16 @@ def kernel_text(arrays: int, offsets: int, loads: list[tuple[str, Load]], body: 
 @lru_cache(maxsize=4096)
 def compiled(text: str) -> Callable[..., None]:
     """The kernel of a text, compiled at its first call, or loaded from disk where an earlier process compiled it."""
-    path = _file_of(text)
-    if path is not None:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is not None and spec.loader is not None:
-            module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # numba looks for it there
-            spec.loader.exec_module(module)
-            return module.kernel
-    scope: dict[str, Any] = {"numba": numba, "tanh": tanh, "sigmoid": sigmoid, "relu": relu}
-    exec(compile(text, "<bale kernel>", "exec"), scope)
-    return numba.njit(scope["kernel"], **OPTIONS)  # pyright: ignore[reportReturnType]
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: `bale/kernels` in XDG_CACHE_HOME, by default ~/.cache. Safe to delete."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bale" / "kernels"
-
-
-def _file_of(text: str) -> Path | None:
-    """A module that holds the kernel, since numba caches next to a function's file; None where none can be written."""
     source = (
         "import numba\n\nfrom bale.batching.cells.pointwise import OPTIONS, relu, sigmoid, tanh\n\n\n"
         f"@numba.njit(cache=True, **OPTIONS)\n{text}"
     )
-    name = hashlib.sha256((_own_source() + source).encode()).hexdigest()[:32]
-    path = cache_folder() / f"kernel_{name}.py"
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-                file.write(source)
-            os.replace(file.name, path)  # whole or not at all, whoever else writes it now
-    except OSError:
-        return None
-    return path
+        return module_of(source, _own_source(), cache_folder()).kernel
+    except OSError:  # nothing can be kept: numba caches next to a function's file
+        scope: dict[str, Any] = {"numba": numba, "tanh": tanh, "sigmoid": sigmoid, "relu": relu}
+        exec(compile(text, "<bale kernel>", "exec"), scope)
+        return numba.njit(scope["kernel"], **OPTIONS)  # pyright: ignore[reportReturnType]
 
 
 @lru_cache(maxsize=1)
@@ -182,7 +143,7 @@ def _own_source() -> str:
     return Path(__file__).read_text(encoding="utf-8") + numba.__version__
 
 
-def formula(target: Any, operands: list[str]) -> str:
+def formula(target: Any, operands: Sequence[str]) -> str:
     return FORMULAS[target].format(*operands)
 
 
@@ -190,3 +151,36 @@ def constant(number: float) -> str:
     if isinstance(number, float) and not math.isfinite(number):
         return "(zero / zero)" if math.isnan(number) else "(one / zero)" if number > 0 else "(-one / zero)"
     return f"numba.float32({operator.index(number) if isinstance(number, int) else float(number)!r})"
+
+
+COMPILED = frozenset({torch.float32, torch.float64, torch.int64})
+
+
+class Numba(Kernels):
+    """Loops over arrays, on the CPU."""
+
+    by_threads = True
+
+    def array(self, tensor: torch.Tensor) -> Any:
+        return tensor.numpy() if tensor.device.type == "cpu" and tensor.dtype in COMPILED else None
+
+    def indices(self, arrays: Sequence[np.ndarray], device: torch.device) -> list[Any]:
+        return list(arrays)
+
+    def on(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def formula(self, target: Any, operands: Sequence[str]) -> str:
+        return formula(target, operands)
+
+    def constant(self, number: float) -> str:
+        return constant(number)
+
+    def text(self, *parts: Any) -> str:
+        return kernel_text(*parts)
+
+    def compiled(self, text: str) -> Kernel:
+        return compiled(text)
+
+
+NUMBA = Numba()

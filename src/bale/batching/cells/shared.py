@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 import torch
 
-Kernel = Callable[..., None]
+from bale.batching.cells.kernels import Kernel
 
 
 def shared(kernel: Kernel, offsets: int, at_least: int) -> Kernel:

@@ -27,7 +27,7 @@ class Copies:
     """Copies between batches: how many, and the bytes that they write and read.
 
     Tests compare the bytes with those of calls that run. They are exact for float32, float64 and int64 on the CPU;
-    elsewhere torch writes what it selects to memory of its own first.
+    where neither numba nor Triton runs, torch writes what it selects to memory of its own first.
     """
 
     launches: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from bale.batching.cells.backend import Backend
@@ -29,8 +28,8 @@ from bale.batching.execute.memory import (
 from bale.batching.graph import Mode, Spec
 from bale.batching.memory.adjoint import Block
 
-Access = tuple[Any, np.ndarray, list[int]]  # an array, rows of it, and where each batch begins among them
-Sums = tuple[Any, np.ndarray, list[int], np.ndarray]  # the same, and the rows that may be added to those
+Access = tuple[Any, Any, list[int]]  # an array, rows of it, and where each batch begins among them
+Sums = tuple[Any, Any, list[int], Any]  # the same, and the rows that may be added to those
 
 
 def captured_blocks(cell: CellType, emitted: Emitted) -> tuple[Block, ...]:
@@ -84,8 +83,8 @@ class CapturedFrame(Frame):
         self.emitted, self.backend = emitted, backend
         self.early = early_columns(self.cell, emitted, self.node_type.slots, early_slots)
         self.blocks_of = captured_blocks(self.cell, emitted)
-        device = self.cell.device
-        self.buffers = [torch.empty(self.total, w, dtype=torch.float32, device=device) for w in emitted.buffers]
+        self.device = self.cell.device
+        self.buffers = [torch.empty(self.total, w, dtype=torch.float32, device=self.device) for w in emitted.buffers]
         self.reads = emitted.captured.read_tensors
         self.numbers = self.program.columns.numbers(self.cell, self.site.nodes)
         self.constants = iter(self.program.columns.of(self.cell, self.site.nodes))
@@ -170,8 +169,9 @@ class CapturedFrame(Frame):
     def _target(self, access: Any, spec: Spec) -> tuple[Matrix, int]:
         """Where the rows of all batches are fetched to, and the first column there."""
         if isinstance(access, Place):
-            return Matrix(self.buffers[access.home[1]]), access.column
-        return Matrix(torch.empty(self.total, numel(spec.shape), dtype=spec.dtype, device=spec.device)), 0
+            return self.memory.matrix(self.buffers[access.home[1]]), access.column
+        rows = torch.empty(self.total, numel(spec.shape), dtype=spec.dtype, device=spec.device)
+        return self.memory.matrix(rows), 0
 
     def _index(self, slot: int, width: int) -> Access | None:
         """How to read the operand where it lies, if all batches find it in one class of rows."""
@@ -246,7 +246,7 @@ class CapturedFrame(Frame):
                 found.append(self.columns[number][low : low + n])
                 continue
             spec, mode = self.node_type.slot_specs[slot], self.node_type.slots[slot]
-            target = Matrix(torch.empty(n, numel(spec.shape), dtype=spec.dtype, device=spec.device))
+            target = self.memory.matrix(torch.empty(n, numel(spec.shape), dtype=spec.dtype, device=spec.device))
             fetch_operand(self.memory, self.site.columns[k] + slot, mode, spec, self.site.counts[k], target, 0, 0)
             found.append(target.tensor.view(n, *spec.shape))
         return found
@@ -282,7 +282,8 @@ class CapturedFrame(Frame):
             if whole is not None:
                 return self._lay(whole, access, spec), None
         if access == "index":  # what may be added to these rows is one of zeros behind them
-            target, at = Matrix(torch.zeros(self.total + 1, width, dtype=spec.dtype, device=spec.device)), 0
+            summed = torch.zeros(self.total + 1, width, dtype=spec.dtype, device=spec.device)
+            target, at = memory.matrix(summed), 0
         else:
             target, at = self._target(access, spec)
 
@@ -291,7 +292,8 @@ class CapturedFrame(Frame):
 
         self.gradient_fetches.append(fetch)
         if access == "index":
-            return None, (target.array, memory.identity.array, starts, np.full(self.total, self.total))
+            nothing = memory.kernels.array(torch.full((self.total,), self.total, device=self.device))
+            return None, (target.array, memory.identity.array, starts, nothing)
         return target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape), None
 
     def _index_gradient(self, arena: int, lows: list[int], width: int) -> Sums | None:
@@ -303,7 +305,7 @@ class CapturedFrame(Frame):
             return None
         _, dtype, device = memory.layout.arenas[arena]
         array = memory.gradient(memory.memory_of(dtype, device), width).array
-        return array, adjoint.first, [place + low for low in lows], adjoint.second
+        return array, memory.indices["first"].array, [place + low for low in lows], memory.indices["second"].array
 
     def _sum_first(self, arena: int, places: list[int]) -> None:
         """Where a row of a batch has several readers, their sum is made before it is read."""
@@ -339,8 +341,8 @@ class CapturedFrame(Frame):
                 constant = constants[columns[0]]
                 own = torch.empty(self.total, *constant.shape[1:], dtype=constant.dtype, device=constant.device)
                 self.blocks.append(own.split(self.rows))
-                flat = Matrix(own.view(self.total, -1)) if own.dim() > 1 else Matrix(own.view(-1, 1))
-                self.blocks_memory.append((flat.array, self.starts))
+                flat = own.view(self.total, -1) if own.dim() > 1 else own.view(-1, 1)
+                self.blocks_memory.append((self.memory.kernels.array(flat), self.starts))
                 self.constant_blocks.append((constant, own))
                 continue
             block = self.blocks_of[mine]

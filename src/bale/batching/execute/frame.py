@@ -132,5 +132,6 @@ class Frame(ABC):
             if self.node_type.slots[slot] is not Mode.MEAN:
                 continue
             column, wide = self.site.columns[k] + slot, numel(self.node_type.slot_specs[slot].shape)
-            lengths = layout.length[layout.length_start[column] : layout.length_start[column + 1]]
+            low, high = int(layout.length_start[column]), int(layout.length_start[column + 1])
+            lengths = self.memory.indices["length"].array[low:high]
             divide(view.view(len(lengths), -1)[:, place * wide : (place + 1) * wide], lengths)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 
-COMPILED = frozenset({torch.float32, torch.float64, torch.int64})
+from bale.batching.cells.kernels import Kernels
+from bale.batching.cells.pointwise import NUMBA
+from bale.batching.cells.triton_kernels import TRITON
+
 _HALF = frozenset({torch.float16, torch.bfloat16})
 
 
 class Matrix:
-    """A tensor [rows, width], and the same memory as an array where compiled loops can work on it."""
+    """A tensor [rows, width], and the same memory as compiled loops are handed it: None where they cannot."""
 
-    __slots__ = ("array", "tensor")
+    __slots__ = ("array", "kernels", "tensor")
 
-    def __init__(self, tensor: torch.Tensor):
-        self.tensor = tensor
-        fits = tensor.device.type == "cpu" and tensor.dtype in COMPILED
-        self.array: np.ndarray | None = tensor.numpy() if fits else None
+    def __init__(self, tensor: torch.Tensor, kernels: Kernels = NUMBA):
+        self.tensor, self.kernels = tensor, kernels
+        self.array: Any = kernels.array(tensor)
 
     def narrow(self, width: int) -> Matrix:
         """The same numbers as rows of another width; those left over at the end are dropped."""
@@ -28,24 +31,27 @@ class Matrix:
         if tensor.shape[1] == width:
             return self
         flat = tensor.reshape(-1)
-        return Matrix(flat[: flat.numel() // width * width].view(-1, width))
+        return Matrix(flat[: flat.numel() // width * width].view(-1, width), self.kernels)
 
 
 class Index:
-    """Row numbers, as an array and, where it is asked for, as a tensor on the device."""
+    """Row numbers, as compiled loops are handed them and, where it is asked for, as a tensor on the device."""
 
-    def __init__(self, array: np.ndarray, device: torch.device):
+    def __init__(self, array: Any, device: torch.device):
         self.array, self._device = array, device
 
     @cached_property
     def tensor(self) -> torch.Tensor:
+        if isinstance(self.array, torch.Tensor):
+            return self.array
         return torch.from_numpy(self.array.astype(np.int64, copy=False)).to(self._device)
 
 
 def take(source: Matrix, index: Index, low: int, count: int, target: Matrix, row: int, column: int) -> None:
     """target[row : row + count, column : column + width] = source[index[low : low + count]]"""
     if source.array is not None and target.array is not None:
-        _take(source.array, index.array, low, count, target.array, row, column)
+        loop = _take if isinstance(index.array, np.ndarray) else _triton().take
+        loop(source.array, index.array, low, count, target.array, row, column)
         return
     width = source.tensor.shape[1]
     target.tensor[row : row + count, column : column + width] = source.tensor.index_select(
@@ -55,23 +61,27 @@ def take(source: Matrix, index: Index, low: int, count: int, target: Matrix, row
 
 def take_pieces(source: Matrix, index: Index, low: np.ndarray, high: np.ndarray, target: Matrix, column: int) -> None:
     """The rows of index[low[0] : high[0]], then those of index[low[1] : high[1]], ..., from target's first row on."""
-    if source.array is not None and target.array is not None:
+    if isinstance(source.array, np.ndarray) and isinstance(target.array, np.ndarray):
         _take_pieces(source.array, index.array, low, high, target.array, column)
         return
-    row = 0
-    for first, end in zip(low.tolist(), high.tolist(), strict=True):
-        take(source, index, first, end - first, target, row, column)
-        row += end - first
+    pieces = [index.tensor[first:end] for first, end in zip(low.tolist(), high.tolist(), strict=True)]
+    if pieces:
+        joined = torch.cat(pieces)
+        take(source, Index(joined, joined.device), 0, joined.shape[0], target, 0, column)
 
 
-def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count: int, target: Matrix, row: int,
+def take_sum(source: Matrix, index: Index, start: Any, first: int, count: int, target: Matrix, row: int,
              column: int, mean: bool = False) -> None:  # fmt: skip
-    """Row k is the sum (or mean) of source[index[start[first + k] : start[first + k + 1]]], added in that order."""
+    """Row k is the sum (or mean) of source[index[start[first + k] : start[first + k + 1]]], added in that order.
+
+    `start` as loops are handed it.
+    """
     if source.array is not None and target.array is not None:
-        _take_sum(source.array, index.array, start, first, count, target.array, row, column, mean)
+        loop = _take_sum if isinstance(start, np.ndarray) else _triton().take_sum
+        loop(source.array, index.array, start, first, count, target.array, row, column, mean)
         return
     low, high = int(start[first]), int(start[first + count])
-    lengths = torch.from_numpy(np.diff(start[first : first + count + 1])).to(source.tensor.device)
+    lengths = torch.as_tensor(start[first : first + count + 1]).diff().to(source.tensor.device)
     rows = source.tensor.index_select(0, index.tensor[low:high])
     if rows.dtype in _HALF:  # summed as torch.sum does: in float32, rounded once
         rows = rows.float()
@@ -79,15 +89,38 @@ def take_sum(source: Matrix, index: Index, start: np.ndarray, first: int, count:
     target.tensor[row : row + count, column : column + rows.shape[1]] = total
 
 
-def divide(rows: torch.Tensor, counts: np.ndarray) -> None:
-    """Divide row k by counts[k], where that is not 1."""
-    if rows.device.type == "cpu" and rows.dtype in COMPILED:
-        _divide(rows.numpy(), counts)
+def sum_crowded(memory: Any, reader: Any, start: Any, summed: Any, target: Any, first: int, count: int) -> None:
+    """Of `count` places from `first` on, those that `summed` counts: the sum of their readers, into row `target`.
+
+    Everything as loops are handed it.
+    """
+    loop = _sum_crowded if isinstance(memory, np.ndarray) else _triton().sum_crowded
+    loop(memory, reader, start, summed, target, first, count)
+
+
+def divide(rows: torch.Tensor, counts: Any) -> None:
+    """Divide row k by counts[k], where that is not 1. `counts` as loops are handed it."""
+    if isinstance(counts, torch.Tensor):
+        if TRITON.array(rows) is None:
+            rows.div_(counts.clamp(min=1)[:, None])
+        else:
+            _triton().divide(rows, counts)
+        return
+    array = NUMBA.array(rows)
+    if array is not None:
+        _divide(array, counts)
         return
     some = np.flatnonzero(counts > 1)
     if some.size:
         at = torch.from_numpy(some).to(rows.device)
         rows[at] = rows[at] / torch.from_numpy(counts[some]).to(rows.device, rows.dtype)[:, None]
+
+
+def _triton() -> Any:
+    """The same loops for tensors."""
+    from bale.batching.execute import triton_gather  # triton is needed by nobody else
+
+    return triton_gather
 
 
 @njit(cache=True, nogil=True)
@@ -134,8 +167,7 @@ def _take_sum(source, index, start, first, count, target, row, column, mean):
 
 
 @njit(cache=True, nogil=True)
-def sum_crowded(memory, reader, start, summed, target, first, count):
-    """Of `count` places from `first` on, those that `summed` counts: the sum of their readers, into row `target`."""
+def _sum_crowded(memory, reader, start, summed, target, first, count):
     width = memory.shape[1]
     for place in range(first, first + count):
         if summed[place + 1] == summed[place]:

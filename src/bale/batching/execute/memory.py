@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from numba import njit
 
-from bale.batching.execute.gather import COMPILED, Index, Matrix, sum_crowded, take, take_pieces, take_sum
+from bale.batching.cells.kernels import Kernels
+from bale.batching.cells.pointwise import NUMBA
+from bale.batching.execute.gather import Index, Matrix, sum_crowded, take, take_pieces, take_sum
+from bale.batching.execute.mixed import Mixed, find_mixed, pick
 from bale.batching.graph import Graph, Mode, Spec
 from bale.batching.memory.adjoint import Adjoint
 from bale.batching.memory.layout import Layout
@@ -71,13 +74,11 @@ def _find(gather_start, code, row, length_start, length):
 
 
 def common_source(layout: Layout, sources: Sources, columns: Sequence[int], width: int) -> tuple[int, int] | None:
-    """The class that the rows of all `columns` come from, where a kernel can read it as rows of `width`."""
+    """The class that the rows of all `columns` come from, where it can be read as rows of `width`."""
     source = sources.source[columns[0]]
     if source is None or any(sources.source[column] != source for column in columns):
         return None
-    shape, dtype, device = layout.arenas[source[0]]
-    fits = device.type == "cpu" and dtype in COMPILED and numel(shape) // source[1] == width
-    return source if fits else None
+    return source if numel(layout.arenas[source[0]][0]) // source[1] == width else None
 
 
 def whole_operand(layout: Layout, sources: Sources, columns: Sequence[int], width: int) -> tuple[int, int, int] | None:
@@ -121,12 +122,13 @@ def first_rows(graph: Graph, schedule: Schedule, layout: Layout) -> np.ndarray:
 
 @dataclass(eq=False)
 class CallMemory:
-    """All tensors of one call. `adjoint` is None where nothing asks for gradients."""
+    """All tensors of one call. `adjoint` is None where nothing asks for gradients; `kernels` run loops over rows."""
 
     graph: Graph
     schedule: Schedule
     layout: Layout
     adjoint: Adjoint | None
+    kernels: Kernels = NUMBA
     arenas: list[Matrix] = field(default_factory=list)
     gradients: list[torch.Tensor] = field(default_factory=list)
     _arena_views: dict[tuple[int, int], Matrix] = field(default_factory=dict)
@@ -134,7 +136,10 @@ class CallMemory:
 
     def __post_init__(self) -> None:
         for (shape, dtype, device), rows in zip(self.layout.arenas, self.layout.arena_rows, strict=True):
-            self.arenas.append(Matrix(torch.empty(rows, numel(shape), dtype=dtype, device=device)))
+            self.arenas.append(self.matrix(torch.empty(rows, numel(shape), dtype=dtype, device=device)))
+
+    def matrix(self, tensor: torch.Tensor) -> Matrix:
+        return Matrix(tensor, self.kernels)
 
     def open_gradients(self) -> None:
         """Take the adjoint memories; the row that stands for "no reader" is zero."""
@@ -155,23 +160,43 @@ class CallMemory:
         return find_sources(self.layout)
 
     @cached_property
+    def device(self) -> torch.device:
+        return device_of(self.layout)
+
+    @cached_property
+    def indices(self) -> dict[str, Index]:
+        """All row numbers that batches read, by name: of Layout, Sources and Adjoint."""
+        arrays = {
+            "gather_row": self.layout.gather_row,
+            "length": self.layout.length,
+            "node_start": self.sources.node_start,
+            "mixed_row": self.mixed.row,
+            "mixed_place": self.mixed.place,
+        }
+        if self.adjoint is not None:
+            arrays |= {name: getattr(self.adjoint, name) for name in "reader first second start summed".split()}
+        handed = self.kernels.indices(list(arrays.values()), self.device)
+        return {name: Index(array, self.device) for name, array in zip(arrays, handed, strict=True)}
+
+    @cached_property
+    def mixed(self) -> Mixed:
+        sources, arenas = self.sources, self.layout.arenas
+        spans = zip(sources.source, sources.low, sources.high, strict=True)
+        columns = [(low, high) for source, low, high in spans if source is None and low < high]
+        return find_mixed(self.layout, columns, lambda arena, step: numel(arenas[arena][0]) // step)
+
+    @property
     def rows(self) -> Index:
         """The layout's gathered rows."""
-        device = self.layout.arenas[0][2] if self.layout.arenas else torch.device("cpu")
-        return Index(self.layout.gather_row, device)
+        return self.indices["gather_row"]
 
     @cached_property
     def identity(self) -> Index:
         rows = int(self.layout.batch_rows.sum())
         longest = max([*self.layout.arena_rows, self.layout.gather_row.size, rows], default=0)
-        return Index(np.arange(longest + 1), torch.device("cpu"))
-
-    @cached_property
-    def readers(self) -> tuple[Index, Index]:
-        """Of the adjoint: all readers, and the only one of each place."""
-        assert self.adjoint is not None
-        device = self.layout.arenas[0][2]
-        return Index(self.adjoint.reader, device), Index(self.adjoint.first, device)
+        numbers = torch.arange(longest + 1, device=self.device)
+        handed = self.kernels.array(numbers)
+        return Index(numbers if handed is None else handed, self.device)
 
     @cached_property
     def first_row(self) -> np.ndarray:
@@ -190,12 +215,18 @@ class CallMemory:
         key = (memory, width)
         if key not in self._gradient_views:
             flat = self.gradients[memory]
-            self._gradient_views[key] = Matrix(flat[: flat.numel() // width * width].view(-1, width))
+            self._gradient_views[key] = self.matrix(flat[: flat.numel() // width * width].view(-1, width))
         return self._gradient_views[key]
 
     def memory_of(self, dtype: torch.dtype, device: torch.device) -> int:
         assert self.adjoint is not None
         return self.adjoint.memories.index((dtype, device))
+
+
+def device_of(layout: Layout) -> torch.device:
+    """Where a call runs: on the first device that holds any of its values and is not the CPU, if there is one."""
+    devices = [device for _, _, device in layout.arenas]
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
 def numel(shape: tuple[int, ...]) -> int:
@@ -215,10 +246,10 @@ def fetch_operand(memory: CallMemory, column: int, mode: Mode, spec: Spec, nodes
         mean, first = mode is Mode.MEAN, sources.node_first[column]
         if source is not None:
             given = memory.arena(*source)
-            take_sum(given, memory.rows, sources.node_start, first, nodes, target, row, at, mean)
+            take_sum(given, memory.rows, memory.indices["node_start"].array, first, nodes, target, row, at, mean)
             return
-        mixed = Matrix(mixed_rows(memory, low, high, width))
-        starts = sources.node_start[first : first + nodes + 1] - low
+        mixed = memory.matrix(mixed_rows(memory, low, high, width))
+        starts = memory.indices["node_start"].array[first : first + nodes + 1] - low
         take_sum(mixed, memory.identity, starts, 0, nodes, target, row, at, mean)
         return
     if low == high:
@@ -253,22 +284,9 @@ def fetch_all(memory: CallMemory, columns: Sequence[int], spec: Spec, target: Ma
 
 def mixed_rows(memory: CallMemory, low: int, high: int, width: int) -> torch.Tensor:
     """[rows, width]: gathered rows that come from more than one class."""
-    layout = memory.layout
-    arena, step = layout.gather_arena[low:high].astype(np.int64), layout.gather_step[low:high].astype(np.int64)
-    code = arena << 32 | step
-    units = {int(c): memory.arena(int(c >> 32), int(c & 0xFFFFFFFF)) for c in np.unique(code)}
-    widths = np.array([units[c].tensor.shape[1] for c in code.tolist()], np.int64)
-    offset = np.cumsum(widths) - widths
-    first = next(iter(units.values())).tensor
-    out = torch.empty(int(widths.sum()), dtype=first.dtype, device=first.device)
-    for c, source in units.items():
-        here = np.flatnonzero(code == c)
-        unit = source.tensor.shape[1]
-        rows = source.tensor.index_select(0, memory.rows.tensor[low:high][torch.from_numpy(here).to(first.device)])
-        places = torch.from_numpy(offset[here] // max(unit, 1)).to(first.device)
-        if unit:
-            out[: out.numel() // unit * unit].view(-1, unit).index_copy_(0, places, rows)
-    return out.view(-1, width) if width else out.view(int(high - low), 0)
+    row, place = (memory.indices[name].tensor for name in ("mixed_row", "mixed_place"))
+    out = pick(memory.mixed, low, lambda arena, step: memory.arena(arena, step).tensor, row, place)
+    return out.view(-1, width) if width else out.view(high - low, 0)
 
 
 def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, target: Matrix, row: int,
@@ -281,12 +299,12 @@ def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, ta
     if adjoint.place_of(arena) is not None:
         _fetch_class(memory, classes[0], width, first_row, rows, target, row, at)
         return
-    total = Matrix(torch.empty(rows, width, dtype=dtype, device=device))
+    total = memory.matrix(torch.empty(rows, width, dtype=dtype, device=device))
     if not classes:
         total.tensor.zero_()
     for at_first, k in zip([True, *[False] * (len(classes) - 1)], classes, strict=False):
         step = adjoint.classes[k][1]
-        part = total if at_first else Matrix(torch.empty_like(total.tensor))
+        part = total if at_first else memory.matrix(torch.empty_like(total.tensor))
         _fetch_class(memory, k, width // step, first_row * step, rows * step, part.narrow(width // step), 0, 0)
         if not at_first:
             total.tensor.add_(part.tensor)
@@ -295,11 +313,10 @@ def fetch_gradient(memory: CallMemory, arena: int, first_row: int, rows: int, ta
 
 def sum_readers(memory: CallMemory, arena: int, place: int, rows: int) -> None:
     """Make the sums of the readers of those of an arena's rows, from `place` on, for which a row is kept free."""
-    adjoint = memory.adjoint
-    assert adjoint is not None
     shape, dtype, device = memory.layout.arenas[arena]
     given = memory.gradient(memory.memory_of(dtype, device), numel(shape)).array
-    sum_crowded(given, adjoint.reader, adjoint.start, adjoint.summed, adjoint.first, place, rows)
+    reader, start, summed, first = (memory.indices[name].array for name in ("reader", "start", "summed", "first"))
+    sum_crowded(given, reader, start, summed, first, place, rows)
 
 
 def _fetch_class(memory: CallMemory, number: int, width: int, first: int, count: int, target: Matrix, row: int,
@@ -309,8 +326,8 @@ def _fetch_class(memory: CallMemory, number: int, width: int, first: int, count:
     _, dtype, device = memory.layout.arenas[adjoint.classes[number][0]]
     given = memory.gradient(memory.memory_of(dtype, device), max(width, 1))
     low = int(adjoint.class_start[number]) + first
-    readers, only = memory.readers
+    indices = memory.indices
     if adjoint.single(low, low + count):
-        take(given, only, low, count, target, row, at)
+        take(given, indices["first"], low, count, target, row, at)
     else:
-        take_sum(given, readers, adjoint.start, low, count, target, row, at)
+        take_sum(given, indices["reader"], indices["start"].array, low, count, target, row, at)

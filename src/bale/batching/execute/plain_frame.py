@@ -12,7 +12,6 @@ from bale.batching.cells.call import Kind
 from bale.batching.cells.celltype import CellType
 from bale.batching.cells.segment import segment_reduce
 from bale.batching.execute.frame import Frame, Gradients
-from bale.batching.execute.gather import Matrix
 from bale.batching.execute.launch import launch
 from bale.batching.execute.memory import (
     fetch_gradient,
@@ -104,7 +103,7 @@ class PlainFrame(Frame):
             else:
                 rows = given.index_select(0, memory.rows.tensor[low:high]).view(high - low, *spec.shape)
         elif mode in (Mode.SUM, Mode.MEAN):
-            target = Matrix(torch.empty(nodes, width, dtype=spec.dtype, device=spec.device))
+            target = memory.matrix(torch.empty(nodes, width, dtype=spec.dtype, device=spec.device))
             fetch_operand(memory, column, mode, spec, nodes, target, 0, 0)
             rows = target.tensor.view(nodes, *spec.shape)
         elif source is not None:
@@ -133,7 +132,7 @@ class PlainFrame(Frame):
             if not (spec.requires_grad and out.requires_grad):
                 continue
             n, first = self._rows_of(spec, k), self.output_rows[number][k]
-            target = Matrix(torch.empty(n, numel(spec.shape), dtype=out.dtype, device=out.device))
+            target = self.memory.matrix(torch.empty(n, numel(spec.shape), dtype=out.dtype, device=out.device))
             fetch_gradient(self.memory, self.output_arenas[number], first, n, target, 0, 0)
             roots.append(out)
             gradients.append(target.tensor.view(n, *spec.shape))

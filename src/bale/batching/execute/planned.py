@@ -25,7 +25,7 @@ from bale.batching.execute import reference
 from bale.batching.execute.captured_frame import CapturedFrame, DemotedError, captured_blocks, rows_added
 from bale.batching.execute.frame import Frame, Gradients, Site
 from bale.batching.execute.launch import Program, Watch, blame
-from bale.batching.execute.memory import CallMemory, numel
+from bale.batching.execute.memory import CallMemory, device_of, numel
 from bale.batching.execute.outputs import Group
 from bale.batching.execute.plain_frame import PlainFrame, plain_blocks
 from bale.batching.graph import Graph, Mode
@@ -122,11 +122,15 @@ class PlannedCall:
         """Forward; keeps the filled memory in `self.filled` where gradients are wanted."""
         blocks = self.blocks() if gradients else []
         adjoint = self.adjoint(blocks) if gradients else None
-        memory = CallMemory(self.graph, self.schedule, self.layout, adjoint)
+        memory = self.memory(adjoint)
         filled = Filled(self, memory, blocks, watch)
         filled.forward()
         self.filled = filled if gradients else None
         return [row for group in self.groups for row in group.rows(memory)]
+
+    def memory(self, adjoint: Adjoint | None) -> CallMemory:
+        kernels = self.backend.kernels(device_of(self.layout))
+        return CallMemory(self.graph, self.schedule, self.layout, adjoint, kernels)
 
     def blocks(self) -> list[tuple[Block, ...]]:
         return [
@@ -203,7 +207,7 @@ class Filled:
     def forward(self) -> None:
         frames = self.frames
         # hooks of the user's own (checkpointing, say) are for what the whole call saves
-        with torch.no_grad(), unseen():
+        with torch.no_grad(), unseen(), self.memory.kernels.on(self.memory.device):
             for kind, k in zip(self.kinds, self.turn, strict=True):
                 frame = frames[kind]
                 assert frame is not None
@@ -226,7 +230,7 @@ class Filled:
         self.memory.open_gradients()
         self._write_output_gradients(gradients)
         trained = {id(t): t for cell in self.call.program.cells for t in cell.trained}
-        with without_hooks(trained.values()):
+        with without_hooks(trained.values()), self.memory.kernels.on(self.memory.device):
             found = self._run_backward(keep)
         if keep:
             for tensor, copy in copies:
