@@ -16,7 +16,9 @@ from torch.utils import _pytree as pytree
 
 import bale
 from bale.batching.engine import run_samples
+from bale.batching.execute import memory
 from bale.batching.execute.account import Account, account
+from bale.models import BiLSTMTagger
 
 REDUCED_BY_THE_RUNG = ("max", "amax")  # a maximum is found by torch in more than one pass, none of them a copy
 
@@ -51,6 +53,18 @@ def test_what_is_counted_is_what_is_written(
     samples = [(structure, features(k).to(dtype)) for k, structure in enumerate(given_structures)]
     with torch.set_grad_enabled(grad):
         assert_counted(model.to(dtype), samples)
+
+
+def test_operands_of_early_products_are_copied_by_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, sentences = BiLSTMTagger(9, 3, 4, 4), [torch.randint(9, (n,)) for n in (3, 5, 2, 4)]
+    batched, called = bale.batch(model, capture="eager", check="off", merge=False), []
+    for name in ("take", "take_pieces"):
+        function = getattr(memory, name)
+        monkeypatch.setattr(memory, name, lambda *given, f=function, n=name: called.append(n) or f(*given))
+    counted = account(run_samples(batched.inner, sentences, {}, batched.settings, batched.registry).call)
+    assert sum(t.gathers for t in counted.types) == len(called)
+    assert called.count("take_pieces") == 4  # a type for first steps and one for others, from each end
 
 
 class Matrices(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -132,9 +132,18 @@ class _Counter:
                 continue
             in_place = self._in_place(slot, mode, numel(spec.shape))
             views += sum(in_place)
+            copied = Copies()
             for column, nodes, is_view in zip((self.columns + slot).tolist(), self.nodes, in_place, strict=True):
-                copies += Copies() if is_view else self._operand(column, mode, spec, nodes)
+                copied += Copies() if is_view else self._operand(column, mode, spec, nodes)
+            at_once = not any(in_place) and self._is_fetched_at_once(slot, mode, numel(spec.shape))
+            copies += replace(copied, launches=1) if at_once else copied
         return views, copies
+
+    def _is_fetched_at_once(self, slot: int, mode: Mode, width: int) -> bool:
+        """Is the operand copied for all batches before the first?"""
+        if self.emitted is None or mode is not Mode.ROW or self.numbers[slot] not in self.early:
+            return False
+        return common_source(self.layout, self.sources, (self.columns + slot).tolist(), width) is not None
 
     def _access(self, slot: int) -> object:
         """How the type's code reads a slot, None where it does not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class CapturedFrame(Frame):
         self.constants = iter(self.program.columns.of(self.cell, self.site.nodes))
         self.constant_columns: list[tuple[int, torch.Tensor]] = []
         self.fetches: list[Callable[[int], None]] = []
-        self.early_fetches: list[Callable[[], None]] = []  # for all batches at once
+        self.early_fetches: list[Callable[[], None]] = []  # of all batches, before the first
         self.gradient_fetches: list[Callable[[int], None]] = []
         self.pieces: dict[int, list[torch.Tensor]] = {}  # memory that was to be copied to -> what lies elsewhere
         self.columns: list[Any] = []
@@ -144,27 +145,32 @@ class CapturedFrame(Frame):
             if whole is not None:
                 return self._lay(whole, access, spec), None
         target, at = self._target(access, spec)
-        columns, counts, starts, memory = self.site.columns, self.site.counts, self.starts, self.memory
-        copied = [True] * len(self.rows)
-        if memory.adjoint is None and width and may_lie_apart(number, access, mode, self.emitted, self.early):
-            copied = self._lay_apart(slot, width, target)
+        self._fetch(number, slot, access, target, at)
+        full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
+        return full, (target.array, self.memory.identity.array, self.starts) if access == "index" else None
+
+    def _fetch(self, number: int, slot: int, access: Any, target: Matrix, at: int) -> None:
+        """Have the rows of an operand copied together: batch by batch, or for all of them before the first."""
+        memory, counts, starts = self.memory, self.site.counts, self.starts
+        spec, mode = self.node_type.slot_specs[slot], self.node_type.slots[slot]
+        width, columns = numel(spec.shape), [column + slot for column in self.site.columns]
+        copied = [True] * len(columns)
 
         def fetch(k: int) -> None:
             if copied[k]:
-                fetch_operand(memory, columns[k] + slot, mode, spec, counts[k], target, starts[k], at)
-
-        def fetch_early() -> None:
-            if mode is Mode.ROW and fetch_all(memory, [column + slot for column in columns], spec, target, at):
-                return
-            for k in range(len(columns)):
-                fetch(k)
+                fetch_operand(memory, columns[k], mode, spec, counts[k], target, starts[k], at)
 
         if number in self.early:
-            self.early_fetches.append(fetch_early)
-        elif any(copied):
+            source = common_source(memory.layout, memory.sources, columns, width) if mode is Mode.ROW else None
+            if source is None:
+                self.early_fetches += [partial(fetch, k) for k in range(len(columns))]
+            else:
+                self.early_fetches.append(partial(fetch_all, memory, columns, source, target, at))
+            return
+        if memory.adjoint is None and width and may_lie_apart(number, access, mode, self.emitted, self.early):
+            copied = self._lay_apart(slot, width, target)
+        if any(copied):
             self.fetches.append(fetch)
-        full = target.tensor if isinstance(access, Place) else target.tensor.view(self.total, *spec.shape)
-        return full, (target.array, memory.identity.array, starts) if access == "index" else None
 
     def _target(self, access: Any, spec: Spec) -> tuple[Matrix, int]:
         """Where the rows of all batches are fetched to, and the first column there."""

@@ -267,19 +267,11 @@ def fetch_operand(memory: CallMemory, column: int, mode: Mode, spec: Spec, nodes
         target.tensor[row : row + rows.shape[0], at : at + width] = rows
 
 
-def fetch_all(memory: CallMemory, columns: Sequence[int], spec: Spec, target: Matrix, at: int) -> bool:
-    """Write one row per node of an operand of all these batches to `target`, batch after batch, if they come from one
-    class of rows; were they written?"""
+def fetch_all(memory: CallMemory, columns: Sequence[int], source: tuple[int, int], target: Matrix, at: int) -> None:
+    """Write an operand of all these batches to `target`, batch after batch. `source`: see common_source."""
     sources = memory.sources
-    source = sources.source[columns[0]]
-    if source is None or any(sources.source[column] != source for column in columns):
-        return False
-    given = memory.arena(*source)
-    if given.tensor.shape[1] != numel(spec.shape):
-        return False
     low, high = (np.array([ends[column] for column in columns]) for ends in (sources.low, sources.high))
-    take_pieces(given, memory.rows, low, high, target, at)
-    return True
+    take_pieces(memory.arena(*source), memory.rows, low, high, target, at)
 
 
 def mixed_rows(memory: CallMemory, low: int, high: int, width: int) -> torch.Tensor:
