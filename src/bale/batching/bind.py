@@ -16,11 +16,11 @@ from bale.batching.cells.celltype import CellType
 from bale.batching.cells.segment import REDUCTIONS, constant_type, identity_type, kernel_type
 from bale.batching.engine import Settings
 from bale.batching.graph import Mode
+from bale.batching.trace.arguments import Index
 from bale.batching.trace.functions import record_function
 from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.portable import Argument, Place, TypeName, portable_model
-from bale.batching.trace.record import Index
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
 from bale.batching.trace.trace import Origin, Piece, Trace

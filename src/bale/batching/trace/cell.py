@@ -10,9 +10,10 @@ from torch import nn
 
 from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.purity import Reads, Same, freeze, reads_of
+from bale.batching.trace.arguments import UnknownArgumentError
 from bale.batching.trace.identity import identify, members
 from bale.batching.trace.info import ShadowInfo
-from bale.batching.trace.record import Options, UnknownArgumentError, record
+from bale.batching.trace.record import Options, record
 from bale.batching.trace.tracer import Tracer, current_trace
 
 

@@ -113,7 +113,7 @@ def _measures(source: Source) -> bool:
 
 def _ruler(trace: Tracer, length: int) -> Source:
     """Something of this length, for programs whose operands only have it more than once."""
-    from bale.batching.trace.record import lift
+    from bale.batching.trace.nodes import lift
 
     with torch._C.DisableTorchFunction():
         known = trace.rulers.get(length)
@@ -147,7 +147,7 @@ class _Given:
         return leaf
 
     def _constant(self, tensor: torch.Tensor) -> Source:
-        from bale.batching.trace.record import as_ref, lift
+        from bale.batching.trace.nodes import as_ref, lift
 
         with torch._C.DisableTorchFunction():
             dims = tuple([Axis(n) if n in self.lengths else n for n in tensor.shape])

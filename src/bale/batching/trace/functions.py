@@ -15,11 +15,13 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.trace import ragged, rows
+from bale.batching.trace.arguments import UnknownArgumentError, leaves_of
 from bale.batching.trace.deferred import deferred_in
 from bale.batching.trace.indexing import basic_index, getitem, pick_of
 from bale.batching.trace.location import user_line
 from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
-from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, lift, record
+from bale.batching.trace.nodes import lift
+from bale.batching.trace.record import Options, record
 from bale.batching.trace.recorder import make_recorder
 from bale.batching.trace.ref import Ref, rows_of
 from bale.batching.trace.tracer import Tracer, current_trace

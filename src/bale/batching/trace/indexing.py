@@ -10,7 +10,8 @@ import torch
 
 from bale.batching.graph import Spec
 from bale.batching.trace import ragged
-from bale.batching.trace.record import Index, lift
+from bale.batching.trace.arguments import Index
+from bale.batching.trace.nodes import lift
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 

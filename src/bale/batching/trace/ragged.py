@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from bale.batching.cells.segment import KEEPS_ROWS, KERNELS, REDUCTIONS, identity_type, kernel_type
 from bale.batching.graph import Mode, Spec
 from bale.batching.trace import recording
-from bale.batching.trace.record import Options, as_ref, record
+from bale.batching.trace.nodes import as_ref
+from bale.batching.trace.record import Options, record
 from bale.batching.trace.ref import Ref, rows_of
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 

@@ -2,149 +2,34 @@
 
 from __future__ import annotations
 
-import enum
-import numbers
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.call import PER_ROW, Call, Kind, Leaf, ModeState
 from bale.batching.cells.celltype import CellType, build
-from bale.batching.cells.probe import OutputLeaf, RefusalError
+from bale.batching.cells.probe import RefusalError
 from bale.batching.cells.rungs import PROOF_ROWS, ProofError
-from bale.batching.cells.segment import constant_type
-from bale.batching.graph import Spec
 from bale.batching.trace import whole
+from bale.batching.trace.arguments import (
+    Column,
+    columns_of,
+    flatten,
+    full_spec,
+    leaves_of,
+    spec_of,
+)
 from bale.batching.trace.deferred import defer_call, deferred_of
+from bale.batching.trace.nodes import add_node, lift
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 
-
-class Index(int):
-    """A whole number that says where to read: data of type int64, whatever it indexes."""
-
-
 FIXED = object()  # a call with ragged operands that is not row-wise: its first axis is part of the type
-
-
-@dataclass(slots=True)
-class Column:
-    """One leaf of a call's arguments."""
-
-    kind: Kind
-    leaf: Any
-    spec: Spec | None = None  # of a per-row leaf, first axis included
-    number_dtype: torch.dtype | None = None
-
-    @property
-    def length(self) -> int | None:
-        """The first axis, where it can be one: of ragged values and of constants."""
-        if self.kind is Kind.VALUE:
-            return self.leaf.length
-        if self.kind is Kind.CONST and self.leaf.dim():
-            return self.leaf.shape[0]
-        return None
-
-    def key(self) -> Hashable:
-        if self.kind is Kind.STATIC:
-            # 1, 1.0 and True are equal but not the same argument; nor are 0.0 and -0.0
-            return self.kind, type(self.leaf), repr(self.leaf) if isinstance(self.leaf, (float, slice)) else self.leaf
-        if self.kind is Kind.SHARED:
-            return self.kind, id(self.leaf)
-        return self.kind, self.spec
-
-    def ragged(self) -> Column:
-        assert self.spec is not None
-        spec = self.spec
-        row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
-        return Column(self.kind, self.leaf, row, self.number_dtype)
-
-
-class UnknownArgumentError(Exception):
-    """An argument that is no tensor and cannot be part of a type."""
-
-    def __init__(self, value: Any):
-        super().__init__(f"an argument of type {type(value).__name__}")
-        self.value = value
-
-
-def columns_of(trace: Tracer, leaves: Sequence[Any], number_data: int) -> list[Column]:
-    """Classify the leaves of a call's arguments; Python numbers among the first `number_data` are data.
-
-    Raises UnknownArgumentError for a leaf that is neither tensor nor hashable.
-    """
-    columns = []
-    for leaf in leaves:
-        kind = type(leaf)
-        if kind is Ref:
-            trace.owns(leaf)
-            columns.append(Column(Kind.VALUE, leaf, _full_spec(leaf)))
-        elif isinstance(leaf, torch.Tensor):
-            if id(leaf) in trace.shared:
-                columns.append(Column(Kind.SHARED, leaf))
-            else:
-                columns.append(Column(Kind.CONST, leaf, Spec.of(leaf)))
-        elif isinstance(leaf, np.generic):
-            columns.append(Column(Kind.STATIC, leaf.item()))
-        elif isinstance(leaf, np.ndarray):
-            raise UnknownArgumentError(leaf)
-        else:
-            if not (isinstance(leaf, _PLAIN) or callable(leaf) or _hashes_by_value(leaf)):
-                raise UnknownArgumentError(leaf)
-            columns.append(Column(Kind.STATIC, leaf))
-    _make_data_of_numbers(columns, number_data)
-    return columns
-
-
-_PLAIN = (int, float, complex, str, bytes, type(None), slice, range, enum.Enum, torch.dtype, torch.device, torch.layout)
-
-
-def _hashes_by_value(leaf: Any) -> bool:
-    if type(leaf).__hash__ is object.__hash__:
-        return isinstance(leaf, torch.memory_format)
-    try:
-        hash(leaf)
-    except TypeError:
-        return False
-    return True
-
-
-def _full_spec(ref: Ref) -> Spec:
-    if ref.length is None:
-        return ref.spec
-    spec = ref.spec
-    return Spec((ref.length, *spec.shape), spec.dtype, spec.device, spec.requires_grad)
-
-
-_result_dtypes: dict[tuple[torch.dtype, type, torch.dtype], torch.dtype] = {}
-
-
-def _make_data_of_numbers(columns: list[Column], first: int) -> None:
-    if not first:
-        return
-    tensor = next((c for c in columns if c.kind in PER_ROW or c.kind is Kind.SHARED), None)
-    if tensor is None:
-        return
-    dtype = tensor.spec.dtype if tensor.spec is not None else tensor.leaf.dtype
-    device = tensor.spec.device if tensor.spec is not None else tensor.leaf.device
-    for column in columns[:first]:
-        if column.kind is Kind.STATIC and isinstance(column.leaf, numbers.Number):
-            if isinstance(column.leaf, Index):
-                column.kind, column.number_dtype = Kind.NUMBER, torch.int64
-                column.spec = Spec((), torch.int64, device)
-                continue
-            known = (dtype, type(column.leaf), torch.get_default_dtype())
-            if known not in _result_dtypes:
-                _result_dtypes[known] = torch.result_type(torch.empty((), dtype=dtype), column.leaf)  # type: ignore[arg-type]
-            column.kind, column.number_dtype = Kind.NUMBER, _result_dtypes[known]
-            column.spec = Spec((), column.number_dtype, device)
 
 
 @dataclass(frozen=True)
@@ -164,44 +49,6 @@ class Options:
     scalar_rows: bool = False  # rows of single numbers are rows, also where only constants are given
 
 
-def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The leaves of a call's arguments."""
-    return _flatten(args, kwargs)[0]
-
-
-def _flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Hashable]:
-    """The leaves of a call's arguments, and what tells their structure: most have nothing but tuples and lists."""
-    leaves: list[Any] = []
-    form = None if kwargs else _form(args, leaves)
-    return pytree.tree_flatten((args, kwargs)) if form is None else (leaves, form)
-
-
-def _form(items: Any, leaves: list[Any]) -> tuple[Any, ...] | None:
-    """The structure of a tuple or list, while its leaves are added to `leaves`; None where it holds anything else."""
-    form: list[Any] = [type(items)]
-    for item in items:
-        kind = type(item)
-        if kind is Ref or not (kind in pytree.SUPPORTED_NODES or issubclass(kind, tuple)):
-            leaves.append(item)
-            form.append(None)
-            continue
-        inside = _form(item, leaves) if kind is tuple or kind is list else None
-        if inside is None:
-            return None
-        form.append(inside)
-    return tuple(form)
-
-
-@lru_cache(maxsize=4096)
-def _spec_of(form: Any) -> Any:
-    """The TreeSpec of a call: hashing one and comparing two costs more than all else, so keys hold the form."""
-
-    def example(form: Any) -> Any:
-        return None if form is None else form[0](map(example, form[1:]))
-
-    return pytree.tree_structure((example(form), {}))
-
-
 def record(
     trace: Tracer,
     head: Hashable,
@@ -215,8 +62,8 @@ def record(
 
     Raises RefusalError where the call cannot be a cell, UnknownArgumentError for arguments that no type can hold.
     """
-    leaves, form = _flatten(args, kwargs)
-    spec = _spec_of(form) if type(form) is tuple else form
+    leaves, form = flatten(args, kwargs)
+    spec = spec_of(form) if type(form) is tuple else form
     number_data = len(leaves_of(args, {})) if options.number_data else 0
     columns = columns_of(trace, leaves, number_data)
     if trace.deferrals and any(deferred_of(leaf) is not None for leaf in leaves):
@@ -292,9 +139,7 @@ def _beside_values(trace: Tracer, columns: list[Column], options: Options) -> li
     if not any(beside):
         return columns
     refs = [lift(trace, c.leaf) if moved else None for c, moved in zip(columns, beside, strict=True)]
-    return [
-        c if ref is None else Column(Kind.VALUE, ref, _full_spec(ref)) for c, ref in zip(columns, refs, strict=True)
-    ]
+    return [c if ref is None else Column(Kind.VALUE, ref, full_spec(ref)) for c, ref in zip(columns, refs, strict=True)]
 
 
 def _record_whole(
@@ -310,7 +155,7 @@ def make_row_wise(
     options: Options,
 ) -> CellType | None:  # fmt: skip
     """The type of a function of values, proved row by row; None where it is not."""
-    columns = [Column(Kind.VALUE, ref, _full_spec(ref)) for ref in refs]
+    columns = [Column(Kind.VALUE, ref, full_spec(ref)) for ref in refs]
     for ragged in _as_ragged(columns, Options()):
         call = Call(function, pytree.tree_structure(((0,) * len(refs), {})), _leaves(ragged), state)
         made = _make(trace, key, name, call, ragged, Options(align=False, lend_state=options.lend_state))
@@ -320,7 +165,7 @@ def make_row_wise(
 
 def record_fixed(trace: Tracer, key: Hashable, name: str, call: Call, refs: Sequence[Ref]) -> Any:
     """A call on values, whose type holds all their lengths."""
-    columns = [Column(Kind.VALUE, ref, _full_spec(ref)) for ref in refs]
+    columns = [Column(Kind.VALUE, ref, full_spec(ref)) for ref in refs]
     cell = trace.registry.types.get(key)
     if cell is None:
         cell = _make(trace, key, name, call, columns, Options(align=False))
@@ -445,77 +290,3 @@ def _agree_on_device(trace: Tracer, name: str, columns: Sequence[Column], option
     if len(devices) > 1:
         listed = " and ".join(f"{what} on {device}" for device, what in devices.items())
         raise trace.error(f"{name} is called with {listed}; move them to one device with .to()")
-
-
-def add_node(trace: Tracer, cell: CellType, columns: Sequence[Column]) -> Any:
-    """A node of type `cell` with the operands in `columns`; returns its outputs in the shape the user's call has."""
-    slots: list[list[int]] = []
-    constants: list[Any] = []
-    length = 1
-    for column in columns:
-        if column.kind is Kind.VALUE:
-            slots.append([column.leaf.part])
-        elif column.kind in PER_ROW:
-            constants.append(column.leaf)
-        if column.spec is not None and column.spec.ragged:
-            length = column.length or 1
-    if cell.stateful:
-        previous = trace.last_of_module.get(id(cell.module))
-        slots.append([] if previous is None else [previous])
-    first = trace.add(cell, slots, constants, length)
-    if cell.stateful:
-        trace.last_of_module[id(cell.module)] = first
-    operands = [column.leaf for column in columns if column.kind in PER_ROW]
-    flat, code = [], first
-    for leaf in cell.outputs:
-        if leaf.tensor is None:
-            flat.append(leaf.plain)
-            continue
-        flat.append(_output(trace, code, leaf, operands, length))
-        code += 1
-    if cell.out_spec is None or cell.out_spec.is_leaf():
-        return flat[0]
-    return tuple(flat) if cell.returns_tuple else pytree.tree_unflatten(flat, cell.out_spec)
-
-
-def _output(trace: Tracer, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:
-    assert leaf.tensor is not None
-    if leaf.same_as is not None:
-        return operands[leaf.same_as]  # returned as it is: the same tensor, not a copy
-    spec = leaf.tensor
-    ref = trace.ref(code, spec, length if spec.ragged else None)
-    if spec.ragged:
-        trace.lengths.add(length)
-    if leaf.view_of is not None:
-        ref.share_memory_with(operands[leaf.view_of])
-    return ref
-
-
-def as_ref(trace: Tracer, tensor: Any) -> Ref:
-    """`tensor` itself where it is a Ref; a constant node where it is a real tensor."""
-    if type(tensor) is Ref:
-        trace.owns(tensor)
-        return whole.settle(trace, tensor)
-    spec = Spec.of(tensor)
-    key = ("constant", spec)
-    cell = trace.registry.types.get(key)
-    if cell is None:
-        cell = trace.registry.types[key] = constant_type(spec)
-    return trace.ref(trace.add(cell, [], [tensor]), spec)
-
-
-def lift(trace: Tracer, tensor: Any) -> Ref:
-    """A sample's own tensor as a ragged value, so that taking its rows makes no type per length."""
-    known = trace.lifted.get(id(tensor))
-    if known is not None:
-        return known[1]
-    with torch._C.DisableTorchFunction():
-        length, spec = tensor.shape[0], Spec.of(tensor)
-    row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
-    key = ("constant", row)
-    cell = trace.registry.types.get(key)
-    if cell is None:
-        cell = trace.registry.types[key] = constant_type(row)
-    ref = trace.ref(trace.add(cell, [], [tensor], length), row, length)
-    trace.lifted[id(tensor)] = (tensor, ref)
-    return ref

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from bale.batching.cells.celltype import CellType
 from bale.batching.graph import Spec
 from bale.batching.trace import recording
-from bale.batching.trace.record import leaves_of
+from bale.batching.trace.arguments import leaves_of
 from bale.batching.trace.ref import Memory, Ref
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 from bale.batching.uses import is_exact

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from bale.batching.trace import ragged
-from bale.batching.trace.record import Options, lift, record
+from bale.batching.trace.nodes import lift
+from bale.batching.trace.record import Options, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 

@@ -17,11 +17,12 @@ from torch.utils import _pytree as pytree
 
 from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.cells.purity import Same, can_change, freeze, reads_of
+from bale.batching.trace.arguments import UnknownArgumentError, leaves_of
 from bale.batching.trace.cell_filter import CellFilter
 from bale.batching.trace.identity import Member, function_attributes, identify, members, state_of
 from bale.batching.trace.info import Children, ShadowInfo, Watched
 from bale.batching.trace.probe_run import ProbeRun, lent_buffers
-from bale.batching.trace.record import Options, UnknownArgumentError, leaves_of, record
+from bale.batching.trace.record import Options, record
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.tracer import Tracer
 from bale.batching.uses import version_of

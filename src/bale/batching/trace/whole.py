@@ -91,7 +91,7 @@ def _made(trace: Tracer, root: Deferred, written: Written, options: Any, tried_r
 
 
 def _seed(trace: Tracer) -> Source:
-    from bale.batching.trace.record import as_ref
+    from bale.batching.trace.nodes import as_ref
 
     with torch._C.DisableTorchFunction():
         return Source(as_ref(trace, torch.randint(2**62, ())), ())
