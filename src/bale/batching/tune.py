@@ -106,13 +106,13 @@ def _packed(name: str, size: int, numbers: int, batches: int, repeats: int) -> T
 
 
 def _packed_batches(repeats: int) -> Iterator[Tried]:
-    for batches in (2, 4, 8, 16, 32):
+    for batches in (2, 4, 8, 16, 32, 64):
         yield _packed("packed_from", batches, 1 << 16, batches, repeats)
 
 
 def _packed_sizes(repeats: int) -> Iterator[Tried]:
     for bits in range(13, 22):
-        yield _packed("packed_up_to", 1 << bits, 1 << bits, 16, repeats)
+        yield _packed("packed_up_to", 1 << bits, 1 << bits, 32, repeats)
 
 
 def _shared_sizes(repeats: int) -> Iterator[Tried]:

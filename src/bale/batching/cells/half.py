@@ -1,7 +1,7 @@
 """Half: products of float32 rows and weights in bfloat16, summed in float32.
 
 Rows and weights are rounded to 8 significant bits, their products summed in float32 by the library, and each sum is
-rounded once more. So an element of a product is off by at most (2^-8 + 2^-16) of the sum of its terms' magnitudes, plus
+rounded once more. So an element of a product is off by at most (2^-7 + 2^-16) of the sum of its terms' magnitudes, plus
 2^-8 of itself, plus float32's own rounding. Everything but products stays in float32.
 """
 

@@ -33,8 +33,8 @@ class Rule:
     measured       where and how they were measured, for people
     """
 
-    packed_from: int = 8
-    packed_up_to: int = 1 << 18
+    packed_from: int = 32
+    packed_up_to: int = 3 << 16
     shared_from: int = 1 << 16
     half_from: int = 1 << 15
     measured: Mapping[str, Any] = field(default_factory=dict, compare=False)
