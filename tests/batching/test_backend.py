@@ -169,7 +169,9 @@ def test_the_machines_rule_is_the_default_of_batch(tmp_path, monkeypatch):
         machine_rule.cache_clear()
         bale.Rule(packed_from=5).save(rule_path())
         assert bale.batch(nn.Linear(1, 1)).settings.backend.rule.packed_from == 5
-        assert bale.batch(nn.Linear(1, 1), rule=bale.Rule()).settings.backend.rule.packed_from == bale.Rule().packed_from
+        assert (
+            bale.batch(nn.Linear(1, 1), rule=bale.Rule()).settings.backend.rule.packed_from == bale.Rule().packed_from
+        )
     finally:
         machine_rule.cache_clear()
 

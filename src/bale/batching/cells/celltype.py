@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -351,7 +351,7 @@ def _ragged_output(leaf: OutputLeaf, length: int) -> OutputLeaf:
     if not spec.shape or spec.shape[0] != length:
         raise ProofError(f"from {length} rows it makes shape {spec.shape}")
     row = Spec(spec.shape[1:], spec.dtype, spec.device, spec.requires_grad, ragged=True)
-    return OutputLeaf(row, leaf.plain, leaf.same_as, leaf.view_of)
+    return replace(leaf, tensor=row)
 
 
 def _ragged_draw(draw: Draw, length: int) -> Draw:

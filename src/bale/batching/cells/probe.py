@@ -7,7 +7,7 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class OutputLeaf:
     plain: Any = None
     same_as: int | None = None  # the operand that is returned as it is
     view_of: int | None = None  # the operand whose memory it shares
+    twin: int | None = None  # the leaf before it that is the same tensor
+    beside: int | None = None  # a leaf before it that may overlap it in memory, which is no operand's
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _run(call: Call, operands: Sequence[Spec], state: Sequence[torch.Tensor]) ->
             raise RefusalError(f"it calls an operator of unknown shape ({error})") from error
         if watch.written & before.keys():
             raise RefusalError("it writes into its input")
-        outputs = tuple(_describe(leaf, fakes, before) for leaf in flat)
+        outputs = _describe_all(flat, fakes, before)
     draws = tuple(draw for draw in watch.draws if draw is not None)
     stateful = bool(watch.written & {_storage(tensor) for tensor in state})
     trained = tuple(watch.trained.values())
@@ -162,6 +164,35 @@ def _fake(operand: Spec) -> torch.Tensor:
     fake = torch.empty(operand.shape, dtype=operand.dtype, device=operand.device)
     # a copy, so that in-place code in the cell meets what it would meet: a computed value, not a leaf
     return fake.requires_grad_().clone() if operand.requires_grad else fake
+
+
+def _describe_all(
+    flat: Sequence[Any], fakes: Sequence[torch.Tensor], storages: dict[int, int]
+) -> tuple[OutputLeaf, ...]:
+    outputs: list[OutputLeaf] = []
+    for number, leaf in enumerate(flat):
+        described = _describe(leaf, fakes, storages)
+        if described.tensor is not None and described.view_of is None:
+            before = range(number)
+            twin = next((k for k in before if flat[k] is leaf), None)
+            beside = next((k for k in before if outputs[k].tensor is not None and _may_overlap(flat[k], leaf)), None)
+            described = replace(described, twin=twin, beside=beside)
+        outputs.append(described)
+    return tuple(outputs)
+
+
+def _may_overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Could a write to one tensor be seen in another? The parts of a vector that chunk() gives are apart."""
+    if _storage(one) != _storage(other) or not one.numel() or not other.numel():
+        return False
+    first, second = _span(one), _span(other)
+    return first[0] <= second[1] and second[0] <= first[1]
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first and the last place of a tensor in its memory."""
+    first = tensor.storage_offset()
+    return first, first + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _describe(leaf: Any, fakes: Sequence[torch.Tensor], storages: dict[int, int]) -> OutputLeaf:

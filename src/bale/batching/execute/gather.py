@@ -85,8 +85,16 @@ def take_sum(source: Matrix, index: Index, start: Any, first: int, count: int, t
     rows = source.tensor.index_select(0, index.tensor[low:high])
     if rows.dtype in _HALF:  # summed as torch.sum does: in float32, rounded once
         rows = rows.float()
-    total = torch.segment_reduce(rows, "mean" if mean else "sum", lengths=lengths, axis=0, initial=0, unsafe=True)
+    if rows.is_complex():  # which segment_reduce does not take
+        parts = torch.view_as_real(rows).flatten(1)
+        total = torch.view_as_complex(_segments(parts, lengths, mean).unflatten(1, (-1, 2)))
+    else:
+        total = _segments(rows, lengths, mean)
     target.tensor[row : row + count, column : column + rows.shape[1]] = total
+
+
+def _segments(rows: torch.Tensor, lengths: torch.Tensor, mean: bool) -> torch.Tensor:
+    return torch.segment_reduce(rows, "mean" if mean else "sum", lengths=lengths, axis=0, initial=0, unsafe=True)
 
 
 def sum_crowded(memory: Any, reader: Any, start: Any, summed: Any, target: Any, first: int, count: int) -> None:

@@ -327,6 +327,8 @@ class _Planned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if all(gradient is None for gradient in gradients):  # what led here was cut off, and may be spent long ago
+            return None, None, *[None] * len(ctx.inputs)
         carrier = ctx.saved_tensors[-1]  # asking also checks that no weight was changed in place meanwhile
         inputs = ctx.inputs  # hooks on saved tensors (checkpointing) may have given copies back
         filled: Filled | None = getattr(carrier, "filled", None)

@@ -6,7 +6,7 @@ import enum
 import numbers
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ def columns_of(trace: Tracer, leaves: Sequence[Any], number_data: int) -> list[C
             columns.append(Column(Kind.VALUE, leaf, full_spec(leaf)))
         elif isinstance(leaf, torch.Tensor):
             if id(leaf) in trace.shared:
+                trace.saw(leaf)
                 columns.append(Column(Kind.SHARED, leaf))
             else:
                 columns.append(Column(Kind.CONST, leaf, Spec.of(leaf)))
@@ -118,11 +119,12 @@ _result_dtypes: dict[tuple[torch.dtype, type, torch.dtype], torch.dtype] = {}
 def _make_data_of_numbers(columns: list[Column], first: int) -> None:
     if not first:
         return
-    tensor = next((c for c in columns if c.kind in PER_ROW or c.kind is Kind.SHARED), None)
-    if tensor is None:
+    tensors = [c.spec or c.leaf for c in columns if c.kind in PER_ROW or c.kind is Kind.SHARED]
+    if not tensors:
         return
-    dtype = tensor.spec.dtype if tensor.spec is not None else tensor.leaf.dtype
-    device = tensor.spec.device if tensor.spec is not None else tensor.leaf.device
+    # a condition (of where) has a say only where nothing else has one
+    dtype = reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
+    device = tensors[0].device
     for column in columns[:first]:
         if column.kind is Kind.STATIC and isinstance(column.leaf, numbers.Number):
             if isinstance(column.leaf, Index):
@@ -132,8 +134,22 @@ def _make_data_of_numbers(columns: list[Column], first: int) -> None:
             known = (dtype, type(column.leaf), torch.get_default_dtype())
             if known not in _result_dtypes:
                 _result_dtypes[known] = torch.result_type(torch.empty((), dtype=dtype), column.leaf)  # type: ignore[arg-type]
+            if not _holds(_result_dtypes[known], column.leaf):
+                continue  # torch computes with the number as it is, so it is part of the type
             column.kind, column.number_dtype = Kind.NUMBER, _result_dtypes[known]
             column.spec = Spec((), column.number_dtype, device)
+
+
+def _holds(dtype: torch.dtype, number: Any) -> bool:
+    """Is a number of a dtype what torch computes with? Of narrow ones it has wider numbers than they hold."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return float(torch.tensor(number, dtype=torch.float64).to(dtype)) == float(number)
+    if dtype in _NARROW:
+        return torch.iinfo(dtype).min <= number <= torch.iinfo(dtype).max
+    return True
+
+
+_NARROW = frozenset((torch.uint8, torch.int8, torch.int16, torch.int32))
 
 
 def leaves_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

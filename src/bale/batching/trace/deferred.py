@@ -27,7 +27,7 @@ MAX_READS = 8  # of one deferred value, each of which computes it again
 class Source:
     """A recorded value that a program reads. `dims` are its shape, an Axis where that differs from call to call.
 
-    `given` is the sample's own tensor, if it is one's.
+    `given` is what it was called with: the sample's own tensor, or a Ref.
     """
 
     ref: Ref
@@ -162,7 +162,8 @@ class _Given:
 
 def source_of(ref: Ref) -> Source:
     spec = ref.spec
-    return Source(ref, spec.shape if ref.length is None else (Axis(ref.length), *spec.shape))
+    now = Ref.of(ref.home, ref.part)  # `ref` itself may be written in place before the program is recorded
+    return Source(now, spec.shape if ref.length is None else (Axis(ref.length), *spec.shape), ref)
 
 
 # From what is deferred to a program.

@@ -17,7 +17,7 @@ from bale.batching.cells.probe import RefusalError, ValueReadInCellError
 from bale.batching.trace import ragged, rows
 from bale.batching.trace.arguments import UnknownArgumentError, leaves_of
 from bale.batching.trace.deferred import deferred_in
-from bale.batching.trace.indexing import basic_index, getitem, pick_of
+from bale.batching.trace.indexing import basic_index, getitem, pick, pick_of
 from bale.batching.trace.location import user_line
 from bale.batching.trace.names import ARITHMETIC, CANONICAL, SIZED, name_of
 from bale.batching.trace.nodes import lift
@@ -141,7 +141,7 @@ _GATHERS = [(name, getattr(torch, name)) for name in ("stack", *ragged.REDUCTION
 def _apply(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if trace.deferrals and next(deferred_in((args, kwargs)), None) is not None:
         if name == "__getitem__":
-            return _record(trace, *pick_of(args[0], args[1]), {})
+            return _pick(trace, *args)
         return _record(trace, func, name, args, kwargs)
     if name == "__getitem__":
         return _index(trace, args)
@@ -157,12 +157,20 @@ def _apply(trace: Tracer, func: Any, name: str, args: tuple[Any, ...], kwargs: d
     return _record(trace, func, name, args, kwargs)
 
 
+def _pick(trace: Tracer, tensor: Any, index: Any) -> Any:
+    function, name, arguments = pick_of(tensor, index)
+    picked = _record(trace, function, name, arguments, {})
+    if function is pick and type(picked) is Ref:  # a view in the per-sample program
+        picked.share_memory_with(tensor)
+    return picked
+
+
 def _index(trace: Tracer, args: tuple[Any, ...]) -> Any:
     result = getitem(trace, *args)
     if type(result) is Ref:
         return result
     function, arguments = result
-    recorder = trace.functions.get(function)
+    recorder = trace.functions.get(function) if function is basic_index else None  # others would come back here
     ref = recorder(*arguments) if recorder else _record(trace, function, name_of(function), arguments, {})
     if function is basic_index:  # a view in the per-sample program
         ref.share_memory_with(args[0])
@@ -226,6 +234,8 @@ def record_function(tracer: Tracer, func: Any, name: str, args: tuple[Any, ...],
 def _options(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Options:
     if name == "embedding":
         return _TABLE
+    if name == ragged.LOOK_UP:
+        return ragged.OF_TABLE
     options = _SIZED if name in SIZED else _OPTIONS[name in ARITHMETIC]
     if any(type(leaf) is Ref for leaf in leaves_of(args, kwargs)):
         return options

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from bale.batching.graph import Spec
@@ -38,7 +39,7 @@ def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
             entries = _expand_ellipsis((slice(None), *entries[1:]), tensor.dim())
             return rows if len(entries) == 1 else _index(trace, rows, entries)
     if not all(_is_basic(entry) for entry in entries):
-        return torch.Tensor.__getitem__, (tensor, _integers(entries))
+        return torch.Tensor.__getitem__, (tensor, _integers(index, entries))
     entries = _expand_ellipsis(entries, tensor.dim())
     if type(tensor) is not Ref and id(tensor) not in trace.shared and entries and all(map(_is_int, entries)):
         tensor = lift(trace, tensor)
@@ -49,7 +50,11 @@ def getitem(trace: Tracer, tensor: Any, index: Any) -> Any:
 
 
 def _known(entry: Any) -> Any:
-    """A whole number that the sample itself brings in a tensor is known now."""
+    """A whole number that the sample itself brings in a tensor is known now; arrays are tensors."""
+    if isinstance(entry, np.ndarray):
+        entry = torch.from_numpy(np.array(entry))
+    if isinstance(entry, np.bool_):
+        return bool(entry)
     if isinstance(entry, torch.Tensor) and type(entry) is not Ref and entry.dim() == 0 and not _is_mask(entry):
         return int(entry)
     return entry
@@ -82,13 +87,17 @@ def _positions_in_table(trace: Tracer, entry: Any, table: torch.Tensor) -> Seque
     return positions if len(positions) in trace.lengths and len(positions) < table.shape[0] else None
 
 
-def _integers(entries: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Masks that the sample brings as positions: how many they pick is known now."""
+def _integers(index: Any, entries: tuple[Any, ...]) -> Any:
+    """The index with masks that the sample brings as positions: how many they pick is known now."""
     found: list[Any] = []
     for entry in entries:
-        is_real = isinstance(entry, torch.Tensor) and type(entry) is not Ref
-        found += entry.nonzero(as_tuple=True) if is_real and _is_mask(entry) else [entry]
-    return tuple(found)
+        if not isinstance(entry, torch.Tensor) or type(entry) is Ref or not _is_mask(entry):
+            found.append(entry)
+        elif entry.dim():
+            found += entry.nonzero(as_tuple=True)
+        else:
+            found.append(bool(entry))  # a new axis, of length 1 or 0
+    return found[0] if type(index) is not tuple and len(found) == 1 else tuple(found)  # a list in a tuple is another
 
 
 def _is_lazy_number(entry: Any) -> bool:
@@ -225,7 +234,7 @@ def pick_of(tensor: Any, index: Any) -> tuple[Any, str, tuple[Any, ...]]:
     """A function, its name and arguments for `tensor[index]`, where the tensor's shape differs from call to call."""
     entries = tuple(map(_known, index if type(index) is tuple else (index,)))
     if type(tensor) is not Ref or not all(_is_basic(entry) for entry in entries):
-        return torch.Tensor.__getitem__, "__getitem__", (tensor, _integers(entries))
+        return torch.Tensor.__getitem__, "__getitem__", (tensor, _integers(index, entries))
     entries = _expand_ellipsis(entries, tensor.dim())
     picks: list[Any] = []
     numbers: list[Any] = []

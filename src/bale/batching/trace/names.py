@@ -18,6 +18,7 @@ CANONICAL: dict[Any, Any] = {
     Tensor.__truediv__: torch.div,
     Tensor.__matmul__: torch.matmul,
     Tensor.__neg__: torch.neg,
+    Tensor.__pow__: torch.pow,
     Tensor.__eq__: torch.eq,
     Tensor.__ne__: torch.ne,
     Tensor.__lt__: torch.lt,

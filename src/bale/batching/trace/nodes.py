@@ -45,9 +45,19 @@ def add_node(trace: Tracer, cell: CellType, columns: Sequence[Column]) -> Any:
             continue
         flat.append(_output(trace, code, leaf, operands, length))
         code += 1
+    share_among(cell.outputs, flat)
     if cell.out_spec is None or cell.out_spec.is_leaf():
         return flat[0]
     return tuple(flat) if cell.returns_tuple else pytree.tree_unflatten(flat, cell.out_spec)
+
+
+def share_among(outputs: Sequence[OutputLeaf], flat: list[Any]) -> None:
+    """Let results of one call be one lazy value, or share memory, where they are or do in the per-sample program."""
+    for number, leaf in enumerate(outputs):
+        if leaf.twin is not None:
+            flat[number] = flat[leaf.twin]
+        elif leaf.beside is not None:
+            flat[number].share_memory_with(flat[leaf.beside])
 
 
 def _output(trace: Tracer, code: int, leaf: OutputLeaf, operands: Sequence[Any], length: int) -> Any:

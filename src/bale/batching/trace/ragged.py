@@ -16,6 +16,8 @@ from bale.batching.trace.record import Options, record
 from bale.batching.trace.ref import Ref, rows_of
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 
+LOOK_UP = "rows of a table"
+OF_TABLE = Options(constants_may_be_ragged=True, scalar_rows=True)
 PASS = object()  # not for us: record it as any other function
 
 
@@ -94,8 +96,7 @@ def same(ref: Ref) -> Ref:
 def rows_of_table(trace: Tracer, positions: Sequence[int], table: torch.Tensor) -> Any:
     """Some rows of a parameter, as many as the sample wants."""
     given = torch.tensor(positions, device=table.device)
-    options = Options(constants_may_be_ragged=True, scalar_rows=True)
-    return record(trace, _look_up, "rows", _look_up, (given, table), {}, options)
+    return record(trace, _look_up, LOOK_UP, _look_up, (given, table), {}, OF_TABLE)
 
 
 def _look_up(positions: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

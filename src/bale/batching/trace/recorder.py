@@ -6,7 +6,7 @@ identity, and writes the record. Any other call goes to the next recorder, and a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,9 +15,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bale.batching.cells.celltype import CellType
+from bale.batching.cells.probe import OutputLeaf
 from bale.batching.graph import Spec
 from bale.batching.trace import recording
 from bale.batching.trace.arguments import leaves_of
+from bale.batching.trace.nodes import share_among
 from bale.batching.trace.ref import Memory, Ref
 from bale.batching.trace.tracer import Home, Lengths, Tracer
 from bale.batching.uses import is_exact
@@ -91,6 +93,11 @@ class Pattern:
         return "constant", kind.indices, kind.see, kind.lengths
 
 
+def _share_first(outputs: Sequence[OutputLeaf], wrap: Callable[..., Any], flat: list[Any]) -> Any:
+    share_among(outputs, flat)
+    return wrap(flat)
+
+
 def make_recorder(
     trace: Tracer,
     cell: CellType,
@@ -116,6 +123,8 @@ def make_recorder(
         wrap: Any = None
     else:
         wrap = tuple if cell.returns_tuple else partial(pytree.tree_unflatten, treespec=cell.out_spec)
+        if any(leaf.beside is not None for leaf in cell.outputs):
+            wrap = partial(_share_first, cell.outputs, wrap)
     return recording.Recorder(
         Ref,
         trace.stream,

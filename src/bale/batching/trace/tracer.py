@@ -21,7 +21,7 @@ from bale.batching.trace.recording import Stream
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.stream import Format
 from bale.batching.trace.trace import Origin, Piece
-from bale.batching.uses import ConstantTable
+from bale.batching.uses import ConstantTable, version_of
 from bale.errors import TraceError
 
 _active = threading.local()
@@ -117,6 +117,7 @@ class Tracer:
         self.lengths: set[int] = set()  # of all ragged values but the samples' own tensors
         self.rulers: dict[int, torch.Tensor] = {}  # something of each length
         self.lifted: dict[int, tuple[torch.Tensor, Any]] = {}  # samples' own tensors whose rows are taken, as Refs
+        self._seen: set[int] = set()  # ids of shared tensors that calls read
         self._promises: dict[Hashable, tuple[Callable[[], Hashable], Hashable, str]] = {}
         self.latest: CellType | None = None  # the type of the call recorded last
         self.asked_lengths: set[int] = set()  # first axes that a probed module's own Python has seen
@@ -229,6 +230,14 @@ class Tracer:
     def promise(self, owner: Any, now: Callable[[], Hashable], seen: Hashable, what: str) -> None:
         """What a recorded call reads must still be as it was `seen` when the call runs, at the end of the trace."""
         self._promises.setdefault((id(owner), seen), (now, seen, what))
+
+    def saw(self, shared: torch.Tensor) -> None:
+        """A recorded call reads a parameter, or another tensor that is the same for all samples, as it is now."""
+        key = id(shared)
+        if key not in self._seen:
+            self._seen.add(key)
+            what = f"a parameter, buffer or keyword argument of shape {list(shared.shape)}, read by a torch function,"
+            self.promise(shared, lambda: version_of(shared), version_of(shared), what)
 
     def keep_promises(self) -> None:
         """Raises TraceError where something that recorded calls read has changed since."""
