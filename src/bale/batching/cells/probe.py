@@ -191,7 +191,7 @@ def _may_overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _span(tensor: torch.Tensor) -> tuple[int, int]:
     """The first and the last place of a tensor in its memory."""
-    first = tensor.storage_offset()
+    first = int(tensor.storage_offset())
     return first, first + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
