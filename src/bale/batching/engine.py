@@ -34,7 +34,7 @@ from bale.batching.trace.identity import parameters_of
 from bale.batching.trace.mode import TraceMode
 from bale.batching.trace.ref import Ref
 from bale.batching.trace.shadow import make_shadow
-from bale.batching.trace.trace import Result, Trace
+from bale.batching.trace.trace import Result, Trace, map_leaves
 from bale.batching.trace.tracer import Registry, Tracer
 from bale.batching.trace.whole import settle_result
 from bale.batching.trace.writeback import all_shadows, write_back, written_values
@@ -72,7 +72,7 @@ class Traced:
 
     def write_back(self, tensors: Sequence[torch.Tensor]) -> None:
         """Carry over to the model what the forwards wrote to its attributes, from a tensor for each result."""
-        write_back(self.shadow, lambda value: _map_refs(lambda ref: tensors[self.refs[_key(ref)]], value))
+        write_back(self.shadow, lambda value: map_leaves(Ref, lambda ref: tensors[self.refs[_key(ref)]], value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +143,8 @@ def trace_samples(
             raise TraceError("a forward returned a lazy value of an earlier call; return what this call computed")
         return Result(refs.setdefault(_key(ref), (len(refs), ref))[0])
 
-    outputs = [_map_refs(result, output) for output in outputs]
-    _map_refs(result, written_values(shadow))
+    outputs = [map_leaves(Ref, result, output) for output in outputs]
+    map_leaves(Ref, result, written_values(shadow))
     piece = tracer.piece(outputs, [ref for _, ref in refs.values()])
     return Traced(Trace((piece,)), {key: number for key, (number, _) in refs.items()}, shadow, held)
 
@@ -301,15 +301,3 @@ def make_call(trace: Trace, plan: Plan, settings: Settings) -> PlannedCall:
 
 def _key(ref: Ref) -> tuple[Any, ...]:
     return ref.part, ref.home
-
-
-def _map_refs(settle: Callable[[Ref], Any], tree: Any) -> Any:
-    """The same structure, with something else for every Ref."""
-    if type(tree) is Ref:
-        return settle(tree)
-    # pytree takes a torch.Size apart and puts a tuple together again
-    return pytree.tree_map(
-        lambda leaf: settle(leaf) if type(leaf) is Ref else leaf,
-        tree,
-        is_leaf=lambda leaf: isinstance(leaf, torch.Size),
-    )

@@ -122,8 +122,8 @@ class Program:
         return self.as_call(lambda *tensors: _choose(self.run(lengths, tensors), chosen, leading))
 
     def as_call(self, function: Callable[..., Any]) -> Call:
-        leaves = tuple([Leaf(Kind.VALUE)] * len(self.operands))
         """A function of one tensor per operand as a call."""
+        leaves = tuple([Leaf(Kind.VALUE)] * len(self.operands))
         return Call(function, pytree.tree_structure(((0,) * len(leaves), {})), leaves, self.state)
 
     def row_wise(self, chosen: Sequence[tuple[int, int]]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from bale.batching.trace.portable import PackedConstants, TypeName, name_type, p
 from bale.batching.trace.stream import CODE, Decoded, Format, cut, decode_pieces
 from bale.batching.uses import Constants, TypeUse
 from bale.errors import TraceError
+
+Leaf = TypeVar("Leaf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Piece:
         for sample, output in enumerate(self.outputs):
             low, high = ends[sample : sample + 2].tolist()
             chosen: dict[int, Result] = {}
-            output = map_results(lambda result: chosen.setdefault(result.number, Result(len(chosen))), output)  # noqa: B023
+            output = map_leaves(Result, lambda result: chosen.setdefault(result.number, Result(len(chosen))), output)  # noqa: B023
             results = self.results[list(chosen)] - low
             if pieces.foreign == sample or ((results & CODE) >= high - low).any() or (results < 0).any():
                 raise TraceError(
@@ -251,17 +253,17 @@ class Trace:
         for piece in self.pieces:
             here = tensors[first : first + len(piece.kinds)] if len(self.pieces) > 1 else tensors
             first += len(piece.kinds)
-            found += [map_results(lambda result: here[result.number], output) for output in piece.outputs]  # noqa: B023
+            found += [map_leaves(Result, lambda result: here[result.number], output) for output in piece.outputs]  # noqa: B023
         return found
 
 
-def map_results(settle: Callable[[Result], Any], tree: Any) -> Any:
-    """The same structure, with something else for every Result."""
-    if type(tree) is Result:
+def map_leaves(kind: type[Leaf], settle: Callable[[Leaf], Any], tree: Any) -> Any:
+    """The same structure, with something else for every leaf of this kind."""
+    if type(tree) is kind:
         return settle(tree)
     # pytree takes a torch.Size apart and puts a tuple together again
     return pytree.tree_map(
-        lambda leaf: settle(leaf) if type(leaf) is Result else leaf,
+        lambda leaf: settle(leaf) if type(leaf) is kind else leaf,
         tree,
         is_leaf=lambda leaf: isinstance(leaf, torch.Size),
     )
