@@ -127,9 +127,8 @@ def trace_samples(
         with tracer, TraceMode(tracer):
             for tracer.sample, sample in enumerate(samples):
                 outputs.append(shadow(*sample, **kwargs) if settings.star else shadow(sample, **kwargs))
-            if tracer.deferrals:
-                for ref in deferred_in([outputs, written_values(shadow)]):
-                    settle_result(tracer, ref)
+                _settle(tracer, outputs[-1])
+            _settle(tracer, written_values(shadow))
         tracer.keep_promises()
     except BaseException as error:
         restore(held)  # no lazy value stays behind in the model
@@ -150,6 +149,13 @@ def trace_samples(
 
 
 Laid = tuple[Schedule, Layout]
+
+
+def _settle(tracer: Tracer, tree: Any) -> None:
+    """Record what a forward returns, or leaves in the model, and has not recorded yet."""
+    if tracer.deferrals:
+        for ref in deferred_in([tree]):
+            settle_result(tracer, ref)
 
 
 def make_plan(

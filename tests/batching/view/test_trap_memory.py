@@ -177,6 +177,14 @@ def test_sums_of_complex_values() -> None:
     torch.testing.assert_close(bale.batch(model)(given), [model(sample) for sample in given])
 
 
+def test_a_trace_of_one_sample_has_all_that_its_forward_returns() -> None:
+    model, given = Given(lambda m, x: [m.l(x).T, m.l(x) @ m.l(x).T]).double(), samples()
+    batched = bale.batch(model)
+    for _ in range(2):
+        kept = batched.trace(given, key=id)
+        torch.testing.assert_close(batched(kept), [model(sample) for sample in given])
+
+
 @pytest.mark.parametrize("function", [lambda m, x: m.l(x) ** 2, lambda m, x: m.l(x) + m.k[: len(x)]])
 def test_traces_of_powers_and_of_rows_of_parameters_are_pickled(function: Callable[[Any, Tensor], Any]) -> None:
     model, given = Given(function).double(), samples()
