@@ -556,14 +556,15 @@ static int check_views(const Recorder *self) {
 }
 
 static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"ref",    "stream", "type",   "fixed", "grad",      "positional", "names",        "named",    "homes",
-                            "ragged", "wrap",   "views",  "memory", "otherwise", "still",      "grad_enabled", "autocast", NULL};
+    static char *names[] = {"ref", "stream", "type", "fixed", "grad", "positional", "names", "named",
+                            "homes", "ragged", "wrap", "views", "memory", "otherwise", "still", "grad_enabled",
+                            "autocast", NULL};
     PyObject *ref, *stream, *given[12];
     long long number;
     int fixed, grad;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!LppO!O!O!O!O!OO!OOOOO:Recorder", names, &PyType_Type, &ref, &StreamType, &stream, &number,
-            &fixed, &grad, &PyTuple_Type, &given[0], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2], &PyTuple_Type,
+            args, kwargs, "O!O!LppO!O!O!O!O!OO!OOOOO:Recorder", names, &PyType_Type, &ref, &StreamType, &stream,
+            &number, &fixed, &grad, &PyTuple_Type, &given[0], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2], &PyTuple_Type,
             &given[3], &PyTuple_Type, &given[4], &given[5], &PyTuple_Type, &given[6], &given[7], &given[8], &given[9],
             &given[10], &given[11]))
         return NULL;
@@ -584,8 +585,9 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->type = number;
     self->fixed = fixed;
     self->grad = grad;
-    PyObject **fields[] = {&self->positional, &self->names,     &self->named, &self->homes,        &self->ragged,  &self->wrap, &self->views,
-                           &self->memory,     &self->otherwise, &self->still, &self->grad_enabled, &self->autocast};
+    PyObject **fields[] = {&self->positional, &self->names, &self->named, &self->homes, &self->ragged, &self->wrap,
+                           &self->views, &self->memory, &self->otherwise, &self->still, &self->grad_enabled,
+                           &self->autocast};
     for (int k = 0; k < 12; k++) *fields[k] = Py_NewRef(given[k]);
     if (take_questions(self) < 0 || check_views(self) < 0) {
         Py_DECREF(self);
@@ -1059,7 +1061,8 @@ static int switch_traverse(Switch *self, visitproc visit, void *arg) {
 }
 
 static int switch_clear(Switch *self) {
-    Py_CLEAR(self->trace); /* `otherwise` stays: a call must not find nothing, and the mode's dictionary breaks its cycle */
+    /* `otherwise` stays: a call must not find nothing, and the dictionary of the mode breaks that cycle. */
+    Py_CLEAR(self->trace);
     return 0;
 }
 
@@ -1079,7 +1082,7 @@ static PyGetSetDef switch_getset[] = {{"__self__", (getter)switch_self, NULL, "T
 static PyTypeObject SwitchType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "bale.batching.trace._recording.Switch",
-    .tp_doc = "The __torch_function__ of a mode: asks the recorder of a function that is called with values, or otherwise.",
+    .tp_doc = "The __torch_function__ of a mode: asks the recorder of a function called with values, or otherwise.",
     .tp_basicsize = sizeof(Switch),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_new = switch_new,
@@ -1117,7 +1120,8 @@ PyMODINIT_FUNC PyInit__recording(void) {
                  {&str_self, "__self__"}};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         if (!(*names[k].name = PyUnicode_InternFromString(names[k].text))) goto failed;
-    PyTypeObject *types[] = {&StreamType, &ValueType, &RecorderType, &GathererType, &ReaderType, &MethodType, &SwitchType};
+    PyTypeObject *types[] = {&StreamType, &ValueType,  &RecorderType, &GathererType,
+                             &ReaderType, &MethodType, &SwitchType};
     for (size_t k = 0; k < sizeof types / sizeof *types; k++)
         if (PyModule_AddType(module, types[k]) < 0) goto failed;
     return module;
