@@ -564,9 +564,9 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     int fixed, grad;
     if (!PyArg_ParseTupleAndKeywords(
             args, kwargs, "O!O!LppO!O!O!O!O!OO!OOOOO:Recorder", names, &PyType_Type, &ref, &StreamType, &stream,
-            &number, &fixed, &grad, &PyTuple_Type, &given[0], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2], &PyTuple_Type,
-            &given[3], &PyTuple_Type, &given[4], &given[5], &PyTuple_Type, &given[6], &given[7], &given[8], &given[9],
-            &given[10], &given[11]))
+            &number, &fixed, &grad, &PyTuple_Type, &given[0], &PyTuple_Type, &given[1], &PyTuple_Type, &given[2],
+            &PyTuple_Type, &given[3], &PyTuple_Type, &given[4], &given[5], &PyTuple_Type, &given[6], &given[7],
+            &given[8], &given[9], &given[10], &given[11]))
         return NULL;
     if (!PyType_IsSubtype((PyTypeObject *)ref, &ValueType)) {
         PyErr_SetString(PyExc_TypeError, "ref is not a Value");
