@@ -30,7 +30,7 @@ def models(hidden):
     torch.manual_seed(0)
     functions = [tree for tree, _ in random_functions(6, 0, kinds=30)]
     sentences = [torch.randint(9, (n,)) for n in (3, 5, 1, 5, 4)]
-    return (ChildSumTreeLSTM(30, 3, hidden), functions), (BiLSTMTagger(9, 3, hidden, hidden, layers=2), sentences)
+    return (ChildSumTreeLSTM(30, 3, hidden), functions), (BiLSTMTagger(9, 3, hidden, hidden), sentences)
 
 
 def run(batched, samples):
