@@ -37,5 +37,13 @@ class DataError(BaleError):
     """Input that a reader cannot understand; the message begins with file:line:column."""
 
 
+class ChipError(BaleError):
+    """A chip's description that cannot be: a field that is misspelt, missing, or out of its range. Begins with the field."""
+
+
+class MappingError(BaleError):
+    """A network that cannot be laid on a chip, or run on it; the message names the layer."""
+
+
 class CheckpointError(BaleError):
     """A checkpoint that is missing, damaged, or of another model."""

@@ -1,0 +1,228 @@
+"""What happens on the chip for one image, how often, and what does that cost?
+
+An event is counted once, for one matrix; the chip's unit that it belongs to says what it costs. So the components' energy
+adds up to the total, and what would be counted twice is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from bale.errors import BaleError
+from bale.hardware.chip import Chip, Event
+from bale.hardware.encode import Block
+from bale.hardware.mapping import Mapped, Placement
+from bale.hardware.network import Network
+
+DIGITAL = "digital"  # where activations and pools are counted, which belong to no matrix
+_WORD = 256  # bits of an access to eDRAM, of a flit
+
+
+@dataclass
+class Ledger:
+    """Counts of events by (layer or matrix, event), for one image."""
+
+    counts: dict[tuple[str, Event], float] = field(default_factory=dict)
+
+    def count(self, where: str, event: Event, times: float) -> None:
+        """Write an event down; raises `BaleError` where it has been counted already."""
+        if (where, event) in self.counts:
+            raise BaleError(f"{where}: the event {event} would be counted twice")
+        self.counts[where, event] = float(times)
+
+    def total(self, event: Event) -> float:
+        """Of all matrices."""
+        return sum(times for (_, kind), times in self.counts.items() if kind == event)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """pJ for one image: by (layer or matrix, unit of the chip), and the events that no unit pays for."""
+
+    parts: Mapping[tuple[str, str], float]
+    unpaid: tuple[Event, ...]
+
+    @property
+    def total_pj(self) -> float:
+        return sum(self.parts.values())
+
+    def by_unit(self) -> dict[str, float]:
+        """pJ by unit of the chip."""
+        return _sums((unit, energy) for (_, unit), energy in self.parts.items())
+
+    def by_layer(self) -> dict[str, float]:
+        """pJ by matrix."""
+        return _sums((where, energy) for (where, _), energy in self.parts.items())
+
+
+def _sums(pairs) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    sums: dict[str, float] = {}
+    for name, energy in pairs:
+        sums[name] = sums.get(name, 0.0) + energy
+    return sums
+
+
+def energy_of(ledger: Ledger, chip: Chip) -> Energy:
+    """Let the chip's units pay for what was counted."""
+    payers = {unit.event: unit for unit in chip.all_units if unit.event is not None}
+    parts: dict[tuple[str, str], float] = {}
+    unpaid: list[Event] = []
+    for (where, event), times in ledger.counts.items():
+        if event is Event.CELL_WRITE:
+            parts[where, "cell writes"] = times * chip.cell.write_pj
+        elif event in payers:
+            parts[where, payers[event].name] = times * payers[event].energy_pj
+        elif times and event not in unpaid:
+            unpaid.append(event)
+    return Energy(MappingProxyType(parts), tuple(unpaid))
+
+
+def count_events(network: Network, placement: Placement, drives: Mapping[str, np.ndarray], images: int) -> Ledger:
+    """Count what one image of `images` causes.
+
+    `drives`: for each matrix, how strongly each of its rows [groups * rows] is driven, summed over the digits of one
+    vector, mean over the data: 1 for a full drive, by the square of the voltage. Only a chip whose cells are read "by
+    conductance" asks for it.
+    """
+    ledger = Ledger()
+    chip = placement.chip
+    spreads = {name: spread(placement, mapped) for name, mapped in placement.matrices.items()}
+    positions = dict.fromkeys(placement.matrices, 0)
+    for call in network.calls:
+        positions[call.matrix] += call.positions
+    for name, mapped in placement.matrices.items():
+        _count_crossbars(ledger, chip, mapped, positions[name], drives[name])
+        _count_tile(ledger, chip, mapped, positions[name], spreads[name])
+        if placement.turns > 1 or placement.places[name].parts > 1:
+            cells = sum(block.rows * block.columns for block in mapped.blocks) * placement.places[name].copies
+            ledger.count(name, Event.CELL_WRITE, cells / images)
+    _count_traffic(ledger, network, placement, spreads)
+    for kind, event in (("activation", Event.ACTIVATION), ("pool", Event.POOL)):
+        ledger.count(DIGITAL, event, sum(op.elements for op in network.digital if op.kind == kind))
+    return ledger
+
+
+def _count_crossbars(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, drives: np.ndarray) -> None:
+    """What every vector does in crossbars, digit by digit: the same, however many copies share the vectors."""
+    cycles = positions * chip.input_cycles(mapped.signed)
+    columns = sum(block.columns for block in mapped.blocks)
+    rows = sum(block.rows * block.crossbars for block in mapped.blocks)
+    for event in (Event.HOLD, Event.CONVERSION, Event.SHIFT_ADD, Event.OUTPUT_REGISTER):
+        ledger.count(mapped.name, event, cycles * columns)
+    ledger.count(mapped.name, Event.ROW_DRIVE, cycles * rows)
+    ledger.count(mapped.name, Event.INPUT_REGISTER, positions * chip.input_bits * rows)
+    if chip.cell.read == "fixed":
+        read = cycles * sum(block.rows * block.columns for block in mapped.blocks)
+    else:
+        read = positions * sum(_conducted(block, chip, drives) for block in mapped.blocks)
+    ledger.count(mapped.name, Event.CELL_READ, read)
+
+
+def _conducted(block: Block, chip: Chip, drives: np.ndarray) -> float:
+    """Reads of one vector, in units of a cell at the highest level fully driven."""
+    return float(
+        drives[block.first_row : block.first_row + block.rows] @ chip.cell.share_of_read(block.cells).sum(axis=1)
+    )
+
+
+def _count_tile(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, spread: Spread) -> None:
+    """What a vector moves within tiles: inputs to the IMAs, sums of several IMAs together, outputs to the buffer.
+
+    A row block's inputs are read once for each tile that has some of its crossbars, in which the bus is a multicast.
+    """
+    name = mapped.name
+    out_bits = mapped.outputs * chip.input_bits
+    read = spread.rows_by_tile * chip.input_bits
+    ledger.count(name, Event.EDRAM, positions * (read + out_bits) / _WORD)
+    ledger.count(name, Event.BUS, positions * (read + spread.sums_of_imas * _sum_bits(chip) + out_bits))
+    ledger.count(name, Event.TILE_SHIFT_ADD, positions * (spread.sums_of_imas - mapped.outputs))
+    ledger.count(name, Event.TILE_OUTPUT, positions * out_bits / _WORD)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a vector of one copy is spread, mean over copies.
+
+    `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`, `sums_of_tiles`: outputs, once for
+    each IMA or tile that makes a part of them.
+    """
+
+    rows_by_tile: float
+    sums_of_imas: float
+    sums_of_tiles: float
+
+
+def spread(placement: Placement, mapped: Mapped) -> Spread:
+    """Count in which tiles and IMAs the crossbars of a matrix's copies lie."""
+    chip, placed = placement.chip, placement.places[mapped.name]
+    blocks = mapped.blocks
+    block_of = np.repeat(np.arange(len(blocks)), [block.crossbars for block in blocks])
+    widths = [np.bincount(block.crossbar[_first_columns(block)], minlength=block.crossbars) for block in blocks]
+    outputs = np.concatenate(widths)  # [crossbars], outputs that a crossbar sums for
+    sums = [block.first_output * len(block_of) + np.arange(block.crossbars) for block in blocks]
+    sum_of = np.unique(np.concatenate(sums), return_inverse=True)[1]  # the same: parts of the same outputs
+    rows = np.array([block.rows for block in blocks])[block_of]
+    many, copies = mapped.crossbars, placed.copies
+    slot = placed.first + np.arange(many * copies)
+
+    def once(what: np.ndarray, size: int) -> np.ndarray:
+        """The first crossbar of each (copy, what, place of `size` crossbars)."""
+        key = (np.repeat(np.arange(copies), many) * many + np.tile(what, copies)) * chip.crossbars + slot // size
+        return np.unique(key, return_index=True)[1] % many
+
+    return Spread(
+        rows[once(block_of, chip.tile_crossbars)].sum() / copies,
+        outputs[once(sum_of, chip.crossbars_per_ima)].sum() / copies,
+        outputs[once(sum_of, chip.tile_crossbars)].sum() / copies,
+    )
+
+
+def _first_columns(block: Block) -> np.ndarray:
+    """The first column of each output of a block."""
+    return np.flatnonzero(np.diff(block.output, prepend=-1))
+
+
+def _count_traffic(ledger: Ledger, network: Network, placement: Placement, spreads: Mapping[str, Spread]) -> None:
+    """What travels between tiles, and to and from the chip.
+
+    An activation is sent once to each tile that has some of the consumer (unicast); sums of a matrix that several tiles
+    share go to its last tile. A bit passes hops + 1 routers, none within a tile; tiles stand in snake order on a mesh.
+    """
+    chip = placement.chip
+    routed = dict.fromkeys(placement.matrices, 0.0)
+    outside = dict.fromkeys(placement.matrices, 0.0)
+    for call in network.calls:
+        to = np.array(placement.tiles_of(call.matrix))
+        for edge in call.inputs:
+            source = placement.tiles_of(network.calls[edge.producer].matrix)[-1]
+            routed[call.matrix] += edge.elements * chip.input_bits * routers(chip, source, to).sum()
+        outside[call.matrix] += call.outside * chip.input_bits
+        extra = spreads[call.matrix].sums_of_tiles - placement.matrices[call.matrix].outputs
+        if extra:
+            routed[call.matrix] += call.positions * extra * _sum_bits(chip) * routers(chip, to[-1], to[:-1]).mean()
+    for index in network.last:
+        outside[network.calls[index].matrix] += network.outputs * chip.input_bits / len(network.last)
+    for name in placement.matrices:
+        ledger.count(name, Event.ROUTER, routed[name] / _WORD)
+        ledger.count(name, Event.OFF_CHIP, outside[name])
+
+
+def _sum_bits(chip: Chip) -> int:
+    """Bits of a sum of one crossbar's rows."""
+    return chip.input_bits + chip.weight_bits + (chip.crossbar.rows - 1).bit_length()
+
+
+def routers(chip: Chip, source: int, to: np.ndarray) -> np.ndarray:
+    """How many routers a bit passes from tile `source` to each of the tiles `to`; none on the same tile."""
+    side = int(np.ceil(np.sqrt(chip.places("router"))))
+
+    def at(tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        row, column = np.divmod(tile // chip.tiles_per_router, side)
+        return row, np.where(row % 2 == 0, column, side - 1 - column)  # a snake: the next tile is a neighbour
+
+    (row, column), (rows, columns) = at(np.array(source)), at(to)
+    return np.where(to == source, 0, np.abs(rows - row) + np.abs(columns - column) + 1)

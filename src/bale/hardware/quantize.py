@@ -1,0 +1,152 @@
+"""Which integers does a network compute with? Weights by output, inputs by the largest that calibration has seen.
+
+Symmetric, without zero points: weight = integer x scale of its output, input = integer x scale of its matrix; inputs that
+were never negative are unsigned. Products are sums of integers; scales and biases are applied to them digitally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bale.errors import MappingError
+from bale.hardware.chip import Chip
+from bale.hardware.layers import Matrix, Product, kind_of
+from bale.hardware.network import Network
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the largest input of a matrix."""
+
+    low: float
+    high: float
+
+    def joined(self, other: Range) -> Range:
+        return Range(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True)
+class IntegerMatrix:
+    """A matrix in integers: `weight` int32 [groups, rows, outputs]; `weight_scale` [groups * outputs], `input_scale`."""
+
+    name: str
+    weight: Tensor
+    weight_scale: Tensor
+    input_scale: float
+    input_bits: int
+    signed: bool
+
+    @property
+    def highest_input(self) -> int:
+        return 2 ** (self.input_bits - self.signed) - 1
+
+    def inputs(self, vectors: Tensor) -> Tensor:
+        """Vectors [vectors, groups * rows] as int32; what is beyond the calibrated range becomes its end."""
+        highest = self.highest_input
+        return (vectors / self.input_scale).round_().clamp_(-highest if self.signed else 0, highest).to(torch.int32)
+
+    def outputs(self, sums: Tensor) -> Tensor:
+        """Integer sums [vectors, groups * outputs] as numbers of the model's type."""
+        return (sums.double() * (self.weight_scale.double() * self.input_scale)).to(self.weight_scale.dtype)
+
+
+@contextmanager
+def multiplied_by(model: nn.Module, network: Network, product: Product) -> Iterator[None]:
+    """Let the network's layers multiply by `product` while the block runs; the model is as before afterwards."""
+    layers = {matrix.layer for matrix in network.matrices.values()}
+    swapped: list[nn.Module] = []
+    try:
+        for name, module in model.named_modules():
+            name = name or type(module).__name__
+            kind = kind_of(module)
+            if name in layers and kind is not None:
+                module.forward = partial(kind.run, name, module, product)
+                swapped.append(module)
+        yield
+    finally:
+        for module in swapped:
+            del module.forward
+
+
+def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ...]]) -> dict[str, Range]:
+    """The range of each matrix's inputs over `inputs`, for each of which the model is run in full precision.
+
+    Raises `MappingError`, with the layer's name, for inputs that are NaN or infinite.
+    """
+    ranges: dict[str, Range] = {}
+
+    def product(name: str, vectors: Tensor) -> Tensor:
+        found = Range(float(vectors.min()), float(vectors.max()))
+        if not (abs(found.low) < float("inf") and abs(found.high) < float("inf")):
+            raise MappingError(f"{name}: gets inputs that are NaN or infinite")
+        ranges[name] = found.joined(ranges[name]) if name in ranges else found
+        return grouped_product(vectors, network.matrices[name].weight)
+
+    with torch.no_grad(), multiplied_by(model, network, product):
+        for given in inputs:
+            model(*given)
+    return ranges
+
+
+def integers(network: Network, chip: Chip, ranges: dict[str, Range]) -> dict[str, IntegerMatrix]:
+    """Every matrix in the chip's integers."""
+    return {name: _integers(matrix, chip, ranges[name]) for name, matrix in network.matrices.items()}
+
+
+def _integers(matrix: Matrix, chip: Chip, found: Range) -> IntegerMatrix:
+    highest = 2 ** (chip.weight_bits - 1) - 1
+    largest = matrix.weight.abs().amax(dim=1, keepdim=True).double()  # [groups, 1, outputs]
+    scale = torch.where(largest > 0, largest / highest, 1.0)
+    weight = (matrix.weight.double() / scale).round().clamp(-highest, highest).to(torch.int32)
+    signed = found.low < 0
+    reach = max(-found.low, found.high)
+    input_scale = reach / (2 ** (chip.input_bits - signed) - 1) if reach > 0 else 1.0
+    scales = scale.flatten().to(matrix.weight.dtype)
+    return IntegerMatrix(matrix.name, weight, scales, input_scale, chip.input_bits, signed)
+
+
+def grouped_product(vectors: Tensor, weight: Tensor) -> Tensor:
+    """[vectors, groups * rows] x [groups, rows, outputs] -> [vectors, groups * outputs]."""
+    groups, rows, outputs = weight.shape
+    if groups == 1:
+        return vectors @ weight[0]
+    return (vectors.unflatten(1, (groups, rows)).transpose(0, 1) @ weight).transpose(0, 1).reshape(-1, groups * outputs)
+
+
+def integer_product(vectors: Tensor, weight: Tensor, highest_input: int) -> Tensor:
+    """The exact sums, int64: in floating point, where every sum of magnitudes is below what it holds exactly."""
+    largest = int(weight.abs().long().sum(dim=1).max()) * highest_input
+    exact32 = largest < 2**24 and torch.get_float32_matmul_precision() == "highest"
+    kind = torch.float32 if exact32 else torch.float64
+    if largest >= 2**53:
+        raise MappingError(f"sums of up to {largest} do not fit into float64; use fewer bits")
+    return grouped_product(vectors.to(kind), weight.to(kind)).long()
+
+
+Multiply = Callable[[IntegerMatrix, Tensor], Tensor]  # integers [vectors, groups * rows] -> int64 sums
+
+
+def run_in_integers(
+    model: nn.Module,
+    network: Network,
+    matrices: dict[str, IntegerMatrix],
+    inputs: Iterable[tuple[Any, ...]],
+    multiply: Multiply,
+) -> Iterator[Any]:
+    """Yield the model's results on `inputs`, its matrices multiplied in integers by `multiply`."""
+
+    def product(name: str, vectors: Tensor) -> Tensor:
+        matrix = matrices[name]
+        return matrix.outputs(multiply(matrix, matrix.inputs(vectors)))
+
+    for given in inputs:
+        with torch.no_grad(), multiplied_by(model, network, product):
+            result = model(*given)
+        yield result
