@@ -1,0 +1,64 @@
+"""A model of an accelerator: a PyTorch model on crossbars, its integers exactly, its energy, time and area."""
+
+from bale.hardware.adc import LAWS
+from bale.hardware.bitserial import Converted, CrossbarMatrix
+from bale.hardware.bounds import Lossless, lossless
+from bale.hardware.chip import Adc, Cell, Chip, Crossbar, Encoding, Event, Unit
+from bale.hardware.chip_file import chip_dict, dump_chip, load_chip, parse_chip
+from bale.hardware.constants import CONSTANTS, Constant
+from bale.hardware.cost import Cost, LayerCost, OnChip, cost, cost_on_chip, put_on_chip
+from bale.hardware.encode import Block, encode
+from bale.hardware.events import Energy, Ledger
+from bale.hardware.mapping import Placement
+from bale.hardware.noise import Noise, parse_noise
+from bale.hardware.presets import PRESETS, isaac_adc, isaac_ce, small_tiles
+from bale.hardware.replicate import Load, replicate
+from bale.hardware.roll_up import Peak, peak
+from bale.hardware.simulate import LayerRun, Run, Simulation, run_on_chip, simulate
+
+__all__ = [
+    "CONSTANTS",
+    "LAWS",
+    "PRESETS",
+    "Adc",
+    "Block",
+    "Cell",
+    "Chip",
+    "Constant",
+    "Converted",
+    "Cost",
+    "Crossbar",
+    "CrossbarMatrix",
+    "Encoding",
+    "Energy",
+    "Event",
+    "LayerCost",
+    "LayerRun",
+    "Ledger",
+    "Load",
+    "Lossless",
+    "Noise",
+    "OnChip",
+    "Peak",
+    "Placement",
+    "Run",
+    "Simulation",
+    "Unit",
+    "chip_dict",
+    "cost",
+    "cost_on_chip",
+    "dump_chip",
+    "encode",
+    "isaac_adc",
+    "isaac_ce",
+    "load_chip",
+    "lossless",
+    "parse_chip",
+    "parse_noise",
+    "peak",
+    "put_on_chip",
+    "replicate",
+    "run_on_chip",
+    "simulate",
+    "small_tiles",
+]

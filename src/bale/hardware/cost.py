@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -130,16 +130,10 @@ def put_on_chip(
     chip = replace(chip, **{name: value for name, value in bits.items() if value is not None})
     if not len(data):
         raise MappingError("data: has no samples; a model is mapped by running it on some")
-    was_training = model.training
-    model.eval()
-    try:
-        network = read_network(model, next(batches(data, 1)))
-        if strict:
-            _check_all_mapped(network)
-        ranges = calibrate(model, network, batches(data[:calibration]))
-    finally:
-        model.train(was_training)
-    matrices = integers(network, chip, ranges)
+    network = read_network(model, next(batches(data, 1)))
+    if strict:
+        _check_all_mapped(network)
+    matrices = integers(network, chip, calibrate(model, network, batches(data[:calibration])))
     mapped = map_matrices(matrices, chip)
     placement = place(network, mapped, chip, crossbars=crossbars, copy=copy, multiplex=multiplex)
     return OnChip(chip, network, matrices, placement)
@@ -192,7 +186,7 @@ def cost(model: nn.Module, chip: Chip | str | PathLike[str], data: Tensor | Sequ
     return cost_on_chip(put_on_chip(model, chip, data, **options), model, data)
 
 
-def batches(data: Tensor | Sequence[Any], size: int = _BATCH) -> Iterable[tuple[Any, ...]]:
+def batches(data: Tensor | Sequence[Any], size: int = _BATCH) -> Iterator[tuple[Any, ...]]:
     """Yield the arguments of one call of the model after the other."""
     if isinstance(data, Tensor):
         return ((part,) for part in data.split(size))
@@ -261,12 +255,3 @@ def _layer(on_chip: OnChip, name: str, energy_pj: float) -> LayerCost:
         turn=placed.turn,
     )
 
-
-def evaluation_mode(model: nn.Module) -> bool:
-    """Is every part of a model in evaluation mode?"""
-    return not any(module.training for module in model.modules())
-
-
-def argmax_of(results: Any) -> Tensor:
-    """The classes of a model's results [samples, classes]."""
-    return torch.as_tensor(results).argmax(-1)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 from bale.errors import MappingError
+from bale.hardware.evaluating import evaluating
 from bale.hardware.layers import Matrix, Use, kind_of
 
 # What costs nothing worth counting: shapes, views, constants.
@@ -108,7 +109,7 @@ def read_network(model: nn.Module, sample: tuple[Any, ...]) -> Network:
     """
     names = {module: name or type(model).__name__ for name, module in model.named_modules()}
     recorder = _Recorder(names)
-    with torch.no_grad(), recorder.hooked(model), recorder:
+    with evaluating(model), recorder.hooked(model), recorder:
         result = model(*sample)
     matrices = recorder.matrices
     if not matrices:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bale.errors import MappingError
 from bale.hardware.chip import Chip
+from bale.hardware.evaluating import evaluating
 from bale.hardware.layers import Matrix, Product, kind_of
 from bale.hardware.network import Network
 
@@ -89,7 +90,7 @@ def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ..
         ranges[name] = found.joined(ranges[name]) if name in ranges else found
         return grouped_product(vectors, network.matrices[name].weight)
 
-    with torch.no_grad(), multiplied_by(model, network, product):
+    with evaluating(model), multiplied_by(model, network, product):
         for given in inputs:
             model(*given)
     return ranges
@@ -147,6 +148,6 @@ def run_in_integers(
         return matrix.outputs(multiply(matrix, matrix.inputs(vectors)))
 
     for given in inputs:
-        with torch.no_grad(), multiplied_by(model, network, product):
+        with evaluating(model), multiplied_by(model, network, product):
             result = model(*given)
         yield result

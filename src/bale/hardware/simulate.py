@@ -1,0 +1,256 @@
+"""What does a network compute on a chip, bit by bit, how accurate is that, and what does it cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bale.errors import MappingError
+from bale.hardware.bitserial import Converted, CrossbarMatrix
+from bale.hardware.chip import Chip
+from bale.hardware.cost import Cost, OnChip, batches, cost_on_chip, put_on_chip
+from bale.hardware.evaluating import evaluating
+from bale.hardware.noise import Noise
+from bale.hardware.quantize import IntegerMatrix, integer_product, run_in_integers
+
+_BOTH_WAYS = 64  # vectors of each matrix that run both ways, where a product stands in for conversions
+
+
+@dataclass
+class LayerRun:
+    """What one matrix's conversions did to its sums, over all samples.
+
+    `wrong` of `sums` are not the quantised network's integers for the same inputs; `largest_error` is how far at most,
+    `relative_error` the root of their squares' sum over that of the exact sums. `stood_in`: every conversion is lossless
+    by the exact bound, and an integer product stood in for them, but for `both_ways` vectors, which ran both ways.
+    """
+
+    name: str
+    stood_in: bool
+    converted: Converted = field(default_factory=Converted)
+    sums: int = 0
+    wrong: int = 0
+    largest_error: int = 0
+    both_ways: int = 0
+    squared_error: float = 0.0
+    squared: float = 0.0
+
+    @property
+    def relative_error(self) -> float:
+        return (self.squared_error / self.squared) ** 0.5 if self.squared else 0.0
+
+    def compare(self, got: Tensor, exact: Tensor) -> None:
+        """Count how sums differ from the exact ones."""
+        error = (got - exact).abs()
+        self.sums += got.numel()
+        self.wrong += int(error.count_nonzero())
+        self.largest_error = max(self.largest_error, int(error.max())) if error.numel() else self.largest_error
+        self.squared_error += float(error.double().square().sum())
+        self.squared += float(exact.double().square().sum())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network's results on a chip, trial after trial of devices drawn anew.
+
+    Accuracies are shares of `samples`; None without labels. `agreement`: samples whose largest output is that of the
+    quantised network; `output_error`: the largest difference of outputs from it. Of the trials: means, and the spread of
+    accuracies, a standard deviation.
+    """
+
+    samples: int
+    accuracy_float: float | None
+    accuracy_quantised: float | None
+    accuracies: tuple[float, ...]
+    agreement: float
+    output_error: float
+    layers: tuple[LayerRun, ...]
+    noise: Noise
+    seed: int
+    trials: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """The mean over trials."""
+        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation over trials; 0 of one."""
+        return float(torch.tensor(self.accuracies).std()) if len(self.accuracies) > 1 else 0.0
+
+    @property
+    def clipped(self) -> int:
+        return sum(layer.converted.clipped for layer in self.layers)
+
+    @property
+    def exact(self) -> bool:
+        """Were all sums the quantised network's integers?"""
+        return not any(layer.wrong for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What a network costs on a chip, and what it computed there; `run` is None where nothing was asked for."""
+
+    cost: Cost
+    run: Run | None
+
+
+def simulate(
+    model: nn.Module,
+    chip: Chip | str | PathLike[str],
+    data: Tensor | Sequence[Any],
+    labels: Tensor | None = None,
+    *,
+    noise: Noise | None = None,
+    seed: int = 0,
+    trials: int = 1,
+    every_conversion: bool = False,
+    images: int = 16,
+    on_samples: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Simulation:
+    """Map a PyTorch model as it is on a chip, run `data` through its crossbars bit by bit, and count what that costs.
+
+    `model` is called in evaluation mode and left as it was; `data` is a tensor [samples, ...] or a sequence of samples;
+    with `labels` [samples], of classes that the model's results [samples, classes] rank, accuracies are reported. `chip`:
+    a `Chip`, a preset's name or a YAML file. Where the exact bound proves every conversion of a matrix lossless an
+    integer product stands in for them, and some vectors run both ways; `every_conversion=True` makes them all. `noise`
+    draws devices `trials` times, from `seed`. `on_samples` is told how many samples were done.
+
+    Options: `weight_bits`, `input_bits` (the chip's by default), `calibration` (samples), `crossbars` (a budget),
+    `copy=False` (one copy of each matrix), `multiplex=True` (turns, on a chip that is too small), `strict=True` (refuse
+    products that stay digital). `images` go through the pipeline.
+
+    Raises `ChipError`, which names the chip's field, and `MappingError`, which names the layer.
+    """
+    on_chip = put_on_chip(model, chip, data, **options)
+    return Simulation(
+        cost_on_chip(on_chip, model, data, images=images),
+        run_on_chip(
+            on_chip,
+            model,
+            data,
+            labels,
+            noise=noise,
+            seed=seed,
+            trials=trials,
+            every_conversion=every_conversion,
+            on_samples=on_samples,
+        ),
+    )
+
+
+def run_on_chip(
+    on_chip: OnChip,
+    model: nn.Module,
+    data: Tensor | Sequence[Any],
+    labels: Tensor | None = None,
+    *,
+    noise: Noise | None = None,
+    seed: int = 0,
+    trials: int = 1,
+    every_conversion: bool = False,
+    on_samples: Callable[[int], None] | None = None,
+) -> Run:
+    """The functional part of `simulate`."""
+    noise = Noise() if noise is None else noise
+    if trials < 1:
+        raise MappingError(f"trials: must be at least 1, got {trials}")
+    if labels is not None and len(labels) != len(data):
+        raise MappingError(f"labels: {len(labels)} of them for {len(data)} samples")
+    with evaluating(model):
+        floats = [model(*given) for given in batches(data)]
+    quantised = list(run_in_integers(model, on_chip.network, on_chip.integers, batches(data), _exactly))
+    accuracies, agreements, errors = [], [], []
+    layers: dict[str, LayerRun] = {}
+    for trial in range(trials):
+        crossbars = _program(on_chip, noise, seed + trial)
+        multiply = _Multiply(crossbars, every_conversion, layers)
+        results = []
+        for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
+            results.append(result)
+            if on_samples is not None:
+                on_samples(len(batch_labels(result)))
+        for name, crossbar in crossbars.items():
+            counted = crossbar.converted
+            layers[name].converted.add(counted.conversions, counted.clipped, counted.largest)
+        accuracies += [] if labels is None else [accuracy_of(results, labels)]
+        agreements.append(_agreement(results, quantised))
+        errors.append(max(_difference(a, b) for a, b in zip(results, quantised, strict=True)))
+    return Run(
+        samples=len(data),
+        accuracy_float=None if labels is None else accuracy_of(floats, labels),
+        accuracy_quantised=None if labels is None else accuracy_of(quantised, labels),
+        accuracies=tuple(accuracies),
+        agreement=sum(agreements) / trials,
+        output_error=max(errors),
+        layers=tuple(layers.values()),
+        noise=noise,
+        seed=seed,
+        trials=trials,
+    )
+
+
+class _Multiply:
+    """Multiplies in crossbars, and compares with the exact sums."""
+
+    def __init__(self, crossbars: dict[str, CrossbarMatrix], every: bool, layers: dict[str, LayerRun]) -> None:
+        self.crossbars = crossbars
+        self.layers = layers
+        for name, crossbar in crossbars.items():
+            layers.setdefault(name, LayerRun(name, crossbar.lossless and not every))
+
+    def __call__(self, matrix: IntegerMatrix, inputs: Tensor) -> Tensor:
+        layer, crossbar = self.layers[matrix.name], self.crossbars[matrix.name]
+        exact = _exactly(matrix, inputs)
+        if not layer.stood_in:
+            got = crossbar.multiply(inputs)
+            layer.compare(got, exact)
+            return got
+        some = inputs[: max(0, _BOTH_WAYS - layer.both_ways)]
+        if len(some):
+            got = crossbar.multiply(some)
+            layer.both_ways += len(some)
+            assert bool((got == exact[: len(some)]).all()), f"{matrix.name}: a conversion proved lossless was not"
+        layer.sums += exact.numel()
+        return exact
+
+
+def _exactly(matrix: IntegerMatrix, inputs: Tensor) -> Tensor:
+    return integer_product(inputs, matrix.weight, matrix.highest_input)
+
+
+def _program(on_chip: OnChip, noise: Noise, seed: int) -> dict[str, CrossbarMatrix]:
+    return {
+        name: CrossbarMatrix.program(name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed)
+        for name, mapped in on_chip.placement.matrices.items()
+    }
+
+
+def accuracy_of(results: Iterable[Tensor], labels: Tensor) -> float:
+    """The share of samples whose largest output is that of their label."""
+    return float((_classes(results) == labels).double().mean())
+
+
+def _agreement(results: Iterable[Tensor], others: Iterable[Tensor]) -> float:
+    return float((_classes(results) == _classes(others)).double().mean())
+
+
+def _classes(results: Iterable[Tensor]) -> Tensor:
+    return torch.cat([batch_labels(result) for result in results])
+
+
+def batch_labels(result: Tensor) -> Tensor:
+    """The class of each sample, of results [samples, classes] or of one sample's [classes]."""
+    return result.argmax(-1).reshape(-1)
+
+
+def _difference(result: Tensor, other: Tensor) -> float:
+    return float((result - other).abs().max())
