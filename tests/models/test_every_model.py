@@ -1,4 +1,7 @@
-"""What holds for every model: it is a plain module of one sample, whose cells take tensors alone."""
+"""What holds for every model that is written for one sample: it is a plain module, whose cells take tensors alone.
+
+Models that take a batch of images are held to `test_every_image_model.py`.
+"""
 
 import copy
 import pickle
@@ -6,9 +9,23 @@ import pickle
 import pytest
 import torch
 from tests.models.made import CASES, drawn, made
+from tests.models.made_images import IMAGE_CASES
+from torch import nn
+
+import bale.models
 
 SIZES = (1, 2, 5, 9)
 everyone = pytest.mark.parametrize("name", CASES)
+
+
+def test_every_exported_model_is_of_one_sample_or_of_a_batch_of_images():
+    exported = {
+        name
+        for name in bale.models.__all__
+        if isinstance(model := getattr(bale.models, name), type) and issubclass(model, nn.Module)
+    }
+    assert exported == CASES.keys() | IMAGE_CASES.keys()
+    assert not CASES.keys() & IMAGE_CASES.keys()
 
 
 @everyone

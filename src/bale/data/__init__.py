@@ -3,6 +3,8 @@
 from bale.data.actions import REDUCE, SHIFT, ParseSample, gold_actions, parse_samples, random_parses
 from bale.data.circuits import CIRCUIT_KINDS, random_circuits
 from bale.data.dag import Dag, DagSample
+from bale.data.digits import digits
+from bale.data.fashion_mnist import FASHION_CLASSES, fashion_mnist
 from bale.data.generators import (
     PairSample,
     random_functions,
@@ -13,6 +15,9 @@ from bale.data.generators import (
     random_tagged,
 )
 from bale.data.identifiers import IDENTIFIER_TAGS, Identifiers, identifiers_of, python_identifiers
+from bale.data.idx import idx_images, parse_idx, read_idx, write_idx
+from bale.data.image_data import image_data
+from bale.data.images import Images
 from bale.data.lattice import (
     Lattice,
     LatticeSample,
@@ -57,6 +62,7 @@ __all__ = [
     "BEGIN",
     "CIRCUIT_KINDS",
     "END",
+    "FASHION_CLASSES",
     "IDENTIFIER_TAGS",
     "KINDS",
     "REDUCE",
@@ -66,6 +72,7 @@ __all__ = [
     "DagSample",
     "FunctionNames",
     "Identifiers",
+    "Images",
     "Lattice",
     "LatticeSample",
     "LatticeSizes",
@@ -84,15 +91,20 @@ __all__ = [
     "Tree",
     "Vocabulary",
     "character_vocabulary",
+    "digits",
+    "fashion_mnist",
     "functions_of",
     "gold_actions",
     "identifiers_of",
+    "idx_images",
+    "image_data",
     "lattice_samples",
     "lattice_sizes",
     "make_lattice",
     "name_words",
     "parallel_samples",
     "parallel_vocabularies",
+    "parse_idx",
     "parse_parallel",
     "parse_ptb",
     "parse_samples",
@@ -110,6 +122,7 @@ __all__ = [
     "random_ptb",
     "random_tagged",
     "random_typed_trees",
+    "read_idx",
     "read_lattices",
     "read_parallel",
     "read_ptb",
@@ -120,5 +133,6 @@ __all__ = [
     "tagged_samples",
     "tagged_vocabulary",
     "with_node_types",
+    "write_idx",
     "write_lattices",
 ]

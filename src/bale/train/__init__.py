@@ -4,6 +4,7 @@ from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.compare import Comparison, compare
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
+from bale.train.images import ImageStep, image_accuracy, train_images
 from bale.train.load import MODELS, load_task
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
@@ -20,6 +21,7 @@ __all__ = [
     "Comparison",
     "EpochRecord",
     "FitReport",
+    "ImageStep",
     "Label",
     "Place",
     "PolicyConfig",
@@ -34,10 +36,12 @@ __all__ = [
     "compare",
     "fit",
     "held_out_graphs",
+    "image_accuracy",
     "learn_for_task",
     "load_checkpoint",
     "load_task",
     "majority_accuracy",
     "task_of",
+    "train_images",
     "train_task",
 ]
