@@ -38,7 +38,7 @@ class DataError(BaleError):
 
 
 class ChipError(BaleError):
-    """A chip's description that cannot be: a field that is misspelt, missing, or out of its range. Begins with the field."""
+    """A chip's field that is misspelt, missing, or out of its range; the message begins with the field."""
 
 
 class MappingError(BaleError):

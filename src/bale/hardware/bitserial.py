@@ -36,8 +36,8 @@ class Converted:
 class Digits:
     """How an input is driven: digit d is `(x >> shift[d]) & mask[d]`, and counts `weight[d]` times.
 
-    Bits from the lowest, `dac_bits` at a time. Signed inputs are in two's complement: the sign bit is driven by itself, in
-    the last cycle, and what it sums is subtracted.
+    Bits from the lowest, `dac_bits` at a time. Signed inputs are in two's complement: the sign bit is driven by
+    itself, in the last cycle, and what it sums is subtracted.
     """
 
     shift: np.ndarray
@@ -145,7 +145,7 @@ class CrossbarMatrix:
             read += self.read_noise * torch.randn(read.shape, generator=self.draws)
         highest = 2**self.adc_bits - 1
         clipped, largest = _convert(read.numpy(), into, block.output, block.factor, self.digits.weight, highest)
-        self.converted.add(read.numel(), clipped, largest)
+        self.converted.add(read.numel(), clipped, float(largest))
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})  # no sum is NaN; so the columns' loop becomes vector code

@@ -15,9 +15,9 @@ from bale.hardware.encode import Block
 class Lossless:
     """The largest column sums of a matrix, and the bits that hold them.
 
-    `a_priori` knows only where weights are 0, and the cells' and the DAC's levels: M = l (2^c - 1)(2^v - 1), l the most
-    cells of a column that are not 0, and with ISAAC's flip at most half of what all its rows could add up to. `exact` is
-    the largest sum of the cells programmed.
+    `a_priori` knows only where weights are 0, and the cells' and the DAC's levels: M = l (2^c - 1)(2^v - 1), l the
+    most cells of a column that are not 0, and with ISAAC's flip at most half of what all its rows could add up to.
+    `exact` is the largest sum of the cells programmed.
     """
 
     a_priori: int

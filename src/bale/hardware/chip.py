@@ -74,8 +74,8 @@ def _positive(prefix: str, given: object, *names: str) -> None:
 class Cell:
     """A cell: its levels, and what reading and writing it costs.
 
-    `read` says which: "fixed", `read_fj` a cell and cycle, whatever is stored and driven; or "conductance", V^2 G t with
-    the conductances stored (from 1 / off_ohm at level 0 to 1 / on_ohm at the highest) and the voltages driven.
+    `read` says which: "fixed", `read_fj` a cell and cycle, whatever is stored and driven; or "conductance", V^2 G t
+    with the conductances stored (from 1 / off_ohm at level 0 to 1 / on_ohm at the highest) and the voltages driven.
     """
 
     bits: int

@@ -1,4 +1,4 @@
-"""What does a network cost on a chip: energy, time, area? From shapes, counted events, and the data's own statistics."""
+"""What does a network cost on a chip: energy, time, area? From shapes, counted events and the data's statistics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bale.errors import MappingError
@@ -197,7 +196,7 @@ def _check_all_mapped(network: Network) -> None:
     for op in network.digital:
         if op.kind == "product":
             raise MappingError(
-                f"{op.layer}: calls {op.function}, which is no module that can lie on crossbars, and would stay digital; "
+                f"{op.layer}: calls {op.function}, which is no module for crossbars, and would stay digital; "
                 "write it as nn.Linear, nn.Conv1d, nn.Conv2d, nn.LSTM or nn.GRU, or leave strict off to let it be"
             )
 
@@ -227,7 +226,7 @@ def _drives(on_chip: OnChip, model: nn.Module, inputs: Iterable[tuple[Any, ...]]
 
 
 def _of_tiles(chip: Chip, tiles: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Power (mW) and area (mm2) of some tiles, of the routers that they need, and of what the chip has once, by unit."""
+    """Power (mW) and area (mm2), by unit, of some tiles, the routers that they need, and what the chip has once."""
     routers = -(-tiles // chip.tiles_per_router)
     places = {"ima": tiles * chip.imas_per_tile, "tile": tiles, "router": routers, "chip": 1}
     units = chip.all_units
@@ -254,4 +253,3 @@ def _layer(on_chip: OnChip, name: str, energy_pj: float) -> LayerCost:
         energy_pj=energy_pj,
         turn=placed.turn,
     )
-

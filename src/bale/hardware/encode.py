@@ -1,8 +1,9 @@
 """Which numbers stand in the cells? Integer weights, cut into row blocks, encoded, sliced, in columns (section 0).
 
-`y[j] = sum over blocks of (sum over columns c of output j: factor[c] * (x . cells[:, c])) + input_factor[j] * sum(x)`,
-where x are the inputs of the block's rows and of the output's group. Columns of an output stand side by side: slice after
-slice, the lowest bits first, and within a slice the column of positive weights before that of negative ones.
+`y[j] = sum over blocks of (sum over columns c of output j: factor[c] * (x . cells[:, c])) + input_factor[j] *
+sum(x)`, where x are the inputs of the block's rows and of the output's group. Columns of an output stand side by
+side: slice after slice, the lowest bits first, and within a slice the column of positive weights before that of
+negative ones.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _flip(cells: np.ndarray, factor: np.ndarray, output: np.ndarray, input_facto
     x . (highest - cells) = highest * sum(x) - x . cells: the factor's sign turns, and the inputs' sum is added.
     """
     rows = len(cells)
-    flipped = cells.sum(axis=0, dtype=np.int64) > rows * highest // 2
+    flipped = np.flatnonzero(cells.sum(axis=0, dtype=np.int64) > rows * highest // 2)
     cells[:, flipped] = highest - cells[:, flipped]
     np.add.at(input_factor, output[flipped], factor[flipped] * highest)
     factor[flipped] *= -1

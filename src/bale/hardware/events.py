@@ -1,7 +1,7 @@
 """What happens on the chip for one image, how often, and what does that cost?
 
-An event is counted once, for one matrix; the chip's unit that it belongs to says what it costs. So the components' energy
-adds up to the total, and what would be counted twice is an error.
+An event is counted once, for one matrix; the chip's unit that it belongs to says what it costs. So the components'
+energy adds up to the total, and what would be counted twice is an error.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def _count_tile(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, spre
 class Spread:
     """How a vector of one copy is spread, mean over copies.
 
-    `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`, `sums_of_tiles`: outputs, once for
-    each IMA or tile that makes a part of them.
+    `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`, `sums_of_tiles`: outputs, once
+    for each IMA or tile that makes a part of them.
     """
 
     rows_by_tile: float

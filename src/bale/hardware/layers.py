@@ -1,8 +1,8 @@
 """Which modules are matrices, how do their vectors come about, and what becomes of the products?
 
 A layer's matrix is `weight.flatten(1).T` (section 0): rows ordered (channel, kernel row, kernel column), a column an
-output. A convolution's vectors are its windows, one for each output position; an LSTM or GRU has a matrix for its inputs
-and one for its states in each layer and direction.
+output. A convolution's vectors are its windows, one for each output position; an LSTM or GRU has a matrix for its
+inputs and one for its states in each layer and direction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Plane = tuple[int, int]
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix to be laid on crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own."""
+    """A matrix for crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own."""
 
     name: str
     layer: str
@@ -141,7 +141,9 @@ def _run_conv(name: str, module: nn.Conv2d, product: Product, x: Tensor) -> Tens
     x = x.unsqueeze(2) if flat else x  # [samples, channels, height, width]
     kernel, stride, dilation = (_two(v, 1) for v in (module.kernel_size, module.stride, module.dilation))
     plane = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    windows = functional.unfold(x, kernel, dilation=dilation, stride=stride)  # [samples, rows, positions]
+    windows = functional.unfold(
+        x, tuple(kernel), dilation=tuple(dilation), stride=tuple(stride)
+    )  # [samples, rows, positions]
     y = product(name, windows.transpose(1, 2).reshape(-1, windows.shape[1]))
     y = y if module.bias is None else y + module.bias
     y = y.reshape(len(x), -1, module.out_channels).transpose(1, 2).reshape(len(x), module.out_channels, *plane)

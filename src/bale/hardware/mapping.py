@@ -108,8 +108,8 @@ def place(
     """Lay matrices side by side in the order of their calls, with copies that balance the pipeline (`replicate`).
 
     `crossbars`: a budget; the whole chip's by default. `copy=False`: one copy of each. Where there is no room for one
-    copy of each, `multiplex=True` takes turns: as many matrices as fit, in order, then the next; a matrix larger than the
-    chip goes in parts. Raises `MappingError`, with the numbers, where there is no room and it may not.
+    copy of each, `multiplex=True` takes turns: as many matrices as fit, in order, then the next; a matrix larger than
+    the chip goes in parts. Raises `MappingError`, with the numbers, where there is no room and it may not.
     """
     budget = chip.crossbars if crossbars is None else crossbars
     if not 1 <= budget <= chip.crossbars:
@@ -174,5 +174,5 @@ def _check_turns(network: Network, turns: list[list[str]]) -> None:
             producer = network.calls[edge.producer].matrix
             if turn[producer] > turn[call.matrix]:
                 raise MappingError(
-                    f"{call.matrix}: waits for {producer}, which waits for it: they cannot take turns; take a larger chip"
+                    f"{call.matrix}: waits for {producer}, which waits for it: no turns for them; take a larger chip"
                 )

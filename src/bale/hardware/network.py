@@ -1,4 +1,4 @@
-"""What does a model compute on one sample? Its matrices, their uses in order, who feeds whom, and what stays digital."""
+"""What does a model compute on one sample? Its matrices, their uses, who feeds whom, and what stays digital."""
 
 from __future__ import annotations
 
@@ -16,30 +16,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 from bale.errors import MappingError
+from bale.hardware.digital import FunctionKind, kind_of_function
 from bale.hardware.evaluating import evaluating
 from bale.hardware.layers import Matrix, Use, kind_of
-
-# What costs nothing worth counting: shapes, views, constants.
-_FREE = frozenset(
-    "view reshape flatten unflatten squeeze unsqueeze transpose permute t expand contiguous detach size dim numel clone "
-    "chunk split unbind stack cat select narrow movedim __getitem__ __get__ __len__ shape to float requires_grad_ stride "
-    "new_zeros zeros zeros_like ones ones_like full empty is_floating_point is_complex type item tolist __format__ "
-    "__set__ dtype device is_nested data_ptr numpy cpu storage_offset untyped_storage view_as reshape_as T mT flip pad "
-    "new_ones new_empty tensor as_tensor arange dim_order swapaxes expand_as is_contiguous repeat __iter__ lift_fresh "
-    "_has_compatible_shallow_copy_type get_device is_sparse __repr__ __str__".split()
-)
-_ACTIVATIONS = frozenset(
-    "relu relu_ sigmoid sigmoid_ tanh tanh_ gelu silu elu leaky_relu leaky_relu_ hardtanh relu6 selu softplus hardswish "
-    "hardsigmoid mish prelu threshold celu logsigmoid softsign clamp clamp_".split()
-)
-_POOLS = frozenset(
-    f"{name}{d}d{end}" for name in ("max_pool", "adaptive_max_pool") for d in (1, 2) for end in ("", "_with_indices")
-)
-_PRODUCTS = frozenset(
-    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul __matmul__ __rmatmul__ mm bmm "
-    "addmm baddbmm einsum bilinear scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu "
-    "mv dot tensordot lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell embedding_bag".split()
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +59,7 @@ class Digital:
 
     layer: str
     function: str
-    kind: str
+    kind: FunctionKind
     times: int
     elements: int
 
@@ -144,8 +123,8 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.layers: set[str] = set()
         self.matrices: dict[str, Matrix] = {}
-        self.counts: Counter[tuple[str, str, str]] = Counter()
-        self.elements: Counter[tuple[str, str, str]] = Counter()
+        self.counts: Counter[tuple[str, str, FunctionKind]] = Counter()
+        self.elements: Counter[tuple[str, str, FunctionKind]] = Counter()
         self.from_calls: dict[int, frozenset[int]] = {}
         self.alive: list[Any] = []
         self.stack: list[str] = []
@@ -180,11 +159,9 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def note(self, name: str, given: Any, result: Any) -> None:
-        if name in _FREE:
+        kind = kind_of_function(name)
+        if kind is None:
             return
-        kind = "other"
-        for known, functions in (("activation", _ACTIVATIONS), ("pool", _POOLS), ("product", _PRODUCTS)):
-            kind = known if name in functions else kind
         counted = given if kind == "pool" else result
         elements = [leaf.numel() for leaf in tree_leaves(counted) if isinstance(leaf, Tensor)]
         if not elements:

@@ -1,9 +1,9 @@
 """When does which matrix work on which position? An event for each position of each call of each image.
 
-Within a layer (ISAAC, 22 stages at 16 bits): fetch, a cycle for each input digit, then conversion, shift-and-add, output
-register, activation, write. A copy takes a new vector when the last one's digits are through. Between layers: a position
-starts when a copy is free and what it waits for is written. Buffers are never full, and the way between tiles takes no
-time of its own: neither is modelled.
+Within a layer (ISAAC, 22 stages at 16 bits): fetch, a cycle for each input digit, then conversion, shift-and-add,
+output register, activation, write. A copy takes a new vector when the last one's digits are through. Between layers:
+a position starts when a copy is free and what it waits for is written. Buffers are never full, and the way between
+tiles takes no time of its own: neither is modelled.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Timeline:
 
 
 def timeline(network: Network, placement: Placement, images: int) -> Timeline:
-    """Follow `images` images, all of which wait at the chip when it begins; turns take all images, one after another."""
+    """Follow `images` images, which all wait at the chip when it begins; each turn takes all of them."""
     chip = placement.chip
     start = np.zeros((images, len(network.calls)))
     end = np.zeros_like(start)

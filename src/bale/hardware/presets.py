@@ -83,7 +83,7 @@ PRESETS = (*_PRESETS, "isaac_adc(BITS)")
 
 
 def preset(name: str) -> Chip | None:
-    """The chip of that name, or None: `isaac_ce`, `small_tiles`, `isaac_adc(6)` (or `isaac_adc:6`, as shells like it)."""
+    """The chip of that name, or None: `isaac_ce`, `small_tiles`, `isaac_adc(6)`, for shells also `isaac_adc:6`."""
     if name in _PRESETS:
         return _PRESETS[name]()
     adc = re.fullmatch(r"isaac_adc(?:\((\d+)\)|:(\d+))", name)

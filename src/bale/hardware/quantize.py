@@ -1,12 +1,12 @@
 """Which integers does a network compute with? Weights by output, inputs by the largest that calibration has seen.
 
-Symmetric, without zero points: weight = integer x scale of its output, input = integer x scale of its matrix; inputs that
-were never negative are unsigned. Products are sums of integers; scales and biases are applied to them digitally.
+Symmetric, without zero points: weight = integer x scale of its output, input = integer x scale of its matrix; inputs
+that were never negative are unsigned. Products are sums of integers; scales and biases are applied to them digitally.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +35,7 @@ class Range:
 
 @dataclass(frozen=True)
 class IntegerMatrix:
-    """A matrix in integers: `weight` int32 [groups, rows, outputs]; `weight_scale` [groups * outputs], `input_scale`."""
+    """A matrix in integers: `weight` int32 [groups, rows, outputs], `weight_scale` [groups * outputs]."""
 
     name: str
     weight: Tensor
@@ -137,7 +137,7 @@ Multiply = Callable[[IntegerMatrix, Tensor], Tensor]  # integers [vectors, group
 def run_in_integers(
     model: nn.Module,
     network: Network,
-    matrices: dict[str, IntegerMatrix],
+    matrices: Mapping[str, IntegerMatrix],
     inputs: Iterable[tuple[Any, ...]],
     multiply: Multiply,
 ) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from bale.hardware.chip import Chip, Event, Place, Unit
 
 @dataclass(frozen=True)
 class Peak:
-    """A chip at full activity. One operation is one multiplication or one addition of weights and inputs of full width."""
+    """A chip at full activity. An operation is a multiplication or an addition of weights and inputs of full width."""
 
     power_w: float  # by the units' power
     event_power_w: float  # by events and what each costs
@@ -82,6 +82,6 @@ def _event_power_mw(chip: Chip, unit: Unit) -> float:
         Event.SHIFT_ADD: crossbars * crossbar.columns,
         Event.OUTPUT_REGISTER: crossbars * crossbar.columns,
     }
-    if unit.event not in in_a_cycle:
+    if unit.event is None or unit.event not in in_a_cycle:
         return unit.power_mw
     return in_a_cycle[unit.event] * unit.energy_pj / chip.cycle_ns  # pJ / ns = mW

@@ -25,9 +25,10 @@ _BOTH_WAYS = 64  # vectors of each matrix that run both ways, where a product st
 class LayerRun:
     """What one matrix's conversions did to its sums, over all samples.
 
-    `wrong` of `sums` are not the quantised network's integers for the same inputs; `largest_error` is how far at most,
-    `relative_error` the root of their squares' sum over that of the exact sums. `stood_in`: every conversion is lossless
-    by the exact bound, and an integer product stood in for them, but for `both_ways` vectors, which ran both ways.
+    `wrong` of `sums` are not the quantised network's integers for the same inputs; `largest_error` is how far at
+    most, `relative_error` the root of their squares' sum over that of the exact sums. `stood_in`: every conversion is
+    lossless by the exact bound, and an integer product stood in for them, but for `both_ways` vectors, which ran both
+    ways.
     """
 
     name: str
@@ -59,8 +60,8 @@ class Run:
     """A network's results on a chip, trial after trial of devices drawn anew.
 
     Accuracies are shares of `samples`; None without labels. `agreement`: samples whose largest output is that of the
-    quantised network; `output_error`: the largest difference of outputs from it. Of the trials: means, and the spread of
-    accuracies, a standard deviation.
+    quantised network; `output_error`: the largest difference of outputs from it. Of the trials: means, and the spread
+    of accuracies, a standard deviation.
     """
 
     samples: int
@@ -118,11 +119,12 @@ def simulate(
 ) -> Simulation:
     """Map a PyTorch model as it is on a chip, run `data` through its crossbars bit by bit, and count what that costs.
 
-    `model` is called in evaluation mode and left as it was; `data` is a tensor [samples, ...] or a sequence of samples;
-    with `labels` [samples], of classes that the model's results [samples, classes] rank, accuracies are reported. `chip`:
-    a `Chip`, a preset's name or a YAML file. Where the exact bound proves every conversion of a matrix lossless an
-    integer product stands in for them, and some vectors run both ways; `every_conversion=True` makes them all. `noise`
-    draws devices `trials` times, from `seed`. `on_samples` is told how many samples were done.
+    `model` is called in evaluation mode and left as it was; `data` is a tensor [samples, ...] or a sequence of
+    samples; with `labels` [samples], of classes that the model's results [samples, classes] rank, accuracies are
+    reported. `chip`: a `Chip`, a preset's name or a YAML file. Where the exact bound proves every conversion of a
+    matrix lossless an integer product stands in for them, and some vectors run both ways; `every_conversion=True`
+    makes them all. `noise` draws devices `trials` times, from `seed`. `on_samples` is told how many samples were
+    done.
 
     Options: `weight_bits`, `input_bits` (the chip's by default), `calibration` (samples), `crossbars` (a budget),
     `copy=False` (one copy of each matrix), `multiplex=True` (turns, on a chip that is too small), `strict=True` (refuse
