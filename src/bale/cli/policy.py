@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +15,19 @@ from bale.batching.schedule import POLICIES, Encoding, Policy
 from bale.batching.schedule.compare import compare_policies
 from bale.batching.schedule.transitions import transitions
 from bale.cli.app import app, command
-from bale.cli.options import DATA, HIDDEN, LIMIT, MODEL, check_writable, given, option
+from bale.cli.options import (
+    DATA,
+    HIDDEN,
+    LIMIT,
+    MODEL,
+    check_json,
+    check_picture,
+    check_writable,
+    given,
+    option,
+    save_picture,
+    write_json,
+)
 from bale.cli.progress import LearningProgress
 from bale.errors import BaleError
 from bale.report import (
@@ -30,11 +41,7 @@ from bale.report import (
 )
 from bale.train import PolicyConfig, Task, TaskConfig, held_out_graphs, learn_for_task, load_task, task_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _TASK, _CONFIG = TaskConfig(), PolicyConfig()
-_PICTURES = (".svg", ".png", ".pdf")
 _THE_FIRST = "what the first policy was learned on, or python"
 
 policy_app = typer.Typer(
@@ -126,7 +133,7 @@ def show(
     policy = Policy.load(path)
     for file in (picture, schedule):
         if file is not None:
-            _check_picture(file)
+            check_picture(file)
     config = replace(_CONFIG, mini_batches=1, **given(batch_size=batch_size, seed=seed))
     steps, graph = None, None
     if schedule is not None or data is not None or model is not None:
@@ -137,13 +144,13 @@ def show(
         (graph,) = held_out_graphs(task, config)
         steps = transitions(policy, [graph])
     if as_json:
-        typer.echo(json.dumps(policy_dict(policy, steps), indent=1))
+        write_json(policy_dict(policy, steps), Path("-"))
     else:
         Console().print(policy_table(policy, steps, every))
     if picture is not None:
-        _draw(draw_policy(policy, steps), picture)
+        save_picture(draw_policy(policy, steps), picture)
     if schedule is not None and graph is not None:
-        _draw(draw_schedule(graph, policy(graph)), schedule)
+        save_picture(draw_schedule(graph, policy(graph)), schedule)
 
 
 @_command
@@ -168,8 +175,7 @@ def compare(
     """
     notes = Console(stderr=True)
     policies = _load_policies(paths or [])
-    if json_to is not None and str(json_to) != "-":
-        check_writable(json_to, "--json expects - or a file")
+    check_json(json_to)
     config = replace(_CONFIG, **given(batch_size=batch_size, mini_batches=mini_batches, seed=seed))
     first = list(policies.values())[:1]
     task = _load(_task_config(first, data=data, model=model, hidden=hidden, limit=limit), notes)
@@ -179,13 +185,9 @@ def compare(
             {**POLICIES, **policies},
             on_policy=lambda name: status.update(f"comparing: {name}"),
         )
-    as_json = json.dumps(comparison_dict(comparison, task, config), indent=1)
-    if str(json_to) == "-":
-        typer.echo(as_json)
-        return
-    Console().print(comparison_table(comparison))
-    if json_to is not None:
-        json_to.write_text(as_json + "\n")
+    write_json(comparison_dict(comparison, task, config), json_to)
+    if str(json_to) != "-":
+        Console().print(comparison_table(comparison))
 
 
 def _load(config: TaskConfig, notes: Console) -> Task:
@@ -208,13 +210,3 @@ def _task_config(policies: list[Policy], **options: Any) -> TaskConfig:
     if options["data"] is not None or options["model"] is not None:  # of another task the rest of it need not fit
         learned_for = replace(learned_for, data=None, model=None, limit=None)
     return replace(learned_for, **given(**options))
-
-
-def _check_picture(path: Path) -> None:
-    if path.suffix not in _PICTURES:
-        raise BaleError(f"{path}: expected a name that ends in {', '.join(_PICTURES)}")
-    check_writable(path, "expected a file")
-
-
-def _draw(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=120)

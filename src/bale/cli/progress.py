@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bale.train import StepRecord
+from bale.train import ImageStep, StepRecord
 
 _LINES = 20  # in a log, about; the first step always has one
 
@@ -88,3 +88,36 @@ class LearningProgress(_Bar):
         if batches != self.fewest:
             self.fewest = batches
             self.line(f"episode {episode}/{self.total}  {state}")
+
+
+class ImageProgress(_Bar):
+    """Shows steps of training on images; enter it around the training, pass `on_step` on."""
+
+    def __init__(self, console: Console, description: str, total: int) -> None:
+        super().__init__(console, description, total)
+        self.description = description
+        self.loss: float | None = None
+
+    def on_step(self, record: ImageStep) -> None:
+        """Show a step: the loss is a moving average."""
+        self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
+        state = f"loss {self.loss:.3f}"
+        self.bar.update(self.task, completed=record.step, state=state)
+        if record.step == 1 or record.step % max(1, self.total // _LINES) == 0:
+            self.line(f"{self.description}: step {record.step}/{self.total}  {state}")
+
+
+class SimulationProgress(_Bar):
+    """Shows samples that a chip has computed; enter it around the simulation, pass `on_samples` on."""
+
+    def __init__(self, console: Console, description: str, total: int) -> None:
+        super().__init__(console, description, total)
+        self.description = description
+        self.samples = 0
+
+    def on_samples(self, many: int) -> None:
+        """Count samples that are done; a line in a log for each twentieth of all."""
+        before, self.samples = self.samples, self.samples + many
+        self.bar.update(self.task, completed=self.samples)
+        if before * _LINES // self.total < self.samples * _LINES // self.total:
+            self.line(f"{self.description}: sample {self.samples}/{self.total}")

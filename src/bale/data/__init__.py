@@ -16,7 +16,7 @@ from bale.data.generators import (
 )
 from bale.data.identifiers import IDENTIFIER_TAGS, Identifiers, identifiers_of, python_identifiers
 from bale.data.idx import idx_images, parse_idx, read_idx, write_idx
-from bale.data.image_data import image_data
+from bale.data.image_data import default_image_data, image_data
 from bale.data.images import Images
 from bale.data.lattice import (
     Lattice,
@@ -91,6 +91,7 @@ __all__ = [
     "Tree",
     "Vocabulary",
     "character_vocabulary",
+    "default_image_data",
     "digits",
     "fashion_mnist",
     "functions_of",

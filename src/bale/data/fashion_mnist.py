@@ -7,7 +7,7 @@ Xiao, Rasul, Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Ma
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from os import PathLike
@@ -100,7 +100,7 @@ def fashion_mnist(
         raise DataError(f"split {split!r} is unknown; Fashion-MNIST has {' and '.join(FILES)}")
     files = FILES[split]
     places = list(_places(folder))
-    here = next((place for place in places if all(find_idx(place, file.name) for file in files)), None)
+    here = _found(files, places)
     if here is None:
         if not download:
             raise DataError(
@@ -114,6 +114,16 @@ def fashion_mnist(
                 _download(file, here)
     images, labels = (_read(file, here) for file in files)
     return Images(images[:, None], labels.long(), FASHION_CLASSES, "fashion-mnist")
+
+
+def fashion_mnist_is_there() -> bool:
+    """Are there files of both splits in places where `fashion_mnist` looks? They may be damaged."""
+    return all(_found(files, _places(None)) is not None for files in FILES.values())
+
+
+def _found(files: Iterable[File], places: Iterable[Path]) -> Path | None:
+    """The first place that holds all the files."""
+    return next((place for place in places if all(find_idx(place, file.name) for file in files)), None)
 
 
 def _places(folder: str | PathLike[str] | None) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bale.data.digits import digits
-from bale.data.fashion_mnist import fashion_mnist
+from bale.data.fashion_mnist import fashion_mnist, fashion_mnist_is_there
 from bale.data.idx import find_idx, idx_images
 from bale.data.images import Images
 from bale.errors import DataError
@@ -29,6 +29,11 @@ def image_data(spec: str, download: bool = False) -> tuple[Images, Images]:
     if spec.startswith(_IDX) and spec != _IDX:
         return _idx_folder(Path(spec.removeprefix(_IDX)))
     raise DataError(f"images {spec!r} are unknown; known are fashion-mnist, digits, and idx:FOLDER")
+
+
+def default_image_data() -> str:
+    """Return the name of the images that there are: Fashion-MNIST's where it is installed, else the digits."""
+    return "fashion-mnist" if fashion_mnist_is_there() else "digits"
 
 
 def _idx_folder(folder: Path) -> tuple[Images, Images]:

@@ -1,17 +1,29 @@
 """What a run did and what a policy is, as text for people, as data for programs, as pictures."""
 
+from bale.report.chip_tables import chip_summary, chip_table, constants_table
+from bale.report.hardware import chip_report, simulation_dict
+from bale.report.hardware_pictures import draw_energy, draw_pipeline
+from bale.report.hardware_tables import simulation_table
 from bale.report.policies import draw_policy, draw_schedule
 from bale.report.policy_tables import comparison_dict, comparison_table, policy_dict, policy_facts, policy_table
 from bale.report.training import training_dict, training_table
 
 __all__ = [
+    "chip_report",
+    "chip_summary",
+    "chip_table",
     "comparison_dict",
     "comparison_table",
+    "constants_table",
+    "draw_energy",
+    "draw_pipeline",
     "draw_policy",
     "draw_schedule",
     "policy_dict",
     "policy_facts",
     "policy_table",
+    "simulation_dict",
+    "simulation_table",
     "training_dict",
     "training_table",
 ]

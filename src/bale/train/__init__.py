@@ -2,6 +2,7 @@
 
 from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
+from bale.train.classifiers import CLASSIFIERS, build_classifier
 from bale.train.compare import Comparison, compare
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.images import ImageStep, image_accuracy, train_images
@@ -13,8 +14,10 @@ from bale.train.rows import Label, Sample
 from bale.train.run import RunReport, train_task
 from bale.train.step import STAGES, StepRecord
 from bale.train.task import Task
+from bale.train.weights import load_weights, save_weights
 
 __all__ = [
+    "CLASSIFIERS",
     "MODELS",
     "STAGES",
     "Checkpoint",
@@ -33,6 +36,7 @@ __all__ = [
     "TrainConfig",
     "accuracy",
     "accuracy_and_named",
+    "build_classifier",
     "compare",
     "fit",
     "held_out_graphs",
@@ -40,7 +44,9 @@ __all__ = [
     "learn_for_task",
     "load_checkpoint",
     "load_task",
+    "load_weights",
     "majority_accuracy",
+    "save_weights",
     "task_of",
     "train_images",
     "train_task",

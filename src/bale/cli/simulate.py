@@ -1,0 +1,262 @@
+"""`bale simulate`: networks on accelerators, what they compute there and what that costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from torch import nn
+
+from bale.cli.app import command
+from bale.cli.options import check_json, check_picture, check_writable, option, save_picture, write_json
+from bale.cli.progress import ImageProgress, SimulationProgress
+from bale.data import Images, default_image_data, image_data
+from bale.errors import BaleError
+from bale.hardware import (
+    PRESETS,
+    Chip,
+    Simulation,
+    cost_on_chip,
+    load_chip,
+    parse_noise,
+    put_on_chip,
+    run_on_chip,
+)
+from bale.report import draw_energy, draw_pipeline, simulation_dict, simulation_table
+from bale.train import CLASSIFIERS, build_classifier, load_weights, save_weights, train_images
+from bale.train.classifiers import is_own
+from bale.train.weights import check_weights_file
+
+_EPOCHS, _SAMPLES, _CALIBRATION = 3, 1000, 64
+_BATCH_SIZE = 64
+_DATA = "Images: fashion-mnist, digits, or idx:FOLDER with files as MNIST has them."
+_MODEL = f"Networks: {', '.join(CLASSIFIERS)}, FILE.py:NAME or package.module:NAME, a module or what returns one."
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A network with its weights, and where they are from, for people and for programs."""
+
+    name: str
+    model: nn.Module
+    text: str
+    facts: dict[str, Any]
+    random: bool
+
+
+@command
+def simulate(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODEL, show_default=False)],
+    chips: Annotated[
+        list[str] | None,
+        option(f"A preset, {', '.join(PRESETS)}, or a YAML file; several are compared.", "isaac_ce", "--chip"),
+    ] = None,
+    data: Annotated[str | None, option(_DATA, "fashion-mnist where it is installed, else digits")] = None,
+    width: Annotated[int | None, option("Maps of the first convolutions of vgg8 and resnet20.", "16 and 8")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A state_dict, .safetensors or .pt, instead of training; for one network.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the trained weights to this .safetensors.")] = None,
+    epochs: Annotated[int | None, option("Train so long first; 0: weights as they come.", _EPOCHS)] = None,
+    samples: Annotated[int | None, option("Images of the test to run.", f"{_SAMPLES}, or all")] = None,
+    weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
+    input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,
+    noise: Annotated[
+        str,
+        typer.Option(help="Of devices: variation=0.1,stuck_off=0.01,stuck_on=0.01,read=0.5", show_default="none"),
+    ] = "",
+    trials: Annotated[int, typer.Option(help="Draw devices so often.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of first weights, order of training and devices.")] = 0,
+    every_conversion: Annotated[
+        bool, typer.Option("--every-conversion", help="Make conversions that are proven lossless, too.")
+    ] = False,
+    crossbars: Annotated[int | None, option("Use so many crossbars at most.", "all of the chip")] = None,
+    copies: Annotated[bool, typer.Option("--copies/--no-copies", help="Copy matrices to balance the pipeline.")] = True,
+    multiplex: Annotated[
+        bool, typer.Option("--multiplex", help="Let matrices take turns on a chip that is too small.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a network that has products which no crossbar does.")
+    ] = False,
+    threads: Annotated[int | None, option("torch's threads.", "as torch finds best")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Download Fashion-MNIST where it is not found.")] = False,
+    json_to: Annotated[
+        Path | None, typer.Option("--json", help="Write the report as JSON to this file, or to stdout for -.")
+    ] = None,
+    energy_picture: Annotated[
+        Path | None, typer.Option(help="Draw the energy by component to this .svg, .png or .pdf.")
+    ] = None,
+    pipeline_picture: Annotated[
+        Path | None, typer.Option(help="Draw when layers work on which image to this .svg, .png or .pdf.")
+    ] = None,
+) -> None:
+    """Map a network on a ReRAM accelerator, run test images through its crossbars bit by bit, count energy and time.
+
+    A known network is trained here first, on the images of training, unless --weights has what was trained. Ranges of
+    inputs are calibrated on images of training. Several networks and chips are compared side by side. The report goes
+    to stdout, progress to stderr; Ctrl-C ends at once, with exit code 130.
+    """
+    notes = Console(stderr=True)
+    devices = parse_noise(noise)
+    known = _load_chips(chips or ["isaac_ce"])
+    _check(len(models) * len(known), models, weights, save, epochs, trials, samples, threads)
+    check_json(json_to)
+    for picture in (energy_picture, pipeline_picture):
+        if picture is not None:
+            check_picture(picture)
+    if pipeline_picture is not None and len(models) * len(known) > 1:
+        raise BaleError("--pipeline-picture draws one network on one chip")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    train, test, facts = _read(data, download, samples, notes)
+    mapping = {
+        "weight_bits": weight_bits,
+        "input_bits": input_bits,
+        "crossbars": crossbars,
+        "copy": copies,
+        "multiplex": multiplex,
+        "strict": strict,
+    }
+    running = {"noise": devices, "seed": seed, "trials": trials, "every_conversion": every_conversion}
+    simulations: list[Simulation] = []
+    networks: list[_Trained] = []
+    for spec in models:
+        model = build_classifier(spec, train, width=width, seed=seed)
+        for chip in known:  # no room on the chip is an error now, not after training
+            put_on_chip(model, chip, train[:1].pixels(), **mapping)
+        networks.append(_with_weights(spec, model, train, weights, epochs, seed, notes))
+        if save is not None:
+            save_weights(model, save)
+        simulations += [_simulate(networks[-1], chip, train, test, mapping, running, notes) for chip in known]
+    _print_report(simulations, networks, facts, train, json_to)
+    if energy_picture is not None:
+        save_picture(draw_energy(simulations), energy_picture)
+    if pipeline_picture is not None:
+        save_picture(draw_pipeline(simulations[0]), pipeline_picture)
+
+
+def _simulate(
+    trained: _Trained,
+    chip: Chip,
+    train: Images,
+    test: Images,
+    mapping: dict[str, Any],
+    running: dict[str, Any],
+    notes: Console,
+) -> Simulation:
+    """One network on one chip: calibrated on images of training, run on those of the test."""
+    model, pixels = trained.model, test.pixels()
+    on_chip = put_on_chip(model, chip, train[:_CALIBRATION].pixels(), calibration=_CALIBRATION, **mapping)
+    cost = replace(cost_on_chip(on_chip, model, pixels), model=trained.name)
+    with SimulationProgress(notes, f"{trained.name} on {chip.name}", running["trials"] * len(test)) as progress:
+        run = run_on_chip(on_chip, model, pixels, test.labels, on_samples=progress.on_samples, **running)
+    return Simulation(cost, run)
+
+
+def _load_chips(sources: list[str]) -> list[Chip]:
+    """Chips, each with a name of its own: where two have the same, what was given."""
+    chips = [load_chip(source) for source in dict.fromkeys(sources)]
+    times = Counter(chip.name for chip in chips)
+    return [
+        chip if times[chip.name] == 1 else replace(chip, name=source)
+        for source, chip in zip(dict.fromkeys(sources), chips, strict=True)
+    ]
+
+
+def _check(
+    pairs: int,
+    models: list[str],
+    weights: Path | None,
+    save: Path | None,
+    epochs: int | None,
+    trials: int,
+    samples: int | None,
+    threads: int | None,
+) -> None:
+    """Find out now, not after training, what cannot be."""
+    for name, least, value in (
+        ("epochs", 0, epochs),
+        ("trials", 1, trials),
+        ("samples", 1, samples),
+        ("threads", 1, threads),
+    ):
+        if value is not None and value < least:
+            raise BaleError(f"--{name} must be at least {least}, got {value}")
+    for name, value in (("weights", weights), ("save", save)):
+        if value is not None and len(models) > 1:
+            raise BaleError(f"--{name} is for one network, got {len(models)}: {', '.join(models)}")
+    if len(set(models)) < len(models):
+        raise BaleError(f"a network stands there twice: {', '.join(models)}")
+    if weights is not None:
+        check_weights_file(weights)
+        if epochs is not None:
+            raise BaleError("--weights has what was trained, and --epochs trains; give one of them")
+    if save is not None:
+        if save.suffix != ".safetensors":
+            raise BaleError(f"{save}: expected a name that ends in .safetensors")
+        if save.exists():
+            raise BaleError(f"{save}: exists already; use it with --weights, or choose another name")
+        check_writable(save, "expected a file")
+
+
+def _read(
+    data: str | None, download: bool, samples: int | None, notes: Console
+) -> tuple[Images, Images, tuple[str, str]]:
+    """Images of training and of the test, and which they are."""
+    name = data or ("fashion-mnist" if download else default_image_data())
+    with notes.status(f"reading {name}"):
+        train, test = image_data(name, download)
+    test = test.take(min(_SAMPLES, len(test)) if samples is None else samples)
+    default = "" if data or name == "fashion-mnist" else " (Fashion-MNIST is not installed; --download fetches it)"
+    if default:
+        notes.print(f"data: {name}{default}", highlight=False, markup=False, soft_wrap=True)
+    shape = " x ".join(map(str, train.images.shape[1:]))
+    return train, test, ("data", f"{name}{default}: {shape}, {len(train.classes)} classes")
+
+
+def _with_weights(
+    spec: str, model: nn.Module, train: Images, weights: Path | None, epochs: int | None, seed: int, notes: Console
+) -> _Trained:
+    """Load a network's weights, or train it, or let it be."""
+    if weights is not None:
+        load_weights(model, weights)
+        return _Trained(spec, model, f"from {weights}", {"file": str(weights)}, False)
+    epochs = _EPOCHS if epochs is None else epochs
+    if not epochs:
+        text = f"as {spec} made them" if is_own(spec) else f"random, from seed {seed}"
+        return _Trained(spec, model, text, {"epochs": 0, "random": not is_own(spec)}, not is_own(spec))
+    steps = epochs * -(-len(train) // _BATCH_SIZE)
+    with ImageProgress(notes, f"training {spec}", steps) as progress:
+        losses = train_images(model, train, epochs=epochs, batch_size=_BATCH_SIZE, seed=seed, on_step=progress.on_step)
+    text = f"trained here for {epochs} epoch{'s' if epochs > 1 else ''} on {len(train):,} images, loss {losses[-1]:.3f}"
+    return _Trained(spec, model, text, {"epochs": epochs, "losses": losses, "seed": seed}, False)
+
+
+def _print_report(
+    simulations: list[Simulation], networks: list[_Trained], data: tuple[str, str], train: Images, json_to: Path | None
+) -> None:
+    by_name = {network.name: network for network in networks}
+    reports = [
+        {
+            **simulation_dict(simulation),
+            "data": {"name": train.name, "calibration": min(_CALIBRATION, len(train))},
+            "weights": by_name[simulation.cost.model].facts,
+        }
+        for simulation in simulations
+    ]
+    write_json(reports if len(reports) > 1 else reports[0], json_to)
+    if str(json_to) == "-":
+        return
+    one = len(networks) == 1
+    facts = [data, *(("weights" if one else network.name, network.text) for network in networks)]
+    warnings = [
+        f"{network.name} has random weights: its accuracy means nothing, and its energy may differ"
+        for network in networks
+        if network.random
+    ]
+    Console().print(simulation_table(simulations, facts, warnings))
