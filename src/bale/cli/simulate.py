@@ -32,7 +32,8 @@ from bale.train import CLASSIFIERS, build_classifier, load_weights, save_weights
 from bale.train.classifiers import is_own
 from bale.train.weights import check_weights_file
 
-_EPOCHS, _SAMPLES, _CALIBRATION = 3, 1000, 64
+_EPOCHS, _EPOCHS_OF_FEW, _FEW = 3, 30, 10_000  # of few images there are few steps in an epoch
+_SAMPLES, _CALIBRATION = 1000, 64
 _BATCH_SIZE = 64
 _DATA = "Images: fashion-mnist, digits, or idx:FOLDER with files as MNIST has them."
 _MODEL = f"Networks: {', '.join(CLASSIFIERS)}, FILE.py:NAME or package.module:NAME, a module or what returns one."
@@ -62,13 +63,22 @@ def simulate(
         Path | None, typer.Option(help="A state_dict, .safetensors or .pt, instead of training; for one network.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the trained weights to this .safetensors.")] = None,
-    epochs: Annotated[int | None, option("Train so long first; 0: weights as they come.", _EPOCHS)] = None,
+    epochs: Annotated[
+        int | None,
+        option(
+            "Train so long first; 0: weights as they come.",
+            f"{_EPOCHS}, or {_EPOCHS_OF_FEW} of fewer than {_FEW:,} images",
+        ),
+    ] = None,
     samples: Annotated[int | None, option("Images of the test to run.", f"{_SAMPLES}, or all")] = None,
     weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
     input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,
     noise: Annotated[
         str,
-        typer.Option(help="Of devices: variation=0.1,stuck_off=0.01,stuck_on=0.01,read=0.5", show_default="none"),
+        typer.Option(
+            help="Of devices, such as variation=0.1,read=0.5; there are stuck_off and stuck_on, too.",
+            show_default="none",
+        ),
     ] = "",
     trials: Annotated[int, typer.Option(help="Draw devices so often.")] = 1,
     seed: Annotated[int, typer.Option(help="Of first weights, order of training and devices.")] = 0,
@@ -102,7 +112,7 @@ def simulate(
     to stdout, progress to stderr; Ctrl-C ends at once, with exit code 130.
     """
     notes = Console(stderr=True)
-    devices = parse_noise(noise)
+    devices = parse_noise(noise or "")
     known = _load_chips(chips or ["isaac_ce"])
     _check(len(models) * len(known), models, weights, save, epochs, trials, samples, threads)
     check_json(json_to)
@@ -125,11 +135,11 @@ def simulate(
     running = {"noise": devices, "seed": seed, "trials": trials, "every_conversion": every_conversion}
     simulations: list[Simulation] = []
     networks: list[_Trained] = []
-    for spec in models:
+    for spec, name in zip(models, _names(models), strict=True):
         model = build_classifier(spec, train, width=width, seed=seed)
         for chip in known:  # no room on the chip is an error now, not after training
             put_on_chip(model, chip, train[:1].pixels(), **mapping)
-        networks.append(_with_weights(spec, model, train, weights, epochs, seed, notes))
+        networks.append(_with_weights(spec, name, model, train, weights, epochs, seed, notes))
         if save is not None:
             save_weights(model, save)
         simulations += [_simulate(networks[-1], chip, train, test, mapping, running, notes) for chip in known]
@@ -219,22 +229,36 @@ def _read(
     return train, test, ("data", f"{name}{default}: {shape}, {len(train.classes)} classes")
 
 
+def _names(specs: list[str]) -> list[str]:
+    """Networks' names in the report: without folders, where they stay unlike."""
+    short = [spec.rsplit("/", 1)[-1] for spec in specs]
+    return short if len(set(short)) == len(short) else specs
+
+
 def _with_weights(
-    spec: str, model: nn.Module, train: Images, weights: Path | None, epochs: int | None, seed: int, notes: Console
+    spec: str,
+    name: str,
+    model: nn.Module,
+    train: Images,
+    weights: Path | None,
+    epochs: int | None,
+    seed: int,
+    notes: Console,
 ) -> _Trained:
     """Load a network's weights, or train it, or let it be."""
     if weights is not None:
         load_weights(model, weights)
-        return _Trained(spec, model, f"from {weights}", {"file": str(weights)}, False)
-    epochs = _EPOCHS if epochs is None else epochs
+        return _Trained(name, model, f"from {weights}", {"file": str(weights)}, False)
+    if epochs is None:
+        epochs = _EPOCHS if len(train) >= _FEW else _EPOCHS_OF_FEW
     if not epochs:
-        text = f"as {spec} made them" if is_own(spec) else f"random, from seed {seed}"
-        return _Trained(spec, model, text, {"epochs": 0, "random": not is_own(spec)}, not is_own(spec))
+        text = f"as {name} made them" if is_own(spec) else f"random, from seed {seed}"
+        return _Trained(name, model, text, {"epochs": 0, "random": not is_own(spec)}, not is_own(spec))
     steps = epochs * -(-len(train) // _BATCH_SIZE)
-    with ImageProgress(notes, f"training {spec}", steps) as progress:
+    with ImageProgress(notes, f"training {name}", steps) as progress:
         losses = train_images(model, train, epochs=epochs, batch_size=_BATCH_SIZE, seed=seed, on_step=progress.on_step)
     text = f"trained here for {epochs} epoch{'s' if epochs > 1 else ''} on {len(train):,} images, loss {losses[-1]:.3f}"
-    return _Trained(spec, model, text, {"epochs": epochs, "losses": losses, "seed": seed}, False)
+    return _Trained(name, model, text, {"epochs": epochs, "losses": losses, "seed": seed}, False)
 
 
 def _print_report(

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bale.hardware import CONSTANTS, Chip, Peak, peak
+from bale.hardware import CONSTANTS, Chip, Event, Peak, peak
 from bale.report.hardware import adc_share
 from bale.report.hardware_tables import Facts, adc_text, digits_text, fact_grid, plain_table, titled
 from bale.report.quantities import digits, percent
@@ -19,6 +19,8 @@ def chip_table(chip: Chip) -> RenderableType:
         fact_grid(_facts(chip)),
         Text(),
         _unit_table(chip, most),
+        Text(),
+        _event_table(chip),
         Text(),
         titled("the chip, every unit busy", fact_grid(_sums(chip, most))),
         Text(),
@@ -66,34 +68,51 @@ def _facts(chip: Chip) -> Facts:
             "converters",
             f"{chip.adc.per_ima} an IMA, {digits(chip.adc.rate_gsps)} GS/s each: a cycle is {digits(chip.cycle_ns)} ns",
         ),
-        (
-            "structure",
-            f"{chip.crossbars_per_ima} crossbars an IMA, {chip.imas_per_tile} IMAs a tile, {chip.tiles:,} tiles, "
-            f"{chip.tiles_per_router} a router: {chip.crossbars:,} crossbars",
-        ),
+        ("structure", _structure(chip)),
         ("tiles", "may be shared by layers" if chip.share_tiles else "hold one layer each"),
     ]
 
 
+def _structure(chip: Chip) -> str:
+    counts = [(chip.crossbars_per_ima, "crossbar", "an IMA"), (chip.imas_per_tile, "IMA", "a tile")]
+    counts += [(chip.tiles, "tile", "on the chip"), (chip.tiles_per_router, "tile", "a router")]
+    parts = [f"{many:,} {what}{'s' if many > 1 else ''} {each}" for many, what, each in counts]
+    return f"{', '.join(parts)}: {chip.crossbars:,} crossbars"
+
+
 def _unit_table(chip: Chip, most: Peak) -> RenderableType:
-    headings = ["unit", "many", "in each", "mW", "mm2", "pays for", "pJ each", "W, chip", "share", "from"]
-    table = plain_table(headings)
-    table.columns[2].justify = table.columns[5].justify = "left"
+    table = plain_table(["unit", "many", "per", "mW", "mm2", "W, all", "share", "mm2, all", "from"])
+    table.padding = (0, 1, 0, 0)
+    table.columns[2].justify = "left"
     numbers = {source: str(place + 1) for place, source in enumerate(_all_sources(chip))}
     for unit in chip.all_units:
+        power = most.power_by_unit_w[unit.name]
         table.add_row(
             Text(unit.name),
             f"{unit.count:,}",
             str(unit.per),
             digits(unit.power_mw),
             digits(unit.area_mm2),
-            "" if unit.event is None else str(unit.event),
-            digits(unit.energy_pj) if unit.energy_pj else "",
-            digits(most.power_by_unit_w[unit.name]),
-            percent(most.power_by_unit_w[unit.name], most.power_w),
+            digits(power),
+            percent(power, most.power_w),
+            digits(most.area_by_unit_mm2[unit.name]),
             numbers.get(unit.source, ""),
         )
-    return titled("units: power and area of all in one place, an event each, and the whole chip's power", table)
+    return titled("units: power and area of all in one place, and of all on the chip", table)
+
+
+def _event_table(chip: Chip) -> RenderableType:
+    table = plain_table(["unit", "pays for", "pJ each"])
+    table.columns[1].justify = "left"
+    for unit in chip.all_units:
+        if unit.event is not None:
+            table.add_row(Text(unit.name), str(unit.event), digits(unit.energy_pj))
+    table.add_row("cells", str(Event.CELL_WRITE), digits(chip.cell.write_pj))
+    unpaid = [
+        str(event) for event in Event if event not in {Event.CELL_WRITE, *(unit.event for unit in chip.all_units)}
+    ]
+    missing = [Text(f"no unit pays for {', '.join(unpaid)}", style="red")] if unpaid else []
+    return titled("events", table, *missing)
 
 
 def _sums(chip: Chip, most: Peak) -> Facts:

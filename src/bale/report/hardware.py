@@ -151,7 +151,7 @@ def _of_sums(cost: Cost, run: Run) -> list[str]:
         )
     if wrong:
         error = max(layer.relative_error for layer in run.layers)
-        cause = f" (noise: {run.noise})" if run.noise else ""
+        cause = " (by noise)" if run.noise and not run.clipped else ""
         fewest = "" if run.clipped else f"; no conversion was clipped, {needed} bits are lossless without noise"
         lines.append(
             f"{percent(wrong, sums)} of the sums are not the quantised network's{cause}, by a relative error of up to "

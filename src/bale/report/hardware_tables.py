@@ -17,7 +17,8 @@ from bale.report.quantities import COUNT, ENERGY, TIME, column, digits, percent,
 Facts = Sequence[tuple[str, str]]
 
 _NOTHING = "-"
-_NOT_MODELLED = "what is not modelled: scales and biases of sums, control, waiting for full buffers and busy routers"
+_NAME = 12  # characters that a name has at least, however narrow the console
+_NOT_MODELLED = "not modelled: scales and biases of sums, control, waiting for full buffers and busy routers"
 
 
 def simulation_table(
@@ -69,7 +70,8 @@ def plain_table(headings: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for place, heading in enumerate(headings):
         word = place == 0
-        table.add_column(heading, justify="left" if word else "right", no_wrap=not word, overflow="fold")
+        justify, least = ("left", _NAME) if word else ("right", None)
+        table.add_column(heading, justify=justify, min_width=least, no_wrap=not word, overflow="fold")
     return table
 
 
@@ -150,10 +152,14 @@ def _run_facts(run: Run) -> Facts:
             )
         )
     if run.noise:
-        facts.append(("noise", f"{run.noise}; {run.trials} trial{_s(run.trials)} from seed {run.seed}"))
+        facts.append(("noise", _noise(run)))
     if run.exact:
         facts.append(("sums", "all are the quantised network's integers"))
     return facts
+
+
+def _noise(run: Run) -> str:
+    return f"{run.noise}; {run.trials} trial{_s(run.trials)} from seed {run.seed}"
 
 
 def _on_chip(run: Run) -> str:
@@ -282,7 +288,15 @@ def _component_table(cost: Cost) -> RenderableType:
 
 def _left_out(costs: Sequence[Cost]) -> Table:
     """What the chips have no unit for, and what the model of them leaves out: it is in no figure above."""
-    lines = dict.fromkeys(line for cost in costs for line in left_out(cost))
+    chips: dict[tuple[str, str], list[str]] = {}
+    for cost in costs:
+        for line in left_out(cost):
+            chips.setdefault((cost.model, line), []).append(cost.chip.name)
+    every = len({cost.chip.name for cost in costs})
+    lines = [
+        (f"{model}: " if len(costs) > 1 else "") + line + (f" ({', '.join(names)})" if len(names) < every else "")
+        for (model, line), names in chips.items()
+    ]
     return fact_grid([("left out", "\n".join((*lines, _NOT_MODELLED)))])
 
 
@@ -294,11 +308,9 @@ def left_out(cost: Cost) -> list[str]:
         ops = list(group)
         times, elements = sum(op.times for op in ops), sum(op.elements for op in ops)
         parts.append(f"{function} ({times:,} call{_s(times)}, {quantity(elements, COUNT)} elements)")
-    lines = []
-    if parts:
-        lines.append(f"digital operations for which {cost.chip.name} has no unit: {', '.join(parts)}")
+    lines = [f"digital operations without a unit on the chip: {', '.join(parts)}"] if parts else []
     if cost.energy.unpaid:
-        lines.append(f"events that none of its units pays for: {', '.join(map(str, cost.energy.unpaid))}")
+        lines.append(f"events that no unit of the chip pays for: {', '.join(map(str, cost.energy.unpaid))}")
     return lines
 
 
@@ -310,6 +322,9 @@ def _compared(simulations: Sequence[Simulation], facts: Facts, warnings: Sequenc
     chips = {simulation.cost.chip.name: simulation.cost.chip for simulation in simulations}
     about = [fact for name, chip in chips.items() for fact in ((name, digits_text(chip)), ("  ADC", adc_text(chip)))]
     costs = [simulation.cost for simulation in simulations]
+    noisy = [simulation.run for simulation in simulations if simulation.run is not None and simulation.run.noise]
+    noises = dict.fromkeys(map(_noise, noisy))
+    about += [("noise", noise) for noise in noises]
     return Group(
         fact_grid([*facts, *about]), *_warned(lines), Text(), _SideBySide(simulations), Text(), _left_out(costs)
     )
@@ -392,7 +407,8 @@ def _rows(simulations: Sequence[Simulation]) -> list[tuple[str, list[str]]]:
     ]
     by_unit = [cost.energy.by_unit() for cost in costs]
     names = sorted({name for units in by_unit for name in units}, key=lambda name: -_largest(name, by_unit))
-    rows += [(f"  {name}", column([units.get(name, 0.0) for units in by_unit], size)) for name in names]
+    most = max(energies)
+    rows += [(f"  {name}", column([units.get(name, 0.0) for units in by_unit], size, most)) for name in names]
     rows.append(("  ADC's share", of_cost(lambda cost: f"{adc_share(cost.energy.by_unit()):.1%}")))
     rows.append((f"{fixed_unit} a sample, power", column(fixed, fixed_size)))
     return [(name, values) for name, values in rows if any(values) or not name]

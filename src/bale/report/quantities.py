@@ -38,24 +38,26 @@ def quantity(value: float, units: Units) -> str:
 def digits(value: float, many: int = 3) -> str:
     """A number in so many digits, without an exponent where none is needed.
 
-    >>> digits(41.287), digits(0.0062752), digits(1234.5), digits(9.996), digits(0.000001234)
-    ('41.3', '0.00628', '1,234', '10.00', '1.23e-06')
+    >>> digits(41.287), digits(0.0062752), digits(1234.5), digits(9.996), digits(0.00001234)
+    ('41.3', '0.00628', '1,234', '10.00', '1.23e-05')
     """
     if value == 0:
         return "0"
-    if abs(value) < 1e-5 or abs(value) >= 1e7:
+    if abs(value) < 1e-4 or abs(value) >= 1e7:
         return f"{value:.{many - 1}e}"
     return f"{value:,.{max(0, many - 1 - floor(log10(abs(value))))}f}"
 
 
-def column(values: Sequence[float], size: float) -> list[str]:
-    """Values below one another, in units of `size`, with equally many decimals: three digits of the largest, and one.
+def column(values: Sequence[float], size: float, largest: float | None = None) -> list[str]:
+    """Values below one another, in units of `size`, with equally many decimals: three of what is below 100.
+
+    `largest`: of a whole table, of which these are a part.
 
     >>> column([1_695_600, 48_200, 7, 0], 1e6)
     ['1.696', '0.048', '<0.001', '0']
     """
-    largest = max((abs(value) for value in values), default=0.0) / size
-    decimals = 3 if largest < 10 else 2 if largest < 100 else 1 if largest < 1000 else 0
+    largest = max((abs(value) for value in values), default=0.0) if largest is None else largest
+    decimals = 3 if largest / size < 100 else 1 if largest / size < 10_000 else 0
     return [_decimal(value / size, decimals) for value in values]
 
 
