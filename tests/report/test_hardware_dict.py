@@ -1,6 +1,7 @@
 """A simulation as data: it goes through JSON, its parts add up, and nothing that went wrong is silent."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -112,3 +113,11 @@ def test_a_chip_adds_up():
     assert peak["adc_share"] == pytest.approx(0.49, abs=0.005)
     assert peak["tops_per_w"] == pytest.approx(peak["tops"] / peak["power_w"])
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_results_that_are_no_numbers_are_warned_of(images, network):
+    broken = deepcopy(network)
+    broken.fc3.bias.data[0] = float("nan")
+    report = simulation_dict(simulate(broken, "isaac_ce", images.pixels()))
+    assert report["run"]["output_error"] is None
+    assert any("NaN or infinite" in line for line in report["warnings"])

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bale.hardware import CONSTANTS, PRESETS, Simulation, load_chip, simulate
 from bale.report import chip_summary, chip_table, constants_table, simulation_table
-from bale.report.hardware_tables import simulation_labels
+from bale.report.hardware_texts import simulation_labels
 from bale.report.quantities import ENERGY, TIME, column, digits, percent, quantity, unit_for
 
 

@@ -114,10 +114,11 @@ class SimulationProgress(_Bar):
         super().__init__(console, description, total)
         self.description = description
         self.samples = 0
+        self.bar.update(self.task, state="first in floating point and in integers")
 
     def on_samples(self, many: int) -> None:
         """Count samples that are done; a line in a log for each twentieth of all."""
         before, self.samples = self.samples, self.samples + many
-        self.bar.update(self.task, completed=self.samples)
+        self.bar.update(self.task, completed=self.samples, state="")
         if before * _LINES // self.total < self.samples * _LINES // self.total:
             self.line(f"{self.description}: sample {self.samples}/{self.total}")

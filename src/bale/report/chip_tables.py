@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bale.hardware import CONSTANTS, Chip, Event, Peak, peak
+from bale.report.grids import Facts, fact_grid, plain_table, titled
 from bale.report.hardware import adc_share
-from bale.report.hardware_tables import Facts, adc_text, digits_text, fact_grid, plain_table, titled
+from bale.report.hardware_texts import adc_text, digits_text, plural
 from bale.report.quantities import digits, percent
 
 
@@ -76,7 +77,7 @@ def _facts(chip: Chip) -> Facts:
 def _structure(chip: Chip) -> str:
     counts = [(chip.crossbars_per_ima, "crossbar", "an IMA"), (chip.imas_per_tile, "IMA", "a tile")]
     counts += [(chip.tiles, "tile", "on the chip"), (chip.tiles_per_router, "tile", "a router")]
-    parts = [f"{many:,} {what}{'s' if many > 1 else ''} {each}" for many, what, each in counts]
+    parts = [f"{many:,} {what}{plural(many)} {each}" for many, what, each in counts]
     return f"{', '.join(parts)}: {chip.crossbars:,} crossbars"
 
 

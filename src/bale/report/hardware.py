@@ -121,6 +121,8 @@ def warnings_of(simulation: Simulation) -> list[str]:
     """Return what nobody should miss, a line each: sums that are wrong, accuracy that is lost, products left out."""
     cost, run = simulation.cost, simulation.run
     lines = [*_of_sums(cost, run), *_of_accuracy(run)] if run is not None else []
+    if run is not None and not isfinite(run.output_error):
+        lines.append("some results on the chip are NaN or infinite, or those of the quantised network are")
     products = [op for op in cost.digital if op.kind == "product"]
     if products:
         named = ", ".join(dict.fromkeys(f"{op.layer} ({op.function})" for op in products))

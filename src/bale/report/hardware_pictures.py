@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bale.hardware import Cost, Simulation
-from bale.report.hardware_tables import simulation_labels
+from bale.report.hardware_texts import simulation_labels
 from bale.report.quantities import ENERGY, TIME, column, percent, quantity, unit_for
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, which no other command should wait for
@@ -140,8 +140,10 @@ def _energy_title(simulations: Sequence[Simulation]) -> str:
     total = f", {quantity(costs[0].energy.total_pj, ENERGY)} in all" if len(costs) == 1 else ""
     models = list(dict.fromkeys(cost.model for cost in costs))
     chips = list(dict.fromkeys(cost.chip.name for cost in costs))
-    what = f"{models[0]} on {chips[0]}" if len(costs) == 1 else models[0] if len(models) == 1 else "networks"
-    return f"{what}: energy of a sample by component{total} (counted events)"
+    what = f"{models[0]}: " if len(models) == 1 else ""
+    if len(costs) == 1:
+        what = f"{models[0]} on {chips[0]}: "
+    return f"{what}energy of a sample by component{total} (counted events)"
 
 
 @dataclass(frozen=True)

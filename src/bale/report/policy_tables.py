@@ -16,6 +16,7 @@ from bale.batching.schedule.compare import PolicyComparison
 from bale.batching.schedule.encoding import describe
 from bale.batching.schedule.fingerprint import labels, short_label
 from bale.batching.schedule.transitions import UNSEEN, Place, Transitions, learned_transitions
+from bale.report.grids import fact_grid
 from bale.train import PolicyConfig, Task, task_of
 
 FORMAT = 1
@@ -100,7 +101,7 @@ def policy_facts(policy: Policy) -> RenderableType:
         facts.append(("episodes", f"{learned['episodes']} until the best table, seed {learned.get('seed')}"))
     if "batches" in learned:
         facts.append(("batches", f"{learned['batches']} there; at least {learned.get('bound')} are needed"))
-    return _grid(facts)
+    return fact_grid(facts)
 
 
 def comparison_dict(comparison: PolicyComparison, task: Task, config: PolicyConfig) -> dict[str, Any]:
@@ -174,12 +175,3 @@ def _times(transitions: Transitions) -> Counter[Place]:
     for _, target, count in transitions:
         times[target] += count
     return times
-
-
-def _grid(facts: Sequence[tuple[str, str]]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column()
-    for name, value in facts:
-        grid.add_row(name, Text(value))
-    return grid
