@@ -75,4 +75,6 @@ def inputs(draw: st.DrawFn, chip: Chip, rows: int, signed: bool) -> np.ndarray:
     """Integers [vectors, rows] of the chip's input bits."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     most = 2 ** (chip.input_bits - signed) - 1
-    return rng.integers(-most - 1 if signed else 0, most, (draw(st.integers(1, 4)), rows), endpoint=True).astype(np.int32)
+    return rng.integers(-most - 1 if signed else 0, most, (draw(st.integers(1, 4)), rows), endpoint=True).astype(
+        np.int32
+    )

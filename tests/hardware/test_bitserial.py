@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.hardware.made import chip_of, chips, inputs, weights
 
 from bale.hardware import CrossbarMatrix, Encoding, Noise, encode, lossless
 from bale.hardware.bitserial import Digits
-from tests.hardware.made import chip_of, chips, inputs, weights
 
 
 def product_by_torch(x: np.ndarray, weight: np.ndarray) -> torch.Tensor:

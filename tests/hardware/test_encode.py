@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.hardware.made import chip_of, chips, weights
 
 from bale.errors import MappingError
 from bale.hardware import Encoding, encode
-from tests.hardware.made import chip_of, chips, weights
 
 
 def columns_by_hand(chip, weight: np.ndarray) -> list[tuple[int, int, list[int]]]:
     """(output, factor, cells) of one row block [rows, outputs], before any flip, written with plain loops."""
-    rows, outputs = weight.shape
+    outputs = weight.shape[1]
     magnitude_bits = chip.weight_bits if chip.encoding is Encoding.OFFSET else chip.weight_bits - 1
     found = []
     for j in range(outputs):

@@ -127,5 +127,5 @@ def test_bad_models_and_inputs_name_the_layer() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():
         model[1].weight[0, 0] = float("nan")
-    with pytest.raises(MappingError, match="^1: has weights that are NaN"):
+    with pytest.raises(MappingError, match=r"^1: has weights that are NaN"):
         read_network(model, (torch.rand(1, 2),))
