@@ -97,10 +97,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a network costs on a chip, and what it computed there; `run` is None where nothing was asked for."""
+    """What a network costs on a chip, and what it computed there."""
 
     cost: Cost
-    run: Run | None
+    run: Run
 
 
 def simulate(
