@@ -193,3 +193,24 @@ def test_bad_noise(text, message) -> None:
 def test_noise_round_trips() -> None:
     noise = Noise(variation=0.1, stuck_on=0.002)
     assert parse_noise(str(noise)) == noise and parse_noise("") == Noise() and not Noise() and noise
+
+
+def test_a_trial_whose_cells_are_all_sound_does_not_speak_for_the_next() -> None:
+    """A cell in a million is stuck: hardly one of these is, and every conversion is made all the same."""
+    noise = Noise(stuck_off=1e-6)
+    run = simulate(LeNet5(), small_tiles(), IMAGES[:1], noise=noise, trials=2).run
+    assert not any(layer.stood_in for layer in run.layers)
+    assert all(layer.sums and layer.converted.conversions for layer in run.layers)
+
+
+def test_models_in_half_precision_and_double() -> None:
+    for kind in (torch.bfloat16, torch.float64):
+        model = LeNet5().to(kind)
+        run = simulate(model, small_tiles(), IMAGES.to(kind), every_conversion=True).run
+        assert run.exact and run.agreement == 1
+
+
+def test_one_bit_holds_no_sign() -> None:
+    with pytest.raises(MappingError, match="Linear: has inputs below 0, and one bit holds no sign"):
+        simulate(nn.Linear(4, 2), "isaac_ce", torch.randn(5, 4), input_bits=1)
+    assert simulate(nn.Linear(4, 2), "isaac_ce", torch.rand(5, 4), input_bits=1, every_conversion=True).run.exact

@@ -174,7 +174,7 @@ def run_on_chip(
     layers: dict[str, LayerRun] = {}
     for trial in range(trials):
         crossbars = _program(on_chip, noise, seed + trial)
-        multiply = _Multiply(crossbars, every_conversion, layers)
+        multiply = _Multiply(crossbars, every_conversion or bool(noise), layers)
         results = []
         for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
             results.append(result)
