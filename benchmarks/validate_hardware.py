@@ -13,9 +13,9 @@ tuned to a target. A gated figure beyond its tolerance ends the command with 1.
 8  ISAAC with 4 bit converters
 
 Target 4, the network on chip, is not modelled yet. By "events" ISAAC's power is what its units' events cost when all
-are busy: crossbars, and what serves their rows and columns, have so many events in a cycle; for buffers, bus, router and
-link no source states the rate, and it is taken from their power. "Counted" is an IMA of a full tile, by the events of a
-network that fills it.
+are busy: crossbars, and what serves their rows and columns, have so many events in a cycle; for buffers, bus, router
+and link no source states the rate, and it is taken from their power. "Counted" is an IMA of a full tile, by the events
+of a network that fills it.
 """
 
 from __future__ import annotations
