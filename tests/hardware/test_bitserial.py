@@ -10,6 +10,7 @@ from tests.hardware.made import chip_of, chips, inputs, weights
 
 from bale.hardware import CrossbarMatrix, Encoding, Noise, encode, lossless
 from bale.hardware.bitserial import Digits
+from bale.hardware.workers import workers
 
 
 def product_by_torch(x: np.ndarray, weight: np.ndarray) -> torch.Tensor:
@@ -133,3 +134,24 @@ def test_a_lognormal_factor_has_the_spread_that_was_asked_for() -> None:
     assert abs(float(logarithms.mean())) < 0.005 and abs(float(logarithms.std()) - 0.1) < 0.005
     (stuck,) = CrossbarMatrix.program("m", blocks, chip, False, noise=Noise(stuck_off=0.2, stuck_on=0.0)).conductance
     assert abs(float((stuck == 0).float().mean()) - 0.2) < 0.02
+
+
+def test_workers_share_vectors_and_change_nothing() -> None:
+    chip = chip_of(adc_bits=4)
+    rng = np.random.default_rng(0)
+    weight, x = rng.integers(-31, 32, (1, 40, 50)), torch.from_numpy(rng.integers(0, 16, (5000, 40)).astype(np.int32))
+    blocks = encode(weight, chip)
+    alone, shared = (CrossbarMatrix.program("m", blocks, chip, False) for _ in range(2))
+    expected = alone.multiply(x)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with workers() as pool:
+            assert pool is not None and torch.get_num_threads() == 3
+            assert torch.equal(shared.multiply(x, pool), expected)
+            assert set(pool.map(lambda _: torch.get_num_threads(), range(9))) == {1}
+    finally:
+        torch.set_num_threads(threads)
+    assert shared.converted == alone.converted and shared.converted.clipped > 0
+    with workers() as pool:
+        assert (pool is None) == (threads == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -17,6 +18,7 @@ from bale.hardware.cost import Cost, OnChip, batches, cost_on_chip, put_on_chip
 from bale.hardware.evaluating import evaluating
 from bale.hardware.noise import Noise
 from bale.hardware.quantize import IntegerMatrix, integer_product, run_in_integers
+from bale.hardware.workers import workers
 
 _BOTH_WAYS = 64  # vectors of each matrix that run both ways, where a product stands in for conversions
 
@@ -174,15 +176,15 @@ def run_on_chip(
     layers: dict[str, LayerRun] = {}
     for trial in range(trials):
         crossbars = _program(on_chip, noise, seed + trial)
-        multiply = _Multiply(crossbars, every_conversion or bool(noise), layers)
         results = []
-        for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
-            results.append(result)
-            if on_samples is not None:
-                on_samples(len(batch_labels(result)))
+        with workers() as pool:
+            multiply = _Multiply(crossbars, every_conversion or bool(noise), layers, pool)
+            for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
+                results.append(result)
+                if on_samples is not None:
+                    on_samples(len(batch_labels(result)))
         for name, crossbar in crossbars.items():
-            counted = crossbar.converted
-            layers[name].converted.add(counted.conversions, counted.clipped, counted.largest)
+            layers[name].converted.add(crossbar.converted)
         accuracies += [] if labels is None else [accuracy_of(results, labels)]
         agreements.append(_agreement(results, quantised))
         errors.append(max(_difference(a, b) for a, b in zip(results, quantised, strict=True)))
@@ -203,9 +205,12 @@ def run_on_chip(
 class _Multiply:
     """Multiplies in crossbars, and compares with the exact sums."""
 
-    def __init__(self, crossbars: dict[str, CrossbarMatrix], every: bool, layers: dict[str, LayerRun]) -> None:
+    def __init__(
+        self, crossbars: dict[str, CrossbarMatrix], every: bool, layers: dict[str, LayerRun], pool: Executor | None
+    ) -> None:
         self.crossbars = crossbars
         self.layers = layers
+        self.pool = pool
         for name, crossbar in crossbars.items():
             layers.setdefault(name, LayerRun(name, crossbar.lossless and not every))
 
@@ -213,7 +218,7 @@ class _Multiply:
         layer, crossbar = self.layers[matrix.name], self.crossbars[matrix.name]
         exact = _exactly(matrix, inputs)
         if not layer.stood_in:
-            got = crossbar.multiply(inputs)
+            got = crossbar.multiply(inputs, self.pool)
             layer.compare(got, exact)
             return got
         some = inputs[: max(0, _BOTH_WAYS - layer.both_ways)]
