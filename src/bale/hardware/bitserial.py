@@ -16,7 +16,7 @@ from bale.hardware.chip import Chip
 from bale.hardware.encode import Block
 from bale.hardware.noise import Noise, generator, programmed
 
-_SUMS = 1 << 20  # held at a time: they should stay in the cache between product and conversion
+_SUMS = 1 << 19  # held at a time: they should stay in the cache between product and conversion
 
 
 @dataclass
