@@ -170,6 +170,8 @@ def test_bad_inputs_name_the_layer_or_the_argument() -> None:
         simulate(Functional(), "isaac_ce", x, torch.zeros(2))
     with pytest.raises(MappingError, match="trials: must be at least 1"):
         simulate(Functional(), "isaac_ce", x, trials=0)
+    with pytest.raises(MappingError, match="LSTM: gives a tuple; wrap it"):
+        simulate(nn.LSTM(4, 4), "isaac_ce", x)
     with pytest.raises(BaleError, match="weight_bits: must be 2 to 16, got 1"):
         simulate(Functional(), "isaac_ce", x, weight_bits=1)
 

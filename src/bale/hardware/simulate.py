@@ -171,6 +171,11 @@ def run_on_chip(
         raise MappingError(f"labels: {len(labels)} of them for {len(data)} samples")
     with evaluating(model):
         floats = [model(*given) for given in batches(data)]
+    if not isinstance(floats[0], Tensor):
+        kind = type(floats[0]).__name__
+        raise MappingError(
+            f"{type(model).__name__}: gives a {kind}; wrap it so that it gives a tensor [samples, classes]"
+        )
     quantised = list(run_in_integers(model, on_chip.network, on_chip.integers, batches(data), _exactly))
     layers: dict[str, LayerRun] = {}
     every = every_conversion or bool(noise)
