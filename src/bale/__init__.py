@@ -9,14 +9,17 @@ from bale.batching.measure import measure_costs
 from bale.batching.schedule import POLICIES, Costs, Encoding, Policy, Portfolio, lower_bound
 from bale.batching.stats import Stats
 from bale.batching.trace.trace import Trace
+from bale.hardware import Chip, Noise, load_chip, simulate
 
 __all__ = [
     "POLICIES",
     "Batched",
     "Checked",
+    "Chip",
     "Costs",
     "Encoding",
     "Explanation",
+    "Noise",
     "Policy",
     "Portfolio",
     "Rule",
@@ -27,7 +30,9 @@ __all__ = [
     "check",
     "explain",
     "learn_policy",
+    "load_chip",
     "lower_bound",
     "measure_costs",
+    "simulate",
 ]
 __version__ = "0.1.0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ from bale.hardware.chip import Chip
 from bale.hardware.encode import Block
 from bale.hardware.noise import Noise, generator, programmed
 
-_SUMS = 1 << 20  # held at a time: they should stay in the cache between product and conversion
+_SUMS = 1 << 19  # held at a time: they should stay in the cache between product and conversion
 
 
 @dataclass
@@ -26,10 +27,11 @@ class Converted:
     clipped: int = 0
     largest: float = 0.0
 
-    def add(self, conversions: int, clipped: int, largest: float) -> None:
-        self.conversions += conversions
-        self.clipped += clipped
-        self.largest = max(self.largest, largest)
+    def add(self, other: Converted) -> None:
+        """Count what others did, too."""
+        self.conversions += other.conversions
+        self.clipped += other.clipped
+        self.largest = max(self.largest, other.largest)
 
 
 @dataclass(frozen=True)
@@ -121,31 +123,37 @@ class CrossbarMatrix:
         pairs = zip(self.conductance, self.blocks, strict=True)
         return all(bool((cells == torch.from_numpy(block.cells)).all()) for cells, block in pairs)
 
-    def multiply(self, inputs: Tensor) -> Tensor:
+    def multiply(self, inputs: Tensor, workers: Executor | None = None) -> Tensor:
         """The sums int64 [vectors, outputs] of integers int32 [vectors, rows of all groups]; every conversion is made.
 
-        Counts what the conversions did in `converted`.
+        Counts what the conversions did in `converted`. `workers` (`bale.hardware.workers`) share the vectors, unless
+        readings are noisy, which are drawn one after the other.
         """
         sums = np.zeros((len(inputs), self.outputs), np.int64)
+        step = max(1, _SUMS // (len(self.digits) * max(block.columns for block in self.blocks)))
+        pieces = [(inputs[low : low + step], sums[low : low + step]) for low in range(0, len(inputs), step)]
+        if pieces:
+            share = map if workers is None or self.read_noise else workers.map
+            for counted in share(self._sums, *zip(*pieces, strict=True)):
+                self.converted.add(counted)
+        return torch.from_numpy(sums)
+
+    def _sums(self, inputs: Tensor, into: np.ndarray) -> Converted:
+        """Add the sums of some vectors to `into`; return what their conversions did."""
+        counted = Converted()
         for block, cells in zip(self.blocks, self.conductance, strict=True):
             vectors = inputs[:, block.first_row : block.first_row + block.rows]
-            mine = sums[:, block.first_output : block.first_output + len(block.input_factor)]
-            step = max(1, _SUMS // (len(self.digits) * block.columns))
-            for low in range(0, len(inputs), step):
-                self._read(block, cells, vectors[low : low + step], mine[low : low + step])
+            mine = into[:, block.first_output : block.first_output + len(block.input_factor)]
+            read = self.digits.of_inputs(vectors) @ cells  # [digits, vectors, columns]
+            if self.read_noise:
+                read += self.read_noise * torch.randn(read.shape, generator=self.draws)
+            highest = 2**self.adc_bits - 1
+            clipped, largest = _convert(read.numpy(), mine, block.output, block.factor, self.digits.weight, highest)
+            counted.add(Converted(read.numel(), clipped, float(largest)))
             if block.input_factor.any():
                 total = vectors.unflatten(1, (block.groups, -1)).sum(-1).numpy()  # [vectors, groups], of inputs
                 mine += np.repeat(total, len(block.input_factor) // block.groups, axis=1) * block.input_factor
-        return torch.from_numpy(sums)
-
-    def _read(self, block: Block, cells: Tensor, vectors: Tensor, into: np.ndarray) -> None:
-        """Read a block's columns for all digits of some vectors, and add what the converters make of them."""
-        read = self.digits.of_inputs(vectors) @ cells  # [digits, vectors, columns]
-        if self.read_noise:
-            read += self.read_noise * torch.randn(read.shape, generator=self.draws)
-        highest = 2**self.adc_bits - 1
-        clipped, largest = _convert(read.numpy(), into, block.output, block.factor, self.digits.weight, highest)
-        self.converted.add(read.numel(), clipped, float(largest))
+        return counted
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})  # no sum is NaN; so the columns' loop becomes vector code

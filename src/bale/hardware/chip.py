@@ -218,9 +218,9 @@ class Chip:
 
     def __post_init__(self) -> None:
         _check(bool(self.name), "name", "must not be empty")
-        _positive("chip", self, "node_nm")
+        _check(0 < self.node_nm < float("inf"), "node_nm", f"must be above 0, got {self.node_nm:g}")
         _check(2 <= self.weight_bits <= 16, "weight_bits", f"must be 2 to 16, got {self.weight_bits}")
-        _check(2 <= self.input_bits <= 16, "input_bits", f"must be 2 to 16, got {self.input_bits}")
+        _check(1 <= self.input_bits <= 16, "input_bits", f"must be 1 to 16, got {self.input_bits}")
         _check(1 <= self.dac_bits <= 8, "dac_bits", f"must be 1 to 8, got {self.dac_bits}")
         for name in ("crossbars_per_ima", "imas_per_tile", "tiles", "tiles_per_router"):
             _check(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")

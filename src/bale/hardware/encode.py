@@ -116,7 +116,7 @@ def _sign_planes(weight: np.ndarray, chip: Chip) -> tuple[np.ndarray, np.ndarray
     planes = np.stack((np.maximum(weight, 0), np.maximum(-weight, 0)), -1)
     signs = np.tile(np.array([1, -1]), (outputs, 1))
     if chip.encoding is Encoding.SIGN_MAGNITUDE:
-        used = planes.any(axis=0)  # [outputs, planes]
+        used = np.greater(planes.max(axis=0), 0)  # [outputs, planes]
         used[:, 0] |= ~used[:, 1]  # an output of zeros has its columns too
         signs = signs * used
     return planes, signs
@@ -128,7 +128,8 @@ def _flip(cells: np.ndarray, factor: np.ndarray, output: np.ndarray, input_facto
     x . (highest - cells) = highest * sum(x) - x . cells: the factor's sign turns, and the inputs' sum is added.
     """
     rows = len(cells)
-    flipped = np.flatnonzero(cells.sum(axis=0, dtype=np.int64) > rows * highest // 2)
+    sums = np.sum(cells, axis=0, dtype=np.int64)
+    flipped = np.flatnonzero(np.greater(sums, rows * highest // 2))
     cells[:, flipped] = highest - cells[:, flipped]
     np.add.at(input_factor, output[flipped], factor[flipped] * highest)
     factor[flipped] *= -1

@@ -141,9 +141,7 @@ def _run_conv(name: str, module: nn.Conv2d, product: Product, x: Tensor) -> Tens
     x = x.unsqueeze(2) if flat else x  # [samples, channels, height, width]
     kernel, stride, dilation = (_two(v, 1) for v in (module.kernel_size, module.stride, module.dilation))
     plane = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    windows = functional.unfold(
-        x, tuple(kernel), dilation=tuple(dilation), stride=tuple(stride)
-    )  # [samples, rows, positions]
+    windows = functional.unfold(x, kernel, dilation=dilation, stride=stride)  # [samples, rows, positions]
     y = product(name, windows.transpose(1, 2).reshape(-1, windows.shape[1]))
     y = y if module.bias is None else y + module.bias
     y = y.reshape(len(x), -1, module.out_channels).transpose(1, 2).reshape(len(x), module.out_channels, *plane)
@@ -151,16 +149,17 @@ def _run_conv(name: str, module: nn.Conv2d, product: Product, x: Tensor) -> Tens
     return y if batched else y.squeeze(0)
 
 
-def _padding(module: nn.Conv2d) -> tuple[list[int], list[int]]:
+def _padding(module: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns of padding before and after; the module has them from the last axis to the first."""
     pairs = module._reversed_padding_repeated_twice
     before, after = list(pairs[0::2])[::-1], list(pairs[1::2])[::-1]
     return _two(before, 0), _two(after, 0)
 
 
-def _two(values: Sequence[int], fill: int) -> list[int]:
+def _two(values: Sequence[int], fill: int) -> tuple[int, int]:
     """Of one axis two, the first of size `fill`."""
-    return [fill] * (2 - len(values)) + [int(value) for value in values]
+    first, second = [fill] * (2 - len(values)) + [int(value) for value in values]
+    return first, second
 
 
 # LSTM and GRU: a vector for each step.

@@ -25,7 +25,7 @@ def isaac_ce() -> Chip:
         flip=True,
         dac_bits=1,
         cell=_cell(),
-        crossbar=_crossbar(128, 128),
+        crossbar=crossbar_of(128, 128),
         adc=Adc(bits=8, law="saberi", rate_gsps=1.28, per_ima=8),
         crossbars_per_ima=8,
         imas_per_tile=12,
@@ -33,7 +33,7 @@ def isaac_ce() -> Chip:
         tiles_per_router=4,
         share_tiles=True,
         units=(
-            *_ima_units(arrays=8, rows=128, columns=128),
+            *ima_units(arrays=8, rows=128, columns=128),
             *_tile_units(),
             _unit("router", "router", 1, "router", Event.ROUTER, value("router")),
             _unit("HyperTransport", "chip", 4, "link", Event.OFF_CHIP, value("link_bit")),
@@ -61,7 +61,7 @@ def small_tiles() -> Chip:
         input_bits=8,
         encoding=Encoding.DIFFERENTIAL,
         flip=False,
-        crossbar=_crossbar(64, 64),
+        crossbar=crossbar_of(64, 64),
         adc=replace(isaac.adc, per_ima=4, rate_gsps=0.64),
         crossbars_per_ima=4,
         imas_per_tile=1,
@@ -69,7 +69,7 @@ def small_tiles() -> Chip:
         tiles_per_router=1,
         share_tiles=False,
         units=(
-            *_ima_units(arrays=4, rows=64, columns=64),
+            *ima_units(arrays=4, rows=64, columns=64),
             *(_scaled(unit, 4 * 64 / (96 * 128)) for unit in _tile_units()),
             *(unit for unit in isaac.units if unit.per in ("router", "chip")),
         ),
@@ -108,8 +108,8 @@ def _cell() -> Cell:
     )
 
 
-def _crossbar(rows: int, columns: int) -> Crossbar:
-    """Of ISAAC's power and area a cell."""
+def crossbar_of(rows: int, columns: int) -> Crossbar:
+    """A crossbar of ISAAC's power and area a cell."""
     part = rows * columns / (8 * 128 * 128)
     return Crossbar(rows, columns, 100, part * value("ima_array_power"), part * value("ima_array_area"))
 
@@ -119,7 +119,7 @@ def _unit(name: str, per: Place, count: int, key: str, event: Event, energy_pj: 
     return Unit(name, per, count, value(power), value(area), event, energy_pj, _SOURCES[power])
 
 
-def _ima_units(arrays: int, rows: int, columns: int) -> tuple[Unit, ...]:
+def ima_units(arrays: int, rows: int, columns: int) -> tuple[Unit, ...]:
     """ISAAC's, with power and area in proportion to the rows and columns that there are of 8 x 128 each."""
     rows, columns = arrays * rows, arrays * columns
     of_rows = (

@@ -51,6 +51,7 @@ class IntegerMatrix:
     def inputs(self, vectors: Tensor) -> Tensor:
         """Vectors [vectors, groups * rows] as int32; what is beyond the calibrated range becomes its end."""
         highest = self.highest_input
+        vectors = vectors if vectors.dtype == torch.float64 else vectors.float()  # half types hold no 16 bits
         return (vectors / self.input_scale).round_().clamp_(-highest if self.signed else 0, highest).to(torch.int32)
 
     def outputs(self, sums: Tensor) -> Tensor:
@@ -103,13 +104,16 @@ def integers(network: Network, chip: Chip, ranges: dict[str, Range]) -> dict[str
 
 def _integers(matrix: Matrix, chip: Chip, found: Range) -> IntegerMatrix:
     highest = 2 ** (chip.weight_bits - 1) - 1
-    largest = matrix.weight.abs().amax(dim=1, keepdim=True).double()  # [groups, 1, outputs]
+    weights = matrix.weight.cpu()
+    largest = weights.abs().amax(dim=1, keepdim=True).double()  # [groups, 1, outputs]
     scale = torch.where(largest > 0, largest / highest, 1.0)
-    weight = (matrix.weight.double() / scale).round().clamp(-highest, highest).to(torch.int32)
+    weight = (weights.double() / scale).round().clamp(-highest, highest).to(torch.int32)
     signed = found.low < 0
+    if signed and chip.input_bits == 1:
+        raise MappingError(f"{matrix.name}: has inputs below 0, and one bit holds no sign; input_bits: 2 or more")
     reach = max(-found.low, found.high)
     input_scale = reach / (2 ** (chip.input_bits - signed) - 1) if reach > 0 else 1.0
-    scales = scale.flatten().to(matrix.weight.dtype)
+    scales = scale.flatten().to(weights.dtype)
     return IntegerMatrix(matrix.name, weight, scales, input_scale, chip.input_bits, signed)
 
 
@@ -145,7 +149,8 @@ def run_in_integers(
 
     def product(name: str, vectors: Tensor) -> Tensor:
         matrix = matrices[name]
-        return matrix.outputs(multiply(matrix, matrix.inputs(vectors)))
+        sums = multiply(matrix, matrix.inputs(vectors.cpu()))
+        return matrix.outputs(sums).to(vectors.device)
 
     for given in inputs:
         with evaluating(model), multiplied_by(model, network, product):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -17,6 +18,7 @@ from bale.hardware.cost import Cost, OnChip, batches, cost_on_chip, put_on_chip
 from bale.hardware.evaluating import evaluating
 from bale.hardware.noise import Noise
 from bale.hardware.quantize import IntegerMatrix, integer_product, run_in_integers
+from bale.hardware.workers import workers
 
 _BOTH_WAYS = 64  # vectors of each matrix that run both ways, where a product stands in for conversions
 
@@ -97,10 +99,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a network costs on a chip, and what it computed there; `run` is None where nothing was asked for."""
+    """What a network costs on a chip, and what it computed there."""
 
     cost: Cost
-    run: Run | None
+    run: Run
 
 
 def simulate(
@@ -169,30 +171,22 @@ def run_on_chip(
         raise MappingError(f"labels: {len(labels)} of them for {len(data)} samples")
     with evaluating(model):
         floats = [model(*given) for given in batches(data)]
+    if not isinstance(floats[0], Tensor):
+        kind = type(floats[0]).__name__
+        raise MappingError(
+            f"{type(model).__name__}: gives a {kind}; wrap it so that it gives a tensor [samples, classes]"
+        )
     quantised = list(run_in_integers(model, on_chip.network, on_chip.integers, batches(data), _exactly))
-    accuracies, agreements, errors = [], [], []
     layers: dict[str, LayerRun] = {}
-    for trial in range(trials):
-        crossbars = _program(on_chip, noise, seed + trial)
-        multiply = _Multiply(crossbars, every_conversion, layers)
-        results = []
-        for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
-            results.append(result)
-            if on_samples is not None:
-                on_samples(len(batch_labels(result)))
-        for name, crossbar in crossbars.items():
-            counted = crossbar.converted
-            layers[name].converted.add(counted.conversions, counted.clipped, counted.largest)
-        accuracies += [] if labels is None else [accuracy_of(results, labels)]
-        agreements.append(_agreement(results, quantised))
-        errors.append(max(_difference(a, b) for a, b in zip(results, quantised, strict=True)))
+    every = every_conversion or bool(noise)
+    results = [_trial(on_chip, model, data, noise, seed + index, every, layers, on_samples) for index in range(trials)]
     return Run(
         samples=len(data),
-        accuracy_float=None if labels is None else accuracy_of(floats, labels),
-        accuracy_quantised=None if labels is None else accuracy_of(quantised, labels),
-        accuracies=tuple(accuracies),
-        agreement=sum(agreements) / trials,
-        output_error=max(errors),
+        accuracy_float=None if labels is None else _accuracy(floats, labels),
+        accuracy_quantised=None if labels is None else _accuracy(quantised, labels),
+        accuracies=() if labels is None else tuple(_accuracy(result, labels) for result in results),
+        agreement=sum(_accuracy(result, _classes(quantised)) for result in results) / trials,
+        output_error=max(_difference(result, quantised) for result in results),
         layers=tuple(layers.values()),
         noise=noise,
         seed=seed,
@@ -200,12 +194,42 @@ def run_on_chip(
     )
 
 
+def _trial(
+    on_chip: OnChip,
+    model: nn.Module,
+    data: Tensor | Sequence[Any],
+    noise: Noise,
+    seed: int,
+    every: bool,
+    layers: dict[str, LayerRun],
+    on_samples: Callable[[int], None] | None,
+) -> list[Tensor]:
+    """The results of all data, of devices drawn from one seed; what conversions did is added to `layers`."""
+    crossbars = {
+        name: CrossbarMatrix.program(name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed)
+        for name, mapped in on_chip.placement.matrices.items()
+    }
+    results = []
+    with workers() as pool:
+        multiply = _Multiply(crossbars, every, layers, pool)
+        for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
+            results.append(result)
+            if on_samples is not None:
+                on_samples(len(_classes([result])))
+    for name, crossbar in crossbars.items():
+        layers[name].converted.add(crossbar.converted)
+    return results
+
+
 class _Multiply:
     """Multiplies in crossbars, and compares with the exact sums."""
 
-    def __init__(self, crossbars: dict[str, CrossbarMatrix], every: bool, layers: dict[str, LayerRun]) -> None:
+    def __init__(
+        self, crossbars: dict[str, CrossbarMatrix], every: bool, layers: dict[str, LayerRun], pool: Executor | None
+    ) -> None:
         self.crossbars = crossbars
         self.layers = layers
+        self.pool = pool
         for name, crossbar in crossbars.items():
             layers.setdefault(name, LayerRun(name, crossbar.lossless and not every))
 
@@ -213,7 +237,7 @@ class _Multiply:
         layer, crossbar = self.layers[matrix.name], self.crossbars[matrix.name]
         exact = _exactly(matrix, inputs)
         if not layer.stood_in:
-            got = crossbar.multiply(inputs)
+            got = crossbar.multiply(inputs, self.pool)
             layer.compare(got, exact)
             return got
         some = inputs[: max(0, _BOTH_WAYS - layer.both_ways)]
@@ -229,30 +253,17 @@ def _exactly(matrix: IntegerMatrix, inputs: Tensor) -> Tensor:
     return integer_product(inputs, matrix.weight, matrix.highest_input)
 
 
-def _program(on_chip: OnChip, noise: Noise, seed: int) -> dict[str, CrossbarMatrix]:
-    return {
-        name: CrossbarMatrix.program(name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed)
-        for name, mapped in on_chip.placement.matrices.items()
-    }
-
-
-def accuracy_of(results: Iterable[Tensor], labels: Tensor) -> float:
-    """The share of samples whose largest output is that of their label."""
-    return float((_classes(results) == labels).double().mean())
-
-
-def _agreement(results: Iterable[Tensor], others: Iterable[Tensor]) -> float:
-    return float((_classes(results) == _classes(others)).double().mean())
-
-
 def _classes(results: Iterable[Tensor]) -> Tensor:
-    return torch.cat([batch_labels(result) for result in results])
+    """The class of each sample, of results [samples, classes] or, of one sample, [classes]."""
+    return torch.cat([result.argmax(-1).reshape(-1) for result in results])
 
 
-def batch_labels(result: Tensor) -> Tensor:
-    """The class of each sample, of results [samples, classes] or of one sample's [classes]."""
-    return result.argmax(-1).reshape(-1)
+def _accuracy(results: Iterable[Tensor], labels: Tensor) -> float:
+    """The share of samples whose largest output is that of their label."""
+    return float((_classes(results) == labels.to(torch.int64)).double().mean())
 
 
-def _difference(result: Tensor, other: Tensor) -> float:
-    return float((result - other).abs().max())
+def _difference(results: Iterable[Tensor], others: Iterable[Tensor]) -> float:
+    """The largest difference of any output."""
+    pairs = zip(results, others, strict=True)
+    return max(float((result - other).abs().max()) for result, other in pairs)
