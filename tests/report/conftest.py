@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bale.data import digits
-from bale.hardware import Noise, Simulation, isaac_adc, isaac_ce, simulate
+from bale.hardware import Noise, isaac_adc, isaac_ce, simulate
 from bale.models import LeNet5, LSTMClassifier
 
 SIZE = 12
@@ -44,9 +44,8 @@ def noisy(network, images):
 
 @pytest.fixture(scope="session")
 def in_turns(images):
-    """An LSTM on so few crossbars that its matrices take turns; its cost alone."""
-    simulation = simulate(LSTMClassifier(inputs=SIZE), "isaac_ce", images.pixels(), crossbars=40, multiplex=True)
-    return Simulation(simulation.cost, None)
+    """An LSTM on so few crossbars that its matrices take turns; without labels."""
+    return simulate(LSTMClassifier(inputs=SIZE), "isaac_ce", images.pixels(), crossbars=40, multiplex=True)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_small_components_are_joined(lossless):
 def test_very_many_layers_are_joined(lossless):
     parts = {(f"layer{k}", "ADC"): 1e6 + k for k in range(50)}
     energy = replace(lossless.cost.energy, parts=parts)
-    figure = draw_energy([Simulation(replace(lossless.cost, energy=energy), None)])
+    figure = draw_energy([Simulation(replace(lossless.cost, energy=energy), lossless.run)])
     assert len(names_of(figure)) == 31 and names_of(figure)[-1] == "20 others"
 
 
@@ -82,9 +82,9 @@ def test_very_many_calls_are_drawn_by_matrix(lossless):
     times = lossless.cost.timeline
     many = replace(times, start=np.tile(times.start, 10), end=np.tile(times.end, 10))
     cost = replace(lossless.cost, timeline=many, calls=lossless.cost.calls * 10)
-    assert names_of(draw_pipeline(Simulation(cost, None))) == list(lossless.cost.calls)
+    assert names_of(draw_pipeline(Simulation(cost, lossless.run))) == list(lossless.cost.calls)
     cost = replace(lossless.cost, timeline=replace(times, start=np.tile(times.start, 2), end=np.tile(times.end, 2)))
-    figure = draw_pipeline(Simulation(replace(cost, calls=lossless.cost.calls * 2), None))
+    figure = draw_pipeline(Simulation(replace(cost, calls=lossless.cost.calls * 2), lossless.run))
     assert names_of(figure)[0] == "conv1, call 1"
 
 

@@ -64,7 +64,6 @@ def test_facts_and_warnings_of_the_caller(lossless):
 
 
 def test_trials_have_a_spread(noisy):
-    assert noisy.run is not None
     text = words(printed(simulation_table([noisy])))
     assert f"{noisy.run.accuracy:.1%} +- {noisy.run.spread:.1%} (2 trials) on the chip" in text
     assert "variation=0.2" in text and "2 trials from seed 0" in text
@@ -111,7 +110,7 @@ def test_nothing_is_cut_off(lossless, clipped, noisy, in_turns, width):
 
 
 def test_labels_tell_simulations_apart(lossless, clipped):
-    other = Simulation(replace(lossless.cost, model="Other"), None)
+    other = Simulation(replace(lossless.cost, model="Other"), lossless.run)
     assert simulation_labels([lossless]) == ["LeNet5"]
     assert simulation_labels([lossless, clipped]) == ["isaac_ce", "isaac_adc(4)"]
     assert simulation_labels([lossless, other]) == ["LeNet5", "Other"]

@@ -19,11 +19,10 @@ FORMAT = 1
 def simulation_dict(simulation: Simulation) -> dict[str, Any]:
     """Return a simulation as JSON can hold it: units stand in the keys, shares are from 0 to 1.
 
-    Energies and events are those of one sample. "run" is null where nothing was computed, and so is what it would say
-    of a layer.
+    Energies and events are those of one sample. Accuracies are null where there were no labels.
     """
     cost, run = simulation.cost, simulation.run
-    runs = {} if run is None else {layer.name: layer for layer in run.layers}
+    runs = {layer.name: layer for layer in run.layers}
     return {
         "format": FORMAT,
         "bale": __version__,
@@ -31,7 +30,7 @@ def simulation_dict(simulation: Simulation) -> dict[str, Any]:
         "chip": chip_dict(cost.chip),
         "adc": adc_dict(cost.chip),
         "macs": cost.macs,
-        "layers": [_layer_dict(cost, layer, runs.get(layer.name)) for layer in cost.layers],
+        "layers": [_layer_dict(cost, layer, runs[layer.name]) for layer in cost.layers],
         "energy_pj": {
             "total": cost.energy.total_pj,
             "by_unit": cost.energy.by_unit(),
@@ -58,7 +57,7 @@ def simulation_dict(simulation: Simulation) -> dict[str, Any]:
         "utilisation": cost.utilisation,
         "peak": peak_dict(cost.peak, cost.chip),
         "digital": [{**asdict(op), "paid": is_paid(op, cost)} for op in cost.digital],
-        "run": None if run is None else _run_dict(run),
+        "run": _run_dict(run),
         "warnings": warnings_of(simulation),
     }
 
@@ -120,8 +119,8 @@ def is_paid(op: Digital, cost: Cost) -> bool:
 def warnings_of(simulation: Simulation) -> list[str]:
     """Return what nobody should miss, a line each: sums that are wrong, accuracy that is lost, products left out."""
     cost, run = simulation.cost, simulation.run
-    lines = [*_of_sums(cost, run), *_of_accuracy(run)] if run is not None else []
-    if run is not None and not isfinite(run.output_error):
+    lines = [*_of_sums(cost, run), *_of_accuracy(run)]
+    if not isfinite(run.output_error):
         lines.append("some results on the chip are NaN or infinite, or those of the quantised network are")
     products = [op for op in cost.digital if op.kind == "product"]
     if products:
@@ -178,16 +177,14 @@ def _points(change: float) -> str:
     return f"{100 * change:+.1f} points" if change else "0 points"
 
 
-def _layer_dict(cost: Cost, layer: LayerCost, run: LayerRun | None) -> dict[str, Any]:
+def _layer_dict(cost: Cost, layer: LayerCost, run: LayerRun) -> dict[str, Any]:
     plain = asdict(layer)
     bits = {name: plain.pop(f"adc_bits_{name}") for name in ("a_priori", "exact")}
     return {
         **plain,
         "adc_bits": {**bits, "chip": cost.chip.adc.bits},
         "conversions": cost.ledger.counts.get((layer.name, Event.CONVERSION), 0.0),
-        "run": None
-        if run is None
-        else {
+        "run": {
             "product_stood_in": run.stood_in,
             "both_ways": run.both_ways,
             "conversions": run.converted.conversions,

@@ -26,7 +26,7 @@ def comparison(simulations: Sequence[Simulation], facts: Facts, warnings: Sequen
     chips = {simulation.cost.chip.name: simulation.cost.chip for simulation in simulations}
     about = [fact for name, chip in chips.items() for fact in ((name, digits_text(chip)), ("  ADC", adc_text(chip)))]
     costs = [simulation.cost for simulation in simulations]
-    noisy = [simulation.run for simulation in simulations if simulation.run is not None and simulation.run.noise]
+    noisy = [simulation.run for simulation in simulations if simulation.run.noise]
     noises = dict.fromkeys(map(noise_text, noisy))
     about += [("noise", noise) for noise in noises]
     return Group(
@@ -83,15 +83,15 @@ def _rows(simulations: Sequence[Simulation]) -> list[tuple[str, list[str]]]:
         return [value(cost) for cost in costs]
 
     def of_run(value: Callable[[Run], str]) -> list[str]:
-        return [_NOTHING if run is None or run.accuracy is None else value(run) for run in runs]
+        return [_NOTHING if run.accuracy is None else value(run) for run in runs]
 
     rows = [
         ("accuracy, floating point", of_run(lambda run: f"{run.accuracy_float:.1%}")),
         ("accuracy, quantised", of_run(lambda run: f"{run.accuracy_quantised:.1%}")),
         ("accuracy on the chip", of_run(lambda run: f"{run.accuracy:.1%}")),
         ("  +- over trials", of_run(lambda run: f"{run.spread:.1%}" if run.trials > 1 else "")),
-        ("conversions clipped", [_NOTHING if run is None else _clipped(run) for run in runs]),
-        ("wrong sums", [_NOTHING if run is None else _wrong(run) for run in runs]),
+        ("conversions clipped", [_clipped(run) for run in runs]),
+        ("wrong sums", [_wrong(run) for run in runs]),
         ("ADC bits", of_cost(lambda cost: str(cost.chip.adc.bits))),
         ("  lossless, exact", of_cost(lambda cost: str(lossless_bits(cost)))),
         ("MACs a sample", of_cost(lambda cost: quantity(cost.macs, COUNT))),

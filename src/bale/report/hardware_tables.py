@@ -28,10 +28,8 @@ def simulation_table(
     cost, run = simulation.cost, simulation.run
     parts: list[RenderableType] = [fact_grid([*_model_facts(cost), *facts, *_result_facts(cost, run)])]
     parts += warned([*warnings, *warnings_of(simulation)])
-    parts += [Text(), _layer_table(cost)]
-    if run is not None:
-        parts += [Text(), _conversion_table(cost, run)]
-    return Group(*parts, Text(), _component_table(cost), Text(), left_out_grid([cost]))
+    parts += [Text(), _layer_table(cost), Text(), _conversion_table(cost, run), Text(), _component_table(cost)]
+    return Group(*parts, Text(), left_out_grid([cost]))
 
 
 def _model_facts(cost: Cost) -> Facts:
@@ -45,7 +43,7 @@ def _model_facts(cost: Cost) -> Facts:
     ]
 
 
-def _result_facts(cost: Cost, run: Run | None) -> Facts:
+def _result_facts(cost: Cost, run: Run) -> Facts:
     turns = "" if cost.turns == 1 else f", in {cost.turns} turns, for each of which cells are written anew"
     fixed = sum(cost.fixed_pj.values())
     facts = [
@@ -75,7 +73,7 @@ def _result_facts(cost: Cost, run: Run | None) -> Facts:
             "events",
         ),
     ]
-    return facts if run is None else [*facts, *_run_facts(run)]
+    return [*facts, *_run_facts(run)]
 
 
 def _run_facts(run: Run) -> Facts:
