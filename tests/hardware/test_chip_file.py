@@ -1,5 +1,6 @@
 """Is a chip's file read as it was written, and does an error in it name line and field?"""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -73,6 +74,14 @@ def test_bad_files_name_line_and_field(text) -> None:
     with pytest.raises(ChipError) as caught:
         parse_chip(text, "x.yaml")
     assert str(caught.value).startswith(BAD[text])
+
+
+def test_numbers_as_json_writes_them() -> None:
+    text = json.dumps(chip_dict(isaac_ce())).replace("1000000.0", "1e6")
+    assert parse_chip(text) == isaac_ce()
+    assert parse_chip("base: isaac_ce\ntiles: 2e2").tiles == 200
+    with pytest.raises(ChipError, match="tiles: expected a whole number, got '2e2'"):
+        parse_chip("base: isaac_ce\ntiles: '2e2'")
 
 
 def test_a_file_that_is_no_text(tmp_path) -> None:

@@ -83,7 +83,7 @@ def test_a_conducting_cell_pays_for_its_level_and_its_inputs() -> None:
     on_chip = put_on_chip(model, chip, data)
     report = cost_on_chip(on_chip, model, data, samples=5)
     (matrix,) = on_chip.integers.values()
-    digits = Digits.of(3, 2, signed=False).of_inputs(matrix.inputs(data)).numpy()  # [digits, vectors, rows]
+    digits = Digits.of(3, 2, signed=False).of_inputs(matrix.inputs(data)[0]).numpy()  # [digits, vectors, rows]
     cell, joule = chip.cell, 0.0
     for block in encode(matrix.weight.numpy(), chip):
         low = 1 / cell.off_ohm

@@ -124,8 +124,21 @@ def test_bad_models_and_inputs_name_the_layer() -> None:
         read_network(nn.Sequential(nn.ReLU()), (torch.rand(1, 2),))
     with pytest.raises(MappingError, match="LSTM: takes a PackedSequence"):
         read_network(nn.LSTM(2, 2), (pack_sequence([torch.rand(3, 2)]),))
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    with torch.no_grad():
-        model[1].weight[0, 0] = float("nan")
-    with pytest.raises(MappingError, match=r"^1: has weights that are NaN"):
-        read_network(model, (torch.rand(1, 2),))
+    for name in ("weight", "bias"):
+        model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        with torch.no_grad():
+            model[1].get_parameter(name)[0] = float("nan")
+        with pytest.raises(MappingError, match=rf"^1.{name}: has numbers that are NaN"):
+            read_network(model, (torch.rand(1, 2),))
+
+
+def test_the_gates_of_recurrent_layers_are_digital() -> None:
+    for model, gates in ((nn.LSTM(3, 4, 2), 5 * 4 * 2), (nn.GRU(3, 4), 3 * 4)):
+        digital = read_network(model, (torch.rand(6, 1, 3),)).digital
+        assert [(op.function, op.kind) for op in digital] == [
+            ("gates", "activation"),
+            ("sums and products of gates", "other"),
+        ]
+        assert sum(op.elements for op in digital if op.kind == "activation") == 6 * gates
+    (cell,) = (op for op in read_network(nn.LSTMCell(3, 4), (torch.rand(1, 3),)).digital if op.kind == "activation")
+    assert cell.elements == 20

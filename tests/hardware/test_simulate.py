@@ -61,7 +61,7 @@ def test_every_conversion_of_a_network_gives_pytorchs_integers(model, encoding) 
         for name, mapped in on_chip.placement.matrices.items()
     }
     (got,) = run_in_integers(
-        model, on_chip.network, on_chip.integers, [(IMAGES,)], lambda matrix, x: crossbars[matrix.name].multiply(x)
+        model, on_chip.network, on_chip.integers, [(IMAGES,)], lambda matrix, x, _: crossbars[matrix.name].multiply(x)
     )
     torch.testing.assert_close(got, in_pytorchs_integers(model, on_chip.integers, IMAGES), rtol=0, atol=0)
 
@@ -98,7 +98,7 @@ def test_an_lstm_at_many_bits_is_nearly_the_float_one() -> None:
         on_chip.network,
         on_chip.integers,
         [(IMAGES,)],
-        lambda matrix, x: CrossbarMatrix.program(
+        lambda matrix, x, _: CrossbarMatrix.program(
             matrix.name, on_chip.placement.matrices[matrix.name].blocks, chip, matrix.signed
         ).multiply(x),
     )
@@ -168,6 +168,8 @@ def test_bad_inputs_name_the_layer_or_the_argument() -> None:
         simulate(Functional(), "isaac_ce", x / 0)
     with pytest.raises(MappingError, match="labels: 2 of them for 3 samples"):
         simulate(Functional(), "isaac_ce", x, torch.zeros(2))
+    with pytest.raises(MappingError, match="calibration: must be at least 1 sample"):
+        simulate(Functional(), "isaac_ce", x, calibration=0)
     with pytest.raises(MappingError, match="trials: must be at least 1"):
         simulate(Functional(), "isaac_ce", x, trials=0)
     with pytest.raises(MappingError, match="LSTM: gives a tuple; wrap it"):
@@ -216,3 +218,39 @@ def test_one_bit_holds_no_sign() -> None:
     with pytest.raises(MappingError, match="Linear: has inputs below 0, and one bit holds no sign"):
         simulate(nn.Linear(4, 2), "isaac_ce", torch.randn(5, 4), input_bits=1)
     assert simulate(nn.Linear(4, 2), "isaac_ce", torch.rand(5, 4), input_bits=1, every_conversion=True).run.exact
+
+
+def test_a_transformer_takes_no_fast_path_past_its_layers() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(40, 3))
+    run = simulate(model, "isaac_ce", torch.rand(4, 5, 8), every_conversion=True).run
+    assert [layer.name for layer in run.layers] == ["0.linear1", "0.linear2", "2"] and run.exact
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_inputs_beyond_the_calibrated_range_are_counted() -> None:
+    x = torch.rand(200, 16)
+    x[100:] *= 10
+    (layer,) = simulate(nn.Linear(16, 4), "isaac_ce", x).run.layers
+    assert layer.inputs == 3200
+    assert abs(layer.beyond - int((x > x[:64].max()).sum())) <= 3  # those that round to the end are not beyond it
+
+
+def test_a_layer_that_only_a_later_sample_meets_is_an_error() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x) if x.sum() < 100 else self.b(x)
+
+    with pytest.raises(MappingError, match="b: is met by a later sample and not by the first"):
+        simulate(Branches(), "isaac_ce", [torch.rand(4), torch.rand(4) + 100])
+
+
+def test_vectors_that_run_both_ways_are_not_all_alike() -> None:
+    images = torch.zeros(20, 1, 28, 28)
+    images[:, :, 10:18, 10:18] = 1  # within a black border
+    run = simulate(LeNet5(), small_tiles(), images).run
+    assert all(layer.stood_in and layer.converted.largest > 0 for layer in run.layers)

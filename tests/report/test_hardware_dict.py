@@ -5,7 +5,9 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from bale.hardware import Event, Simulation, isaac_ce, load_chip, parse_chip, simulate
 from bale.report import chip_report, simulation_dict
@@ -114,9 +116,26 @@ def test_a_chip_adds_up():
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+class LogOfNegatives(nn.Module):
+    """A head whose results are not all numbers, though its parameters are."""
+
+    def forward(self, x):
+        return (x - x.mean()).log()
+
+
 def test_results_that_are_no_numbers_are_warned_of(images, network):
-    broken = deepcopy(network)
-    broken.fc3.bias.data[0] = float("nan")
+    broken = nn.Sequential(deepcopy(network), LogOfNegatives())
     report = simulation_dict(simulate(broken, "isaac_ce", images.pixels()))
     assert report["run"]["output_error"] is None
     assert any("NaN or infinite" in line for line in report["warnings"])
+
+
+def test_inputs_beyond_the_range_are_warned_of_where_they_are_many():
+    x = torch.rand(200, 16)
+    assert not any("beyond the range" in line for line in warnings_of(simulate(nn.Linear(16, 4), "isaac_ce", x)))
+    x[100:] *= 10
+    simulation = simulate(nn.Linear(16, 4), "isaac_ce", x)
+    (line,) = (line for line in warnings_of(simulation) if "beyond the range" in line)
+    assert "of the inputs of Linear" in line
+    (layer,) = simulation_dict(simulation)["layers"]
+    assert layer["run"]["inputs_beyond_range"] == simulation.run.layers[0].beyond > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
@@ -18,6 +19,7 @@ from bale.hardware.chip import Chip, Unit
 from bale.hardware.presets import PRESETS, preset
 
 _BASE = "base"
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 4e-5, which YAML 1.1 takes for a word
 
 
 def load_chip(source: str | PathLike[str]) -> Chip:
@@ -161,7 +163,7 @@ class _Reader:
 
     def scalar(self, node: yaml.Node, field: str, hint: Any) -> Any:
         """A number, word or truth value of the type that the field has; nothing is turned into another quietly."""
-        value = yaml.safe_load(yaml.serialize(node))
+        value: Any = yaml.safe_load(yaml.serialize(node))
         if get_origin(hint) in (Union, types.UnionType):
             if value is None:
                 return None
@@ -170,15 +172,15 @@ class _Reader:
             return self.choice(node, field, value, [str(member) for member in hint], hint)
         if get_origin(hint) is Literal:
             return self.choice(node, field, value, list(get_args(hint)), str)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        right = {
-            bool: isinstance(value, bool),
-            str: isinstance(value, str),
-            int: number and value == int(value) if number and abs(value) < 2**53 else False,
-            float: number,
+        if hint in (int, float) and isinstance(value, str) and _is_plain(node) and _EXPONENT.fullmatch(value):
+            value = float(value)
+        right, expected = {
+            bool: (isinstance(value, bool), "true or false"),
+            str: (isinstance(value, str), "a word"),
+            int: (_is_number(value) and abs(value) < 2**53 and value == int(value), "a whole number"),
+            float: (_is_number(value), "a number"),
         }[hint]
         if not right:
-            expected = {bool: "true or false", str: "a word", int: "a whole number", float: "a number"}[hint]
             raise self.error(node, field, f"expected {expected}, got {value!r}")
         return hint(value)
 
@@ -186,6 +188,15 @@ class _Reader:
         if value not in choices:
             raise self.error(node, field, f"expected one of {', '.join(choices)}, got {value!r}")
         return kind(value)
+
+
+def _is_plain(node: yaml.Node) -> bool:
+    """Is it written without quotes?"""
+    return isinstance(node, yaml.ScalarNode) and node.style is None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _join(field: str, name: str) -> str:

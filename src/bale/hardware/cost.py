@@ -129,6 +129,8 @@ def put_on_chip(
     chip = replace(chip, **{name: value for name, value in bits.items() if value is not None})
     if not len(data):
         raise MappingError("data: has no samples; a model is mapped by running it on some")
+    if calibration < 1:
+        raise MappingError(f"calibration: must be at least 1 sample, got {calibration}")
     network = read_network(model, next(batches(data, 1)))
     if strict:
         _check_all_mapped(network)
@@ -214,7 +216,7 @@ def _drives(on_chip: OnChip, model: nn.Module, inputs: Iterable[tuple[Any, ...]]
     }
     highest = 2**on_chip.chip.dac_bits - 1
 
-    def multiply(matrix: IntegerMatrix, given: Tensor) -> Tensor:
+    def multiply(matrix: IntegerMatrix, given: Tensor, beyond: int) -> Tensor:
         driven = digits[matrix.name].of_inputs(given) / highest
         sums[matrix.name] += driven.square().sum((0, 1)).double().numpy()
         vectors[matrix.name] += len(given)

@@ -11,13 +11,19 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Let all of a model be in evaluation mode, without gradients, while the block runs; then each part as it was."""
+    """Let all of a model be in evaluation mode, without gradients, while the block runs; then each part as it was.
+
+    torch's fast path of attention is off meanwhile: it takes the weights of layers that it does not call.
+    """
     training = [module for module in model.modules() if module.training]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         for module in training:
             module.training = False
         with torch.no_grad():
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module in training:
             module.training = True

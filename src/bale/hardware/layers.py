@@ -55,6 +55,7 @@ class Use:
 
     `last_input[p]`: the last place of the input's plane, row after row, that output position p needs. `after`: which of
     the layer's uses make the input; none: it is the layer's own. `in_turn`: a position waits for the one before.
+    `gates`: sigmoids and tanhs of a position's outputs, which the layer itself computes.
     """
 
     matrix: str
@@ -64,6 +65,7 @@ class Use:
     after: tuple[int, ...] = ()
     in_turn: bool = False
     backwards: bool = False
+    gates: int = 0
 
     @property
     def positions(self) -> int:
@@ -187,7 +189,9 @@ def _recurrent_uses(name: str, module: nn.LSTM | nn.GRU, shape: Sequence[int]) -
             needs = in_order[::-1] if direction else in_order
             uses.append(Use(of_input, plane, plane, needs, below, backwards=bool(direction)))
             mine = (len(uses) - 1,)
-            uses.append(Use(of_state, plane, plane, in_order, mine, in_turn=True, backwards=bool(direction)))
+            uses.append(
+                Use(of_state, plane, plane, in_order, mine, True, bool(direction), _gates(module, module.hidden_size))
+            )
             made.append(len(uses) - 1)
         below = tuple(made)
     return uses
@@ -263,6 +267,11 @@ def _gru_step(of_input: Tensor, of_state: Tensor, state: tuple[Tensor, ...]) -> 
     return ((1 - z) * n + z * state[0],)
 
 
+def _gates(module: nn.Module, hidden: int) -> int:
+    """Sigmoids and tanhs of a step: three and two of an LSTM, two and one of a GRU."""
+    return (5 if isinstance(module, nn.LSTM | nn.LSTMCell) else 3) * hidden
+
+
 def _weight_names(module: nn.LSTM | nn.GRU) -> list[tuple[str, str]]:
     """The parameters of inputs and of states, layer after layer, the backward direction second."""
     ends = ["", "_reverse"] if module.bidirectional else [""]
@@ -284,7 +293,11 @@ def _cell_matrices(name: str, module: nn.LSTMCell | nn.GRUCell) -> list[Matrix]:
 def _cell_uses(name: str, module: nn.LSTMCell | nn.GRUCell, shape: Sequence[int]) -> list[Use]:
     vectors = shape[0] if len(shape) == 2 else 1
     plane, order = (1, vectors), np.arange(vectors)
-    return [Use(f"{name}.{weight}", plane, plane, order) for weight in ("weight_ih", "weight_hh")]
+    gates = _gates(module, module.hidden_size)
+    return [
+        Use(f"{name}.weight_ih", plane, plane, order),
+        Use(f"{name}.weight_hh", plane, plane, order, gates=gates),
+    ]
 
 
 def _run_cell(name: str, module: nn.LSTMCell | nn.GRUCell, product: Product, x: Tensor, states: Any = None) -> Any:

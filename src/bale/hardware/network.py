@@ -96,9 +96,9 @@ def read_network(model: nn.Module, sample: tuple[Any, ...]) -> Network:
             f"{type(model).__name__}: nothing of it is a matrix for crossbars; "
             "Linear, Conv1d, Conv2d, LSTM, GRU, LSTMCell and GRUCell are, where a forward calls them as modules"
         )
-    for matrix in matrices.values():
-        if not bool(torch.isfinite(matrix.weight).all()):
-            raise MappingError(f"{matrix.name}: has weights that are NaN or infinite; a crossbar cannot hold them")
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise MappingError(f"{name}: has numbers that are NaN or infinite")
     outputs = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
     return Network(
         matrices,
@@ -166,9 +166,11 @@ class _Recorder(TorchFunctionMode):
         elements = [leaf.numel() for leaf in tree_leaves(counted) if isinstance(leaf, Tensor)]
         if not elements:
             return
-        key = (self.stack[-1] if self.stack else "", name, kind)
-        self.counts[key] += 1
-        self.elements[key] += max(elements)
+        self.count(self.stack[-1] if self.stack else "", name, kind, max(elements))
+
+    def count(self, layer: str, function: str, kind: FunctionKind, elements: int) -> None:
+        self.counts[layer, function, kind] += 1
+        self.elements[layer, function, kind] += elements
 
     def digital(self) -> tuple[Digital, ...]:
         return tuple(Digital(*key, times, self.elements[key]) for key, times in self.counts.items())
@@ -204,9 +206,9 @@ class _Recorder(TorchFunctionMode):
             self.matrices.update((matrix.name, matrix) for matrix in kind.matrices(name, module))
         first = given[0]
         uses = kind.uses(name, module, first.shape)
-        self.comes_from(result, self._add(uses, self.sources(given), first.numel()))
+        self.comes_from(result, self._add(name, uses, self.sources(given), first.numel()))
 
-    def _add(self, uses: list[Use], before: frozenset[int], elements: int) -> frozenset[int]:
+    def _add(self, layer: str, uses: list[Use], before: frozenset[int], elements: int) -> frozenset[int]:
         """Write the uses of one call of a module down; return which of them its results come from."""
         start = len(self.calls)
         fed: set[int] = set()
@@ -215,6 +217,9 @@ class _Recorder(TorchFunctionMode):
             fed.update(producers)
             edges = tuple(Edge(i, last_needed(use, self.calls[i].use), self._sent(i, use, elements)) for i in producers)
             self.calls.append(Call(use, edges, 0 if producers else elements))
+            if use.gates:
+                self.count(layer, "gates", "activation", use.positions * use.gates)
+                self.count(layer, "sums and products of gates", "other", use.positions * use.gates)
         return frozenset(range(start, len(self.calls))) - fed
 
     def _sent(self, producer: int, use: Use, elements: int) -> int:

@@ -48,11 +48,13 @@ class IntegerMatrix:
     def highest_input(self) -> int:
         return 2 ** (self.input_bits - self.signed) - 1
 
-    def inputs(self, vectors: Tensor) -> Tensor:
-        """Vectors [vectors, groups * rows] as int32; what is beyond the calibrated range becomes its end."""
+    def inputs(self, vectors: Tensor) -> tuple[Tensor, int]:
+        """Vectors [vectors, groups * rows] as int32, and how many numbers were beyond the range and became its end."""
         highest = self.highest_input
         vectors = vectors if vectors.dtype == torch.float64 else vectors.float()  # half types hold no 16 bits
-        return (vectors / self.input_scale).round_().clamp_(-highest if self.signed else 0, highest).to(torch.int32)
+        whole = (vectors / self.input_scale).round_()
+        held = whole.clamp(-highest if self.signed else 0, highest)
+        return held.to(torch.int32), int(held.ne(whole).count_nonzero())
 
     def outputs(self, sums: Tensor) -> Tensor:
         """Integer sums [vectors, groups * outputs] as numbers of the model's type."""
@@ -61,20 +63,30 @@ class IntegerMatrix:
 
 @contextmanager
 def multiplied_by(model: nn.Module, network: Network, product: Product) -> Iterator[None]:
-    """Let the network's layers multiply by `product` while the block runs; the model is as before afterwards."""
+    """Let the network's layers multiply by `product` while the block runs; the model is as before afterwards.
+
+    A layer that the network's sample did not meet raises `MappingError` when it is met.
+    """
     layers = {matrix.layer for matrix in network.matrices.values()}
     swapped: list[nn.Module] = []
     try:
         for name, module in model.named_modules():
             name = name or type(module).__name__
             kind = kind_of(module)
-            if name in layers and kind is not None:
-                module.forward = partial(kind.run, name, module, product)
+            if kind is not None:
                 swapped.append(module)
+                module.forward = partial(kind.run, name, module, product) if name in layers else partial(_unmet, name)
         yield
     finally:
         for module in swapped:
             del module.forward
+
+
+def _unmet(name: str, *args: Any, **kwargs: Any) -> Any:
+    raise MappingError(
+        f"{name}: is met by a later sample and not by the first, from which the network is read; "
+        "let the first sample meet every layer, or simulate the branches one by one"
+    )
 
 
 def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ...]]) -> dict[str, Range]:
@@ -98,7 +110,10 @@ def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ..
 
 
 def integers(network: Network, chip: Chip, ranges: dict[str, Range]) -> dict[str, IntegerMatrix]:
-    """Every matrix in the chip's integers."""
+    """Every matrix in the chip's integers. Raises `MappingError` for one that no calibration sample has met."""
+    for name in network.matrices:
+        if name not in ranges:
+            raise MappingError(f"{name}: is met by the first sample, and by none of calibration")
     return {name: _integers(matrix, chip, ranges[name]) for name, matrix in network.matrices.items()}
 
 
@@ -135,7 +150,8 @@ def integer_product(vectors: Tensor, weight: Tensor, highest_input: int) -> Tens
     return grouped_product(vectors.to(kind), weight.to(kind)).long()
 
 
-Multiply = Callable[[IntegerMatrix, Tensor], Tensor]  # integers [vectors, groups * rows] -> int64 sums
+# (matrix, integers [vectors, groups * rows], how many of them were beyond its range) -> int64 sums
+Multiply = Callable[[IntegerMatrix, Tensor, int], Tensor]
 
 
 def run_in_integers(
@@ -149,7 +165,7 @@ def run_in_integers(
 
     def product(name: str, vectors: Tensor) -> Tensor:
         matrix = matrices[name]
-        sums = multiply(matrix, matrix.inputs(vectors.cpu()))
+        sums = multiply(matrix, *matrix.inputs(vectors.cpu()))
         return matrix.outputs(sums).to(vectors.device)
 
     for given in inputs:

@@ -20,7 +20,8 @@ from bale.hardware.noise import Noise
 from bale.hardware.quantize import IntegerMatrix, integer_product, run_in_integers
 from bale.hardware.workers import workers
 
-_BOTH_WAYS = 64  # vectors of each matrix that run both ways, where a product stands in for conversions
+# vectors of each matrix, and of a call of it, that run both ways where a product stands in for conversions
+_BOTH_WAYS, _AT_A_TIME = 256, 64
 
 
 @dataclass
@@ -30,7 +31,7 @@ class LayerRun:
     `wrong` of `sums` are not the quantised network's integers for the same inputs; `largest_error` is how far at
     most, `relative_error` the root of their squares' sum over that of the exact sums. `stood_in`: every conversion is
     lossless by the exact bound, and an integer product stood in for them, but for `both_ways` vectors, which ran both
-    ways.
+    ways. Of its `inputs` so many were `beyond` the range that calibration has seen, and became its end.
     """
 
     name: str
@@ -42,6 +43,8 @@ class LayerRun:
     both_ways: int = 0
     squared_error: float = 0.0
     squared: float = 0.0
+    inputs: int = 0
+    beyond: int = 0
 
     @property
     def relative_error(self) -> float:
@@ -233,23 +236,25 @@ class _Multiply:
         for name, crossbar in crossbars.items():
             layers.setdefault(name, LayerRun(name, crossbar.lossless and not every))
 
-    def __call__(self, matrix: IntegerMatrix, inputs: Tensor) -> Tensor:
+    def __call__(self, matrix: IntegerMatrix, inputs: Tensor, beyond: int) -> Tensor:
         layer, crossbar = self.layers[matrix.name], self.crossbars[matrix.name]
+        layer.inputs += inputs.numel()
+        layer.beyond += beyond
         exact = _exactly(matrix, inputs)
         if not layer.stood_in:
             got = crossbar.multiply(inputs, self.pool)
             layer.compare(got, exact)
             return got
-        some = inputs[: max(0, _BOTH_WAYS - layer.both_ways)]
-        if len(some):
-            got = crossbar.multiply(some)
-            layer.both_ways += len(some)
-            assert bool((got == exact[: len(some)]).all()), f"{matrix.name}: a conversion proved lossless was not"
+        if layer.both_ways < _BOTH_WAYS:
+            apart = slice(None, None, max(1, -(-len(inputs) // _AT_A_TIME)))  # windows side by side are much alike
+            got = crossbar.multiply(inputs[apart])
+            layer.both_ways += len(got)
+            assert torch.equal(got, exact[apart]), f"{matrix.name}: a conversion proved lossless was not"
         layer.sums += exact.numel()
         return exact
 
 
-def _exactly(matrix: IntegerMatrix, inputs: Tensor) -> Tensor:
+def _exactly(matrix: IntegerMatrix, inputs: Tensor, beyond: int = 0) -> Tensor:
     return integer_product(inputs, matrix.weight, matrix.highest_input)
 
 

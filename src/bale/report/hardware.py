@@ -14,6 +14,7 @@ from bale.hardware.network import Digital
 from bale.report.quantities import COUNT, percent, quantity
 
 FORMAT = 1
+_RARE = 0.001  # so many inputs of a matrix beyond the range that calibration saw are no matter
 
 
 def simulation_dict(simulation: Simulation) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def is_paid(op: Digital, cost: Cost) -> bool:
 def warnings_of(simulation: Simulation) -> list[str]:
     """Return what nobody should miss, a line each: sums that are wrong, accuracy that is lost, products left out."""
     cost, run = simulation.cost, simulation.run
-    lines = [*_of_sums(cost, run), *_of_accuracy(run)]
+    lines = [*_of_sums(cost, run), *_of_inputs(run), *_of_accuracy(run)]
     if not isfinite(run.output_error):
         lines.append("some results on the chip are NaN or infinite, or those of the quantised network are")
     products = [op for op in cost.digital if op.kind == "product"]
@@ -161,6 +162,16 @@ def _of_sums(cost: Cost, run: Run) -> list[str]:
     return lines
 
 
+def _of_inputs(run: Run) -> list[str]:
+    worst = max(run.layers, key=lambda layer: layer.beyond / max(1, layer.inputs))
+    if worst.beyond < _RARE * worst.inputs:
+        return []
+    return [
+        f"{percent(worst.beyond, worst.inputs)} of the inputs of {worst.name} are beyond the range that calibration saw, "
+        "and became its end; calibrate on more samples, or on others"
+    ]
+
+
 def _of_accuracy(run: Run) -> list[str]:
     if run.accuracy is None or run.accuracy_float is None or run.accuracy_quantised is None:
         return []
@@ -194,6 +205,8 @@ def _layer_dict(cost: Cost, layer: LayerCost, run: LayerRun) -> dict[str, Any]:
             "wrong": run.wrong,
             "largest_error": run.largest_error,
             "relative_error": run.relative_error,
+            "inputs": run.inputs,
+            "inputs_beyond_range": run.beyond,
         },
     }
 
