@@ -177,7 +177,7 @@ class _Reader:
         right, expected = {
             bool: (isinstance(value, bool), "true or false"),
             str: (isinstance(value, str), "a word"),
-            int: (_is_number(value) and abs(value) < 2**53 and value == int(value), "a whole number"),
+            int: (_is_whole(value), "a whole number"),
             float: (_is_number(value), "a number"),
         }[hint]
         if not right:
@@ -197,6 +197,10 @@ def _is_plain(node: yaml.Node) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and abs(value) < 2**53 and value == int(value)
 
 
 def _join(field: str, name: str) -> str:
