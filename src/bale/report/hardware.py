@@ -167,7 +167,7 @@ def _of_inputs(run: Run) -> list[str]:
     if worst.beyond < _RARE * worst.inputs:
         return []
     return [
-        f"{percent(worst.beyond, worst.inputs)} of the inputs of {worst.name} are beyond the range that calibration saw "
+        f"{percent(worst.beyond, worst.inputs)} of the inputs of {worst.name} are beyond the calibrated range "
         "and became its end; calibrate on more samples, or on others"
     ]
 
