@@ -132,7 +132,8 @@ def test_results_that_are_no_numbers_are_warned_of(images, network):
 
 def test_inputs_beyond_the_range_are_warned_of_where_they_are_many():
     x = torch.rand(200, 16)
-    assert not any("beyond the calibrated range" in line for line in warnings_of(simulate(nn.Linear(16, 4), "isaac_ce", x)))
+    seldom = warnings_of(simulate(nn.Linear(16, 4), "isaac_ce", x))
+    assert not any("beyond the calibrated range" in line for line in seldom)
     x[100:] *= 10
     simulation = simulate(nn.Linear(16, 4), "isaac_ce", x)
     (line,) = (line for line in warnings_of(simulation) if "beyond the calibrated range" in line)

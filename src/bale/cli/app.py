@@ -16,7 +16,7 @@ FAILED = 2
 
 app = typer.Typer(
     name="bale",
-    help="Write a network for one sample in plain PyTorch; bale runs many at once, and says what it cost.",
+    help="Neural networks that are cheap to run: planned, run, and what they cost said.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # what is no BaleError is a bug: Python's own traceback shows it
