@@ -11,3 +11,9 @@ def test_tree_sentiment(capsys) -> None:
     assert sum(losses[-5:]) < sum(losses[:5])
     printed = capsys.readouterr().out
     assert "equal:" in printed and "lower bound" in printed
+
+
+def test_converter_bits(capsys) -> None:
+    accuracies = runpy.run_path(str(EXAMPLES / "converter_bits.py"))["main"]()
+    assert accuracies[0] > 0.9 > accuracies[-1]
+    assert "nothing is clipped" in capsys.readouterr().out
