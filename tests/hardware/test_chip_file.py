@@ -55,14 +55,23 @@ BAD = {
     "base: issac\n": "x.yaml:1: base: no preset 'issac'",
     "base: isaac_ce\ncell: 3\n": "x.yaml:2: cell: expected fields, one a line",
     "base: isaac_ce\ntiles: many\n": "x.yaml:2: tiles: expected a whole number, got 'many'",
-    "base: isaac_ce\ntiles: 1.5\n": "x.yaml:2: tiles: expected a whole number, got 1.5",
-    "base: isaac_ce\nflip: 1\n": "x.yaml:2: flip: expected true or false, got 1",
-    "base: isaac_ce\ntiles: true\n": "x.yaml:2: tiles: expected a whole number, got True",
+    "base: isaac_ce\ntiles: 1.5\n": "x.yaml:2: tiles: expected a whole number, got '1.5'",
+    "base: isaac_ce\nflip: 1\n": "x.yaml:2: flip: expected true or false, got '1'",
+    "base: isaac_ce\ntiles: true\n": "x.yaml:2: tiles: expected a whole number, got 'true'",
     "base: isaac_ce\nencoding: offse\n": "x.yaml:2: encoding: expected one of offset, differential",
     "base: isaac_ce\nunits:\n  fan:\n    per: chip\n": "x.yaml:4: units.fan.count: is missing",
     "base: isaac_ce\nunits:\n  bus: {event: eDRAM}\n": "x.yaml:2: units: the event eDRAM would be counted 2 times",
     "base: isaac_ce\nunits:\n  bus: {count: 0}\n": "x.yaml:3: units.bus.count: must be at least 1, got 0",
-    "base: isaac_ce\nnode_nm: .nan\n": "x.yaml:2: node_nm: must be above 0",
+    "base: isaac_ce\nnode_nm: .nan\n": "x.yaml:2: node_nm: expected a number, got '.nan'",
+    "base: isaac_ce\nnode_nm: 0\n": "x.yaml:2: node_nm: must be above 0",
+    "base: isaac_ce\nname: 5\n": "x.yaml:2: name: expected a word, got '5'",
+    "base: isaac_ce\ntiles: [1, 2]\n": "x.yaml:2: tiles: expected one value, got several",
+    "base: isaac_ce\ntiles: 1:30\n": "x.yaml:2: tiles: expected a whole number, got '1:30'",
+    "base: isaac_ce\ntiles: " + "9" * 400 + "\n": "x.yaml:2: tiles: expected a whole number, got '9999",
+    "base: isaac_ce\nname: !!foo x\n": "x.yaml:2: name: expected a word, got 'x'",
+    "base: isaac_ce\n? [a, b]\n: 1\n": "x.yaml:2: expected the name of a field",
+    "base: isaac_adc(99)\n": "x.yaml:1: base: adc.bits: must be 1 to 32, got 99",
+    "[" * 3000: "x.yaml: no YAML:",
     "[1]\n": "x.yaml: expected the fields of a chip",
     "a: [\n": "x.yaml: no YAML:",
     "": "x.yaml: expected the fields of a chip",
@@ -80,6 +89,7 @@ def test_numbers_as_json_writes_them() -> None:
     text = json.dumps(chip_dict(isaac_ce())).replace("1000000.0", "1e6")
     assert parse_chip(text) == isaac_ce()
     assert parse_chip("base: isaac_ce\ntiles: 2e2").tiles == 200
+    assert parse_chip("base: isaac_ce\ntiles: 0100").tiles == 100
     with pytest.raises(ChipError, match="tiles: expected a whole number, got '2e2'"):
         parse_chip("base: isaac_ce\ntiles: '2e2'")
 

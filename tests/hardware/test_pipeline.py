@@ -40,18 +40,20 @@ def by_every_event(network: Network, placement: Placement, images: int) -> np.nd
     chip, graph = placement.chip, nx.DiGraph()
     on_copy: dict[tuple[str, int], tuple[tuple[int, int, int], float]] = {}
     for image in range(images):
+        sent = dict.fromkeys(placement.places, 0)
         for index, call in enumerate(network.calls):
             digits = chip.input_cycles(placement.matrices[call.matrix].signed)
             for position in range(call.positions):
                 task = (image, index, position)
                 graph.add_node(task)
                 graph.add_edge(task, ("end", image), weight=digits + 6)
-                copy = (call.matrix, position % placement.places[call.matrix].copies)
+                copy = (call.matrix, sent[call.matrix] % placement.places[call.matrix].copies)
+                sent[call.matrix] += 1
                 if copy in on_copy:  # a copy takes the next vector when the digits of the last are through
                     graph.add_edge(on_copy[copy][0], task, weight=on_copy[copy][1])
                 on_copy[copy] = (task, digits)
-                if call.use.in_turn and position:
-                    graph.add_edge((image, index, position - 1), task, weight=digits + 6)
+                if call.use.in_turn and position >= call.use.in_turn:
+                    graph.add_edge((image, index, position - call.use.in_turn), task, weight=digits + 6)
                 for edge in call.inputs:
                     producer = network.calls[edge.producer]
                     through = chip.input_cycles(placement.matrices[producer.matrix].signed) + 6

@@ -38,7 +38,7 @@ def in_pytorchs_integers(model: nn.Module, matrices, x: Tensor) -> Tensor:
                 options = (module.stride, module.padding, module.dilation, module.groups)
                 sums = functional.conv2d(whole, integer, None, *options)  # type: ignore[arg-type]
             shape = (-1, 1, 1) if isinstance(module, nn.Conv2d) else (-1,)
-            scaled = (sums * (step.float().double() * matrix.input_scale).reshape(shape)).float()
+            scaled = (sums * (step * matrix.input_scale).reshape(shape)).float()
             return scaled if module.bias is None else scaled + module.bias.reshape(shape)
 
         module.forward = forward
@@ -166,7 +166,7 @@ def test_bad_inputs_name_the_layer_or_the_argument() -> None:
         simulate(Functional(), "isaac_ce", x, strict=True)
     with pytest.raises(MappingError, match="fc: gets inputs that are NaN"):
         simulate(Functional(), "isaac_ce", x / 0)
-    with pytest.raises(MappingError, match="labels: 2 of them for 3 samples"):
+    with pytest.raises(MappingError, match=r"labels: expected one class for each of 3 samples, got shape \(2,\)"):
         simulate(Functional(), "isaac_ce", x, torch.zeros(2))
     with pytest.raises(MappingError, match="calibration: must be at least 1 sample"):
         simulate(Functional(), "isaac_ce", x, calibration=0)

@@ -174,7 +174,7 @@ def _convert(read, into, output, factor, weight, highest):  # type: ignore[no-un
             for column in range(columns):
                 value = read[digit, vector, column] + half
                 largest = value if value > largest else largest
-                clipped += value > top + half + half
+                clipped += value > top + half + half or value < zero  # noise may read less than nothing
                 value = value if value < top else top
                 value = value if value > zero else zero
                 by_column[column] += scale * np.int64(value)

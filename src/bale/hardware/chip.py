@@ -224,12 +224,18 @@ class Chip:
         _check(1 <= self.dac_bits <= 8, "dac_bits", f"must be 1 to 8, got {self.dac_bits}")
         for name in ("crossbars_per_ima", "imas_per_tile", "tiles", "tiles_per_router"):
             _check(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")
-        widest = 2 * self.slices if self.encoding is not Encoding.OFFSET else self.slices
+        known = [str(encoding) for encoding in Encoding]
+        _check(self.encoding in known, "encoding", f"must be one of {', '.join(known)}, got {self.encoding!r}")
+        object.__setattr__(self, "encoding", Encoding(self.encoding))
         _check(
-            widest <= self.crossbar.columns,
+            self.weight_columns <= self.crossbar.columns,
             "crossbar.columns",
-            f"a weight of {self.weight_bits} bits takes {widest} columns of {self.cell.bits} bit cells, "
+            f"a weight of {self.weight_bits} bits takes {self.weight_columns} columns of {self.cell.bits} bit cells, "
             f"and a crossbar has {self.crossbar.columns}",
+        )
+        largest = self.crossbar.rows * self.highest_level * (2**self.dac_bits - 1)
+        _check(
+            largest < 2**23, "crossbar.rows", f"columns would sum up to {largest:,}; from 2^23 on sums are not exact"
         )
         self._check_units()
         self.converter  # noqa: B018  a law without figures for these bits is an error here, not in the middle of a run
@@ -237,6 +243,9 @@ class Chip:
     def _check_units(self) -> None:
         for name, times in Counter(unit.name for unit in self.all_units).items():
             _check(times == 1, f"units.{name}", f"stands there {times} times; names are unlike, and `count` counts")
+        for unit in self.units:
+            paid = unit.event is not Event.CELL_WRITE
+            _check(paid, f"units.{unit.name}.event", "is paid for by cell.write_pj; a unit cannot pay for it too")
         for event, times in Counter(unit.event for unit in self.all_units if unit.event is not None).items():
             payers = ", ".join(unit.name for unit in self.all_units if unit.event == event)
             _check(times == 1, "units", f"the event {event} would be counted {times} times, by {payers}")
@@ -246,6 +255,11 @@ class Chip:
         """Cells that one weight's bits take: its magnitude's alone, unless an offset does away with the sign."""
         bits = self.weight_bits if self.encoding is Encoding.OFFSET else self.weight_bits - 1
         return -(-bits // self.cell.bits)
+
+    @property
+    def weight_columns(self) -> int:
+        """Columns that one weight takes: its slices, with a sign those of positive and of negative weights, at most."""
+        return self.slices * (1 if self.encoding is Encoding.OFFSET else 2)
 
     @property
     def highest_level(self) -> int:

@@ -19,7 +19,9 @@ from bale.hardware.chip import Chip, Unit
 from bale.hardware.presets import PRESETS, preset
 
 _BASE = "base"
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 4e-5, which YAML 1.1 takes for a word
+# As people and JSON write them: 4e-5, which is a word to YAML 1.1, and 0100, which it takes for 64.
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_SHOWN = 40  # characters of a wrong value in an error
 
 
 def load_chip(source: str | PathLike[str]) -> Chip:
@@ -44,7 +46,7 @@ def parse_chip(text: str, path: str = "<text>") -> Chip:
     """Read a chip's YAML; `path` says in an error where the text is from."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ChipError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     return _Reader(path).chip(root)
 
@@ -86,7 +88,10 @@ class _Reader:
         if _BASE in nodes:
             _, node = nodes.pop(_BASE)
             name = self.scalar(node, _BASE, str)
-            known = preset(name)
+            try:
+                known = preset(name)
+            except ChipError as error:
+                raise self.error(node, _BASE, str(error)) from None
             if known is None:
                 raise self.error(node, _BASE, f"no preset {name!r}; presets are {', '.join(PRESETS)}")
             base = {field.name: getattr(known, field.name) for field in fields(Chip)}
@@ -98,7 +103,9 @@ class _Reader:
             raise self.error(node, field, "expected fields, one a line, such as bits: 8")
         found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
-            name = str(key.value)
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.error(key, field, "expected the name of a field before the colon")
+            name = key.value
             if name in found:
                 raise self.error(key, _join(field, name), "stands here twice")
             found[name] = key, value
@@ -163,44 +170,39 @@ class _Reader:
 
     def scalar(self, node: yaml.Node, field: str, hint: Any) -> Any:
         """A number, word or truth value of the type that the field has; nothing is turned into another quietly."""
-        value: Any = yaml.safe_load(yaml.serialize(node))
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.error(node, field, "expected one value, got several")
         if get_origin(hint) in (Union, types.UnionType):
-            if value is None:
-                return None
             hint = next(part for part in get_args(hint) if part is not type(None))
-        if isinstance(hint, type) and issubclass(hint, StrEnum):
-            return self.choice(node, field, value, [str(member) for member in hint], hint)
-        if get_origin(hint) is Literal:
-            return self.choice(node, field, value, list(get_args(hint)), str)
-        if hint in (int, float) and isinstance(value, str) and _is_plain(node) and _EXPONENT.fullmatch(value):
-            value = float(value)
-        right, expected = {
-            bool: (isinstance(value, bool), "true or false"),
-            str: (isinstance(value, str), "a word"),
-            int: (_is_whole(value), "a whole number"),
-            float: (_is_number(value), "a number"),
-        }[hint]
-        if not right:
-            raise self.error(node, field, f"expected {expected}, got {value!r}")
-        return hint(value)
-
-    def choice(self, node: yaml.Node, field: str, value: Any, choices: list[str], kind: type) -> Any:
-        if value not in choices:
-            raise self.error(node, field, f"expected one of {', '.join(choices)}, got {value!r}")
-        return kind(value)
+            if _tag(node) == "null":
+                return None
+        value, expected = _read(node, hint)
+        if value is None:
+            text = node.value if len(node.value) <= _SHOWN else node.value[:_SHOWN] + "..."
+            raise self.error(node, field, f"expected {expected}, got {text!r}")
+        return value
 
 
-def _is_plain(node: yaml.Node) -> bool:
-    """Is it written without quotes?"""
-    return isinstance(node, yaml.ScalarNode) and node.style is None
+def _read(node: yaml.ScalarNode, hint: Any) -> tuple[Any, str]:
+    """A value of the type, or None where it is none; and what the type is called."""
+    text = node.value
+    if get_origin(hint) is Literal:
+        return text if text in get_args(hint) else None, f"one of {', '.join(get_args(hint))}"
+    if issubclass(hint, StrEnum):
+        return hint(text) if text in list(hint) else None, f"one of {', '.join(hint)}"
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower()) if node.style is None else None, "true or false"
+    if hint is str:
+        return text if _tag(node) == "str" else None, "a word"
+    number = float(text) if node.style is None and _NUMBER.fullmatch(text) else None
+    if hint is float:
+        return number, "a number"
+    whole = number is not None and abs(number) < 2**53 and number == int(number)
+    return int(number) if number is not None and whole else None, "a whole number"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return _is_number(value) and abs(value) < 2**53 and value == int(value)
+def _tag(node: yaml.Node) -> str:
+    return str(node.tag).rsplit(":", 1)[-1]
 
 
 def _join(field: str, name: str) -> str:

@@ -23,10 +23,10 @@ from bale.hardware.pipeline import Timeline, bottleneck_ns, timeline
 from bale.hardware.quantize import IntegerMatrix, calibrate, integer_product, integers, run_in_integers
 from bale.hardware.roll_up import Peak, peak
 
-_BATCH = 32  # samples of a tensor that are run at a time
+BATCH = 32  # samples of a tensor that are run at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OnChip:
     """A model on a chip, before anything is counted: what it computes, in which integers, in which crossbars."""
 
@@ -54,9 +54,9 @@ class LayerCost:
     turn: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cost:
-    """What one sample costs.
+    """What one sample costs, the first: samples of other lengths or shapes cost something else.
 
     `energy`: by counted events. `fixed_pj`, by unit: the power of all tiles in use, busy or not, times the time between
     samples. Times in ns; `interval_ns` between samples that follow one another, `latency_ns` of one alone. Digital
@@ -69,7 +69,7 @@ class Cost:
     macs: int
     energy: Energy
     ledger: Ledger
-    fixed_pj: Mapping[str, float]
+    fixed_pj: dict[str, float]
     timeline: Timeline
     bottleneck_ns: float
     calls: tuple[str, ...]
@@ -127,6 +127,8 @@ def put_on_chip(
     chip = load_chip(chip) if not isinstance(chip, Chip) else chip
     bits = {"weight_bits": weight_bits, "input_bits": input_bits}
     chip = replace(chip, **{name: value for name, value in bits.items() if value is not None})
+    if not isinstance(data, Tensor | Sequence):
+        raise MappingError(f"data: expected a tensor [samples, ...] or a list of samples, got a {type(data).__name__}")
     if not len(data):
         raise MappingError("data: has no samples; a model is mapped by running it on some")
     if calibration < 1:
@@ -187,7 +189,7 @@ def cost(model: nn.Module, chip: Chip | str | PathLike[str], data: Tensor | Sequ
     return cost_on_chip(put_on_chip(model, chip, data, **options), model, data)
 
 
-def batches(data: Tensor | Sequence[Any], size: int = _BATCH) -> Iterator[tuple[Any, ...]]:
+def batches(data: Tensor | Sequence[Any], size: int = BATCH) -> Iterator[tuple[Any, ...]]:
     """Yield the arguments of one call of the model after the other."""
     if isinstance(data, Tensor):
         return ((part,) for part in data.split(size))

@@ -20,9 +20,10 @@ _POOLS = frozenset(
 )
 _PRODUCTS = frozenset(
     """
-    __matmul__ __rmatmul__ addmm baddbmm bilinear bmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d
-    conv_transpose3d dot einsum gru gru_cell linear lstm lstm_cell matmul mm multi_head_attention_forward mv rnn_relu
-    rnn_relu_cell rnn_tanh rnn_tanh_cell scaled_dot_product_attention tensordot
+    __matmul__ __rmatmul__ addbmm addmm addmv addr baddbmm bilinear bmm cdist chain_matmul conv1d conv2d conv3d
+    conv_transpose1d conv_transpose2d conv_transpose3d convolution dot einsum ger gru gru_cell inner kron linear lstm
+    lstm_cell matmul matrix_power mm multi_dot multi_head_attention_forward mv outer rnn_relu rnn_relu_cell rnn_tanh
+    rnn_tanh_cell scaled_dot_product_attention _sparse_mm tensordot vdot
     """.split()
 )
 # Shapes, views, copies and constants: nothing is computed.
@@ -36,6 +37,11 @@ _FREE = frozenset(
     unsqueeze untyped_storage view view_as zeros zeros_like
     """.split()
 )
+
+
+def is_pool(name: str) -> bool:
+    """Does torch's function of that name take a maximum of places?"""
+    return name in _POOLS
 
 
 def kind_of_function(name: str) -> FunctionKind | None:

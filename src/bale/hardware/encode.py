@@ -16,7 +16,7 @@ from bale.errors import MappingError
 from bale.hardware.chip import Chip, Encoding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """The cells of a block of rows: what is driven together, in as many crossbars as its columns need.
 
@@ -81,7 +81,7 @@ def encode(weight: np.ndarray, chip: Chip, name: str = "matrix") -> tuple[Block,
 
 def _groups_together(chip: Chip, groups: int, rows: int, outputs: int) -> int:
     """How many groups share a crossbar, along its diagonal."""
-    widest = outputs * chip.slices * (1 if chip.encoding is Encoding.OFFSET else 2)
+    widest = outputs * chip.weight_columns
     return min(groups, chip.crossbar.rows // rows, chip.crossbar.columns // widest)
 
 

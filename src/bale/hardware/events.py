@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from bale.hardware.encode import Block
 from bale.hardware.mapping import Mapped, Placement
 from bale.hardware.network import Network
 
-DIGITAL = "digital"  # where activations and pools are counted, which belong to no matrix
+# Where is counted what belongs to no matrix: activations and pools; the network's inputs and outputs.
+DIGITAL, OUTSIDE = "(digital)", "(in and out)"
 _WORD = 256  # bits of an access to eDRAM, of a flit
 
 
@@ -43,7 +43,7 @@ class Ledger:
 class Energy:
     """pJ for one image: by (layer or matrix, unit of the chip), and the events that no unit pays for."""
 
-    parts: Mapping[tuple[str, str], float]
+    parts: dict[tuple[str, str], float]
     unpaid: tuple[Event, ...]
 
     @property
@@ -78,7 +78,7 @@ def energy_of(ledger: Ledger, chip: Chip) -> Energy:
             parts[where, payers[event].name] = times * payers[event].energy_pj
         elif times and event not in unpaid:
             unpaid.append(event)
-    return Energy(MappingProxyType(parts), tuple(unpaid))
+    return Energy(parts, tuple(unpaid))
 
 
 def count_events(network: Network, placement: Placement, drives: Mapping[str, np.ndarray], images: int) -> Ledger:
@@ -143,17 +143,20 @@ def _count_tile(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, spre
     ledger.count(name, Event.TILE_OUTPUT, positions * out_bits / _WORD)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spread:
-    """How a vector of one copy is spread, mean over copies.
+    """How the vectors of a matrix are spread, mean over its copies.
 
-    `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`, `sums_of_tiles`: outputs, once
-    for each IMA or tile that makes a part of them.
+    `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`: outputs, once for each IMA that
+    makes a part of them. `sums_routed`: outputs times the routers that parts of them pass, to the last tile that has a
+    part; there an output is finished: of all outputs `finished[i]` in tile `tiles[i]`.
     """
 
     rows_by_tile: float
     sums_of_imas: float
-    sums_of_tiles: float
+    sums_routed: float
+    tiles: np.ndarray
+    finished: np.ndarray
 
 
 def spread(placement: Placement, mapped: Mapped) -> Spread:
@@ -170,14 +173,21 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
     slot = placed.first + np.arange(many * copies)
 
     def once(what: np.ndarray, size: int) -> np.ndarray:
-        """The first crossbar of each (copy, what, place of `size` crossbars)."""
+        """The first crossbar of each (copy, what, place of `size` crossbars), in that order."""
         key = (np.repeat(np.arange(copies), many) * many + np.tile(what, copies)) * chip.crossbars + slot // size
-        return np.unique(key, return_index=True)[1] % many
+        return np.unique(key, return_index=True)[1]
 
+    parts = once(sum_of, chip.tile_crossbars)
+    group, tile = parts // many * many + sum_of[parts % many], slot[parts] // chip.tile_crossbars
+    last = np.flatnonzero(np.diff(group, append=-1))  # the part in the last tile, of each copy's each group of outputs
+    passed = routers(chip, tile, tile[last][np.repeat(np.arange(len(last)), np.diff(last, prepend=-1))])
+    finished = np.bincount(tile[last], outputs[parts[last] % many])
     return Spread(
-        rows[once(block_of, chip.tile_crossbars)].sum() / copies,
-        outputs[once(sum_of, chip.crossbars_per_ima)].sum() / copies,
-        outputs[once(sum_of, chip.tile_crossbars)].sum() / copies,
+        rows[once(block_of, chip.tile_crossbars) % many].sum() / copies,
+        outputs[once(sum_of, chip.crossbars_per_ima) % many].sum() / copies,
+        float(outputs[parts % many] @ passed) / copies,
+        np.flatnonzero(finished),
+        finished[finished > 0] / finished.sum(),
     )
 
 
@@ -189,26 +199,25 @@ def _first_columns(block: Block) -> np.ndarray:
 def _count_traffic(ledger: Ledger, network: Network, placement: Placement, spreads: Mapping[str, Spread]) -> None:
     """What travels between tiles, and to and from the chip.
 
-    An activation is sent once to each tile that has some of the consumer (unicast); sums of a matrix that several tiles
-    share go to its last tile. A bit passes hops + 1 routers, none within a tile; tiles stand in snake order on a mesh.
+    An activation is sent from the tile in which it was finished, once to each tile that has some of a copy of the
+    consumer that needs it (unicast): not more copies than windows hold it. Parts of a matrix's sums travel to where
+    they are finished. A bit passes hops + 1 routers, none within a tile; tiles stand in snake order on a mesh.
     """
     chip = placement.chip
     routed = dict.fromkeys(placement.matrices, 0.0)
-    outside = dict.fromkeys(placement.matrices, 0.0)
     for call in network.calls:
-        to = np.array(placement.tiles_of(call.matrix))
+        consumer, matrix = placement.tiles_of(call.matrix), network.matrices[call.matrix]
+        arrived = sum(edge.elements for edge in call.inputs)
+        windows = -(-call.positions * matrix.groups * matrix.rows // arrived) if arrived else 1
+        part = min(1.0, windows / placement.places[call.matrix].copies)
         for edge in call.inputs:
-            source = placement.tiles_of(network.calls[edge.producer].matrix)[-1]
-            routed[call.matrix] += edge.elements * chip.input_bits * routers(chip, source, to).sum()
-        outside[call.matrix] += call.outside * chip.input_bits
-        extra = spreads[call.matrix].sums_of_tiles - placement.matrices[call.matrix].outputs
-        if extra:
-            routed[call.matrix] += call.positions * extra * _sum_bits(chip) * routers(chip, to[-1], to[:-1]).mean()
-    for index in network.last:
-        outside[network.calls[index].matrix] += network.outputs * chip.input_bits / len(network.last)
+            of = spreads[network.calls[edge.producer].matrix]
+            passed = of.finished @ routers(chip, of.tiles[:, None], np.array(consumer)[None, :]).sum(axis=1)
+            routed[call.matrix] += edge.elements * chip.input_bits * float(passed) * part
+        routed[call.matrix] += call.positions * spreads[call.matrix].sums_routed * _sum_bits(chip)
     for name in placement.matrices:
         ledger.count(name, Event.ROUTER, routed[name] / _WORD)
-        ledger.count(name, Event.OFF_CHIP, outside[name])
+    ledger.count(OUTSIDE, Event.OFF_CHIP, (network.inputs + network.outputs) * chip.input_bits)
 
 
 def _sum_bits(chip: Chip) -> int:
@@ -216,13 +225,13 @@ def _sum_bits(chip: Chip) -> int:
     return chip.input_bits + chip.weight_bits + (chip.crossbar.rows - 1).bit_length()
 
 
-def routers(chip: Chip, source: int, to: np.ndarray) -> np.ndarray:
-    """How many routers a bit passes from tile `source` to each of the tiles `to`; none on the same tile."""
+def routers(chip: Chip, source: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """How many routers a bit passes from tiles `source` to tiles `to`, pair by pair; none on the same tile."""
     side = int(np.ceil(np.sqrt(chip.places("router"))))
 
     def at(tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         row, column = np.divmod(tile // chip.tiles_per_router, side)
         return row, np.where(row % 2 == 0, column, side - 1 - column)  # a snake: the next tile is a neighbour
 
-    (row, column), (rows, columns) = at(np.array(source)), at(to)
+    (row, column), (rows, columns) = at(source), at(to)
     return np.where(to == source, 0, np.abs(rows - row) + np.abs(columns - column) + 1)

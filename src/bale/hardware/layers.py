@@ -22,8 +22,10 @@ from bale.errors import MappingError
 Product = Callable[[str, Tensor], Tensor]
 Plane = tuple[int, int]
 
+_WINDOWS = 1 << 24  # numbers of a convolution's windows that are there at a time
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """A matrix for crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own."""
 
@@ -49,13 +51,14 @@ class Matrix:
         return self.groups * self.outputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Use:
     """A matrix multiplied by the vectors of one sample, in one call of its layer.
 
     `last_input[p]`: the last place of the input's plane, row after row, that output position p needs. `after`: which of
-    the layer's uses make the input; none: it is the layer's own. `in_turn`: a position waits for the one before.
-    `gates`: sigmoids and tanhs of a position's outputs, which the layer itself computes.
+    the layer's uses make the input; none: it is the layer's own, or, with `of_state`, the state that it was given.
+    `in_turn`: a position waits for the one so many before it; 0: for none. `in_order`: positions come in the plane's
+    order. `gates`: sigmoids and tanhs of a position's outputs, which the layer itself computes.
     """
 
     matrix: str
@@ -63,8 +66,9 @@ class Use:
     input_plane: Plane
     last_input: np.ndarray
     after: tuple[int, ...] = ()
-    in_turn: bool = False
-    backwards: bool = False
+    of_state: bool = False
+    in_turn: int = 0
+    in_order: bool = True
     gates: int = 0
 
     @property
@@ -79,15 +83,16 @@ class Kind:
     matrices: Callable[[str, Any], list[Matrix]]
     uses: Callable[[str, Any, Sequence[int]], list[Use]]
     run: Callable[..., Any]
+    functions: tuple[str, ...] = ("forward",)  # what a subclass must not have changed
 
 
 def kind_of(module: nn.Module) -> Kind | None:
     """How a module is laid on crossbars; None for what is digital, such as a module with a forward of its own."""
-    if "forward" in vars(module):
+    if "forward" in vars(module) or getattr(module, "proj_size", 0):
         return None
     for base, kind in _KINDS.items():
-        if isinstance(module, base) and type(module).forward is base.forward:
-            return None if getattr(module, "proj_size", 0) else kind
+        if isinstance(module, base) and all(getattr(type(module), f) is getattr(base, f) for f in kind.functions):
+            return kind
     return None
 
 
@@ -103,8 +108,8 @@ def _linear_uses(name: str, module: nn.Linear, shape: Sequence[int]) -> list[Use
     return [Use(name, (1, vectors), (1, vectors), np.arange(vectors))]
 
 
-def _run_linear(name: str, module: nn.Linear, product: Product, x: Tensor) -> Tensor:
-    y = product(name, x.reshape(-1, module.in_features)).reshape(*x.shape[:-1], module.out_features)
+def _run_linear(name: str, module: nn.Linear, product: Product, input: Tensor) -> Tensor:
+    y = product(name, input.reshape(-1, module.in_features)).reshape(*input.shape[:-1], module.out_features)
     return y if module.bias is None else y + module.bias
 
 
@@ -131,24 +136,39 @@ def _conv_uses(name: str, module: nn.Conv2d, shape: Sequence[int]) -> list[Use]:
         for many, step, far, low, size in zip(plane, stride, reach, before, sizes, strict=True)
     )
     last = (row[:, None] * sizes[1] + column[None, :]).reshape(-1)
-    return [Use(name, (plane[0], plane[1]), (sizes[0], sizes[1]), last)]
+    # A sample may be several images, such as the frames of a film: one plane under the other.
+    axes = len(module.kernel_size)
+    images = shape[0] if len(shape) == axes + 2 else 1
+    last = (np.arange(images)[:, None] * sizes[0] * sizes[1] + last).reshape(-1)
+    return [Use(name, (images * plane[0], plane[1]), (images * sizes[0], sizes[1]), last)]
 
 
-def _run_conv(name: str, module: nn.Conv2d, product: Product, x: Tensor) -> Tensor:
+def _run_conv(name: str, module: nn.Conv2d, product: Product, input: Tensor) -> Tensor:
     flat = len(module.kernel_size) == 1
-    batched = x.dim() == len(module.kernel_size) + 2
-    x = x if batched else x.unsqueeze(0)
+    batched = input.dim() == len(module.kernel_size) + 2
+    x = input if batched else input.unsqueeze(0)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = functional.pad(x, module._reversed_padding_repeated_twice, mode)
     x = x.unsqueeze(2) if flat else x  # [samples, channels, height, width]
-    kernel, stride, dilation = (_two(v, 1) for v in (module.kernel_size, module.stride, module.dilation))
-    plane = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    windows = functional.unfold(x, kernel, dilation=dilation, stride=stride)  # [samples, rows, positions]
-    y = product(name, windows.transpose(1, 2).reshape(-1, windows.shape[1]))
-    y = y if module.bias is None else y + module.bias
-    y = y.reshape(len(x), -1, module.out_channels).transpose(1, 2).reshape(len(x), module.out_channels, *plane)
+    (kernel, dilation), plane = (_two(v, 1) for v in (module.kernel_size, module.dilation)), _plane(module, x)
+    rows = x.shape[1] * kernel[0] * kernel[1]
+    some = max(1, _WINDOWS // (rows * plane[0] * plane[1]))  # samples whose windows are there at a time
+    parts = []
+    for part in x.split(some):
+        windows = functional.unfold(part, kernel, dilation=dilation, stride=_two(module.stride, 1))
+        y = product(name, windows.transpose(1, 2).reshape(-1, rows))  # [samples * positions, outputs]
+        parts.append(y.unflatten(0, (len(part), -1)).transpose(1, 2).unflatten(2, plane))
+    y = torch.cat(parts)
+    y = y if module.bias is None else y + module.bias[:, None, None]
     y = y.squeeze(2) if flat else y
     return y if batched else y.squeeze(0)
+
+
+def _plane(module: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    """The size of the output, of a padded input [samples, channels, height, width]."""
+    kernel, stride, dilation = (_two(v, 1) for v in (module.kernel_size, module.stride, module.dilation))
+    height, width = ((x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+    return height, width
 
 
 def _padding(module: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -176,8 +196,13 @@ def _recurrent_matrices(name: str, module: nn.LSTM | nn.GRU) -> list[Matrix]:
 
 
 def _recurrent_uses(name: str, module: nn.LSTM | nn.GRU, shape: Sequence[int]) -> list[Use]:
-    steps = shape[-3 + module.batch_first] if len(shape) == 3 else shape[0]
-    plane, in_order = (1, steps), np.arange(steps)
+    steps, series = shape[0], 1
+    if len(shape) == 3:
+        steps, series = (shape[1], shape[0]) if module.batch_first else (shape[0], shape[1])
+    # All series take a step, then all the next; the plane's order is that of the tensor.
+    in_order = series == 1 or not module.batch_first
+    plane, order = (1, steps * series), np.arange(steps * series)
+    at = order if in_order else order.reshape(series, steps).T.reshape(-1)
     uses: list[Use] = []
     below: tuple[int, ...] = ()
     for layer in range(module.num_layers):
@@ -186,26 +211,26 @@ def _recurrent_uses(name: str, module: nn.LSTM | nn.GRU, shape: Sequence[int]) -
             of_input, of_state = (
                 f"{name}.{weight}" for weight in _weight_names(module)[layer * (1 + module.bidirectional) + direction]
             )
-            needs = in_order[::-1] if direction else in_order
-            uses.append(Use(of_input, plane, plane, needs, below, backwards=bool(direction)))
+            forwards = in_order and not direction
+            needs = at[::-1] if direction else at
+            uses.append(Use(of_input, plane, plane, needs, below, in_order=forwards))
             mine = (len(uses) - 1,)
-            uses.append(
-                Use(of_state, plane, plane, in_order, mine, True, bool(direction), _gates(module, module.hidden_size))
-            )
+            gates = _gates(module, module.hidden_size)
+            uses.append(Use(of_state, plane, plane, order, mine, in_turn=series, in_order=forwards, gates=gates))
             made.append(len(uses) - 1)
         below = tuple(made)
     return uses
 
 
 def _run_recurrent(
-    name: str, module: nn.LSTM | nn.GRU, product: Product, x: Any, states: Any = None
+    name: str, module: nn.LSTM | nn.GRU, product: Product, input: Any, hx: Any = None
 ) -> tuple[Tensor, Any]:
-    if not isinstance(x, Tensor):
-        raise MappingError(f"{name}: takes a {type(x).__name__}; give tensors, samples of one length at a time")
-    batched = x.dim() == 3
-    x = x if batched else x.unsqueeze(1 - module.batch_first)
+    if not isinstance(input, Tensor):
+        raise MappingError(f"{name}: takes a {type(input).__name__}; give tensors, samples of one length at a time")
+    batched = input.dim() == 3
+    x = input if batched else input.unsqueeze(1 - module.batch_first)
     x = x.transpose(0, 1) if module.batch_first else x  # [steps, samples, features]
-    firsts = _first_states(module, x, states, batched)
+    firsts = _first_states(module, x, hx, batched)
     lasts: list[tuple[Tensor, ...]] = []
     names = _weight_names(module)
     for layer in range(module.num_layers):
@@ -230,7 +255,7 @@ def _first_states(module: nn.LSTM | nn.GRU, x: Tensor, given: Any, batched: bool
     if given is None:
         layers = module.num_layers * (1 + module.bidirectional)
         return (x.new_zeros(layers, x.shape[1], module.hidden_size),) * many
-    given = given if isinstance(given, tuple) else (given,)
+    given = tuple(given) if isinstance(given, tuple | list) else (given,)
     return given if batched else tuple(state.unsqueeze(1) for state in given)
 
 
@@ -296,17 +321,17 @@ def _cell_uses(name: str, module: nn.LSTMCell | nn.GRUCell, shape: Sequence[int]
     gates = _gates(module, module.hidden_size)
     return [
         Use(f"{name}.weight_ih", plane, plane, order),
-        Use(f"{name}.weight_hh", plane, plane, order, gates=gates),
+        Use(f"{name}.weight_hh", plane, plane, order, of_state=True, gates=gates),
     ]
 
 
-def _run_cell(name: str, module: nn.LSTMCell | nn.GRUCell, product: Product, x: Tensor, states: Any = None) -> Any:
+def _run_cell(name: str, module: nn.LSTMCell | nn.GRUCell, product: Product, input: Tensor, hx: Any = None) -> Any:
     many = 2 if isinstance(module, nn.LSTMCell) else 1
-    if states is None:
-        states = (x.new_zeros(*x.shape[:-1], module.hidden_size),) * many
-    states = states if isinstance(states, tuple) else (states,)
-    of_input = product(f"{name}.weight_ih", x.reshape(-1, module.input_size)).reshape(*x.shape[:-1], -1)
-    of_state = product(f"{name}.weight_hh", states[0].reshape(-1, module.hidden_size)).reshape(*x.shape[:-1], -1)
+    before = input.shape[:-1]
+    states = (input.new_zeros(*before, module.hidden_size),) * many if hx is None else hx
+    states = tuple(states) if isinstance(states, tuple | list) else (states,)
+    of_input = product(f"{name}.weight_ih", input.reshape(-1, module.input_size)).reshape(*before, -1)
+    of_state = product(f"{name}.weight_hh", states[0].reshape(-1, module.hidden_size)).reshape(*before, -1)
     if module.bias:
         of_input, of_state = of_input + module.bias_ih, of_state + module.bias_hh
     new = (_lstm_step if many == 2 else _gru_step)(of_input, of_state, states)
@@ -315,7 +340,7 @@ def _run_cell(name: str, module: nn.LSTMCell | nn.GRUCell, product: Product, x: 
 
 _RECURRENT = Kind(_recurrent_matrices, _recurrent_uses, _run_recurrent)
 _CELL = Kind(_cell_matrices, _cell_uses, _run_cell)
-_CONV = Kind(_conv_matrices, _conv_uses, _run_conv)
+_CONV = Kind(_conv_matrices, _conv_uses, _run_conv, ("forward", "_conv_forward"))
 _KINDS: dict[type[nn.Module], Kind] = {
     nn.Linear: Kind(_linear_matrices, _linear_uses, _run_linear),
     nn.Conv1d: _CONV,

@@ -16,7 +16,7 @@ from bale.hardware.quantize import IntegerMatrix
 from bale.hardware.replicate import Load, replicate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mapped:
     """One matrix as cells: its blocks, and what converters they need."""
 
@@ -50,18 +50,22 @@ class Placed:
     parts: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placement:
-    """All matrices of a network on a chip; more than one turn where the chip holds only some of them at a time."""
+    """All matrices of a network on a chip, or on `budget` crossbars of it.
+
+    More than one turn where these hold only some of them at a time.
+    """
 
     chip: Chip
+    budget: int
     matrices: dict[str, Mapped]
     places: dict[str, Placed]
     turns: int
 
     def crossbars(self, name: str) -> int:
         """All copies of a matrix, as far as they are there at once."""
-        return min(self.chip.crossbars, self.matrices[name].crossbars * self.places[name].copies)
+        return min(self.budget, self.matrices[name].crossbars * self.places[name].copies)
 
     @property
     def used(self) -> int:
@@ -115,6 +119,10 @@ def place(
     if not 1 <= budget <= chip.crossbars:
         raise MappingError(f"crossbars: must be 1 to {chip.crossbars:,}, which {chip.name} has; got {budget:,}")
     size = 1 if chip.share_tiles else chip.tile_crossbars
+    if budget < size:
+        raise MappingError(
+            f"crossbars: {budget} are less than a tile's {size}, and on {chip.name} no two layers share one"
+        )
     budget = budget // size * size
     loads = {load.name: load for load in _loads(network, mapped, chip, size)}
     turns = _turns(list(loads.values()), budget)
@@ -134,7 +142,7 @@ def place(
         for name, many in zip(names, copies, strict=True):
             places[name] = Placed(name, first, many, turn, parts)
             first += loads[name].cost(many)
-    return Placement(chip, mapped, places, len(turns))
+    return Placement(chip, budget, mapped, places, len(turns))
 
 
 def _loads(network: Network, mapped: dict[str, Mapped], chip: Chip, size: int) -> list[Load]:

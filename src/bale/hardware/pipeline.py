@@ -2,8 +2,8 @@
 
 Within a layer (ISAAC, 22 stages at 16 bits): fetch, a cycle for each input digit, then conversion, shift-and-add,
 output register, activation, write. A copy takes a new vector when the last one's digits are through. Between layers:
-a position starts when a copy is free and what it waits for is written. Buffers are never full, and the way between
-tiles takes no time of its own: neither is modelled.
+a position starts when its copy, to which vectors go in turn and images in order, is free, and what it waits for is
+written. Buffers are never full, and the way between tiles takes no time of its own: neither is modelled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGES = ("fetch", "crossbar", "conversion", "shift-add", "output register", "ac
 _BESIDE = len(STAGES) - 1  # cycles of a vector beside those in which its digits are driven
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
     """When calls work: `start`, `end` [images, calls], in ns, of their first and last position; `written` per turn."""
 
@@ -47,7 +47,7 @@ class Timeline:
     def interval_ns(self) -> float:
         """Between one image and the next, when many follow one another."""
         ends = self.end.max(axis=1)
-        return float(ends[-1] - ends[-2]) if len(self.written) == 1 and self.images > 1 else self.total_ns / self.images
+        return float(ends[-1] - ends[-2]) if not any(self.written) and self.images > 1 else self.total_ns / self.images
 
 
 def timeline(network: Network, placement: Placement, images: int) -> Timeline:
@@ -65,6 +65,7 @@ def timeline(network: Network, placement: Placement, images: int) -> Timeline:
         written.append(now * chip.cycle_ns)
         free = {name: np.full(placement.places[name].copies, now) for name in names}
         for image in range(images):
+            taken = dict.fromkeys(names, 0)  # vectors of this image, which go to copies in turn
             for index, call in enumerate(network.calls):
                 if call.matrix not in names:
                     continue
@@ -72,7 +73,9 @@ def timeline(network: Network, placement: Placement, images: int) -> Timeline:
                 for edge in call.inputs:
                     np.maximum(ready, done[image, edge.producer][edge.last], out=ready)
                 digits = float(parts * chip.input_cycles(placement.matrices[call.matrix].signed))
-                first, finished = _positions(ready, free[call.matrix], digits, digits + _BESIDE, call.use.in_turn)
+                copies, before = free[call.matrix], taken[call.matrix]
+                first, finished = _positions(ready, copies, before, digits, digits + _BESIDE, call.use.in_turn)
+                taken[call.matrix] += call.positions
                 done[image, index] = finished
                 start[image, index], end[image, index] = first, finished[-1]
         now = max(now, end.max())
@@ -86,19 +89,24 @@ def _write_cycles(placement: Placement, names: set[str]) -> float:
 
 
 @njit(cache=True)
-def _positions(ready, free, digits, through, in_turn):  # type: ignore[no-untyped-def]
-    """Send positions through copies in turn; return the first start, and when all up to each position are done."""
+def _positions(ready, free, before, digits, through, in_turn):  # type: ignore[no-untyped-def]
+    """Send positions through copies in turn; return the first start, and when all up to each position are done.
+
+    `before` vectors of the image have been sent already. With `in_turn` a position waits for the one so many before it.
+    """
+    done = np.empty(ready.size)
     finished = np.empty(ready.size)
     first = np.inf
     latest = 0.0
     for position in range(ready.size):
-        copy = position % free.size
+        copy = (before + position) % free.size
         begin = max(ready[position], free[copy])
-        if in_turn:
-            begin = max(begin, latest)
+        if in_turn and position >= in_turn:
+            begin = max(begin, done[position - in_turn])
         free[copy] = begin + digits
         first = min(first, begin)
-        latest = max(latest, begin + through)
+        done[position] = begin + through
+        latest = max(latest, done[position])
         finished[position] = latest
     return first, finished
 
@@ -106,10 +114,12 @@ def _positions(ready, free, digits, through, in_turn):  # type: ignore[no-untype
 def bottleneck_ns(network: Network, placement: Placement) -> float:
     """How long one image occupies the busiest copy of any matrix: no pipeline of these copies takes images faster."""
     chip: Chip = placement.chip
-    busy: dict[str, float] = {}
+    vectors = dict.fromkeys(placement.matrices, 0)
     for call in network.calls:
-        placed, mapped = placement.places[call.matrix], placement.matrices[call.matrix]
-        vectors = -(-call.positions // placed.copies)
-        cycles = vectors * chip.input_cycles(mapped.signed) * placed.parts
-        busy[call.matrix] = busy.get(call.matrix, 0) + cycles * chip.cycle_ns
-    return max(busy.values())
+        vectors[call.matrix] += call.positions
+
+    def busy_cycles(name: str) -> int:
+        placed = placement.places[name]
+        return -(-vectors[name] // placed.copies) * placed.parts * chip.input_cycles(placement.matrices[name].signed)
+
+    return max(map(busy_cycles, vectors)) * chip.cycle_ns

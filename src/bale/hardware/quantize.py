@@ -39,7 +39,7 @@ class IntegerMatrix:
 
     name: str
     weight: Tensor
-    weight_scale: Tensor
+    weight_scale: Tensor  # float64: of half a type's range nothing would be left
     input_scale: float
     input_bits: int
     signed: bool
@@ -51,14 +51,16 @@ class IntegerMatrix:
     def inputs(self, vectors: Tensor) -> tuple[Tensor, int]:
         """Vectors [vectors, groups * rows] as int32, and how many numbers were beyond the range and became its end."""
         highest = self.highest_input
+        if not bool(torch.isfinite(vectors).all()):
+            raise MappingError(f"{self.name}: gets inputs that are NaN or infinite")
         vectors = vectors if vectors.dtype == torch.float64 else vectors.float()  # half types hold no 16 bits
         whole = (vectors / self.input_scale).round_()
         held = whole.clamp(-highest if self.signed else 0, highest)
         return held.to(torch.int32), int(held.ne(whole).count_nonzero())
 
     def outputs(self, sums: Tensor) -> Tensor:
-        """Integer sums [vectors, groups * outputs] as numbers of the model's type."""
-        return (sums.double() * (self.weight_scale.double() * self.input_scale)).to(self.weight_scale.dtype)
+        """Integer sums [vectors, groups * outputs] as float64 numbers."""
+        return sums.double() * (self.weight_scale * self.input_scale)
 
 
 @contextmanager
@@ -97,10 +99,11 @@ def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ..
     ranges: dict[str, Range] = {}
 
     def product(name: str, vectors: Tensor) -> Tensor:
-        found = Range(float(vectors.min()), float(vectors.max()))
-        if not (abs(found.low) < float("inf") and abs(found.high) < float("inf")):
-            raise MappingError(f"{name}: gets inputs that are NaN or infinite")
-        ranges[name] = found.joined(ranges[name]) if name in ranges else found
+        if vectors.numel():
+            found = Range(float(vectors.min()), float(vectors.max()))
+            if not (abs(found.low) < float("inf") and abs(found.high) < float("inf")):
+                raise MappingError(f"{name}: gets inputs that are NaN or infinite")
+            ranges[name] = found.joined(ranges[name]) if name in ranges else found
         return grouped_product(vectors, network.matrices[name].weight)
 
     with evaluating(model), multiplied_by(model, network, product):
@@ -128,8 +131,7 @@ def _integers(matrix: Matrix, chip: Chip, found: Range) -> IntegerMatrix:
         raise MappingError(f"{matrix.name}: has inputs below 0, and one bit holds no sign; input_bits: 2 or more")
     reach = max(-found.low, found.high)
     input_scale = reach / (2 ** (chip.input_bits - signed) - 1) if reach > 0 else 1.0
-    scales = scale.flatten().to(weights.dtype)
-    return IntegerMatrix(matrix.name, weight, scales, input_scale, chip.input_bits, signed)
+    return IntegerMatrix(matrix.name, weight, scale.flatten(), input_scale, chip.input_bits, signed)
 
 
 def grouped_product(vectors: Tensor, weight: Tensor) -> Tensor:
@@ -165,8 +167,9 @@ def run_in_integers(
 
     def product(name: str, vectors: Tensor) -> Tensor:
         matrix = matrices[name]
-        sums = multiply(matrix, *matrix.inputs(vectors.cpu()))
-        return matrix.outputs(sums).to(vectors.device)
+        with torch.autocast("cpu", enabled=False):  # the model may have switched it on
+            sums = multiply(matrix, *matrix.inputs(vectors.cpu()))
+            return matrix.outputs(sums).to(vectors.device, network.matrices[name].weight.dtype)
 
     for given in inputs:
         with evaluating(model), multiplied_by(model, network, product):

@@ -61,8 +61,7 @@ def _of_tile(chip: Chip, amount: dict[str, float]) -> float:
 
 def _operations_per_ns(chip: Chip) -> float:
     """Of one crossbar, full of weights, its inputs signed or not of full width."""
-    columns = chip.slices * (1 if chip.encoding == "offset" else 2)
-    weights = chip.crossbar.rows * (chip.crossbar.columns // columns)
+    weights = chip.crossbar.rows * (chip.crossbar.columns // chip.weight_columns)
     return 2 * weights / (chip.input_cycles(signed=False) * chip.cycle_ns)
 
 

@@ -65,15 +65,15 @@ class Run:
     """A network's results on a chip, trial after trial of devices drawn anew.
 
     Accuracies are shares of `samples`; None without labels. `agreement`: samples whose largest output is that of the
-    quantised network; `output_error`: the largest difference of outputs from it. Of the trials: means, and the spread
-    of accuracies, a standard deviation.
+    quantised network, None where results are not [samples, classes]; `output_error`: the largest difference of
+    outputs from it. Of the trials: means, and the spread of accuracies, a standard deviation.
     """
 
     samples: int
     accuracy_float: float | None
     accuracy_quantised: float | None
     accuracies: tuple[float, ...]
-    agreement: float
+    agreement: float | None
     output_error: float
     layers: tuple[LayerRun, ...]
     noise: Noise
@@ -170,15 +170,11 @@ def run_on_chip(
     noise = Noise() if noise is None else noise
     if trials < 1:
         raise MappingError(f"trials: must be at least 1, got {trials}")
-    if labels is not None and len(labels) != len(data):
-        raise MappingError(f"labels: {len(labels)} of them for {len(data)} samples")
     with evaluating(model):
         floats = [model(*given) for given in batches(data)]
-    if not isinstance(floats[0], Tensor):
-        kind = type(floats[0]).__name__
-        raise MappingError(
-            f"{type(model).__name__}: gives a {kind}; wrap it so that it gives a tensor [samples, classes]"
-        )
+    ranked = _check_results(model, floats, len(data))
+    if labels is not None:
+        labels = _check_labels(labels, len(data), ranked)
     quantised = list(run_in_integers(model, on_chip.network, on_chip.integers, batches(data), _exactly))
     layers: dict[str, LayerRun] = {}
     every = every_conversion or bool(noise)
@@ -188,7 +184,7 @@ def run_on_chip(
         accuracy_float=None if labels is None else _accuracy(floats, labels),
         accuracy_quantised=None if labels is None else _accuracy(quantised, labels),
         accuracies=() if labels is None else tuple(_accuracy(result, labels) for result in results),
-        agreement=sum(_accuracy(result, _classes(quantised)) for result in results) / trials,
+        agreement=sum(_accuracy(r, _classes(quantised)) for r in results) / trials if ranked else None,
         output_error=max(_difference(result, quantised) for result in results),
         layers=tuple(layers.values()),
         noise=noise,
@@ -218,7 +214,7 @@ def _trial(
         for result in run_in_integers(model, on_chip.network, on_chip.integers, batches(data), multiply):
             results.append(result)
             if on_samples is not None:
-                on_samples(len(_classes([result])))
+                on_samples(len(result) if isinstance(data, Tensor) else 1)
     for name, crossbar in crossbars.items():
         layers[name].converted.add(crossbar.converted)
     return results
@@ -256,6 +252,29 @@ class _Multiply:
 
 def _exactly(matrix: IntegerMatrix, inputs: Tensor, beyond: int = 0) -> Tensor:
     return integer_product(inputs, matrix.weight, matrix.highest_input)
+
+
+def _check_results(model: nn.Module, results: Sequence[Any], samples: int) -> bool:
+    """Do results rank classes: a row of two or more for each sample? Raises `MappingError` for what is no tensor."""
+    for result in results:
+        if not isinstance(result, Tensor):
+            raise MappingError(
+                f"{type(model).__name__}: gives a {type(result).__name__}; wrap it so that it gives a tensor, "
+                "[samples, classes] where its accuracy is asked for"
+            )
+    rows = [result.shape[0] if result.dim() == 2 else 1 for result in results]
+    return sum(rows) == samples and all(result.dim() in (1, 2) and result.shape[-1] > 1 for result in results)
+
+
+def _check_labels(labels: Any, samples: int, ranked: bool) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.shape != (samples,):
+        raise MappingError(f"labels: expected one class for each of {samples} samples, got shape {tuple(labels.shape)}")
+    if not ranked:
+        raise MappingError(
+            "labels: the model's results are not [samples, classes] with two classes or more; leave them out"
+        )
+    return labels
 
 
 def _classes(results: Iterable[Tensor]) -> Tensor:
