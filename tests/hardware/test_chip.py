@@ -69,6 +69,11 @@ BAD = {
     "cell.off_ohm": lambda chip: replace(chip, cell=replace(chip.cell, off_ohm=1.0)),
     "crossbar.rows": lambda chip: replace(chip, crossbar=replace(chip.crossbar, rows=0)),
     "crossbar.columns": lambda chip: replace(chip, crossbar=replace(chip.crossbar, columns=7)),
+    "crossbar.rows: columns would sum up to": lambda chip: replace(
+        chip, crossbar=replace(chip.crossbar, rows=512), cell=replace(chip.cell, bits=8), dac_bits=8
+    ),
+    "encoding": lambda chip: replace(chip, encoding="Offset"),
+    "units.mine.event": lambda chip: replace(chip, units=(Unit("mine", "ima", 1, 1, 1, Event.CELL_WRITE, 1.0),)),
     "weight_bits": lambda chip: replace(chip, weight_bits=1),
     "input_bits": lambda chip: replace(chip, input_bits=17),
     "dac_bits": lambda chip: replace(chip, dac_bits=0),

@@ -8,7 +8,7 @@ from tests.hardware.made import chip_of
 from torch import Tensor, nn
 
 from bale.errors import MappingError
-from bale.hardware import isaac_ce, put_on_chip, small_tiles
+from bale.hardware import cost, isaac_ce, put_on_chip, small_tiles
 from bale.models import VGG8, LeNet5, ResNet20
 
 IMAGE = torch.rand(2, 1, 28, 28)
@@ -91,3 +91,21 @@ def test_a_budget_that_the_chip_does_not_have(budget) -> None:
 def test_no_samples() -> None:
     with pytest.raises(MappingError, match="data: has no samples"):
         put_on_chip(LeNet5(), "isaac_ce", IMAGE[:0])
+
+
+def test_a_budget_is_kept_in_turns_too() -> None:
+    report = cost(
+        nn.Linear(2000, 200), replace(isaac_ce(), weight_bits=8), torch.rand(1, 2000), multiplex=True, crossbars=8
+    )
+    assert report.crossbars == 8 and report.tiles == 1
+    with pytest.raises(
+        MappingError, match="crossbars: 3 are less than a tile's 4, and on small_tiles no two layers share"
+    ):
+        put_on_chip(LeNet5(), small_tiles(), IMAGE, crossbars=3, multiplex=True)
+
+
+def test_writes_are_part_of_the_time_between_images() -> None:
+    chip = chip_of(rows=128, columns=128, weight_bits=8, crossbars_per_ima=1, imas_per_tile=1, tiles=4)
+    report = cost(nn.Linear(600, 32), chip, torch.rand(1, 600), multiplex=True)
+    assert report.interval_ns == pytest.approx(report.timeline.total_ns / report.timeline.images)
+    assert report.timeline.written[0] > 0

@@ -140,3 +140,92 @@ def test_the_gates_of_recurrent_layers_are_digital() -> None:
         assert sum(op.elements for op in digital if op.kind == "activation") == 6 * gates
     (cell,) = (op for op in read_network(nn.LSTMCell(3, 4), (torch.rand(1, 3),)).digital if op.kind == "activation")
     assert cell.elements == 20
+
+
+class Around(nn.Module):
+    """Something between two layers on the same places."""
+
+    def __init__(self, between) -> None:
+        super().__init__()
+        self.a, self.between, self.b = nn.Conv2d(1, 2, 1), between, nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.between(self.a(x)))
+
+
+IN_PLACE = {
+    "relu": torch.relu,
+    "sum": lambda x: 2 * x + x.sigmoid(),
+    "batch norm": nn.BatchNorm2d(2),
+    "dropout": nn.Dropout(),
+    "in place": lambda x: x.mul_(2),
+    "features behind features": lambda x: torch.cat((x,), 1),
+}
+MIXED = {
+    "attention": lambda x: x * torch.softmax(x.flatten(2), -1).unflatten(2, x.shape[2:]),
+    "squeeze and excite": lambda x: x * x.mean((2, 3), keepdim=True),
+    "group norm": nn.GroupNorm(1, 2),
+    "flip": lambda x: x.flip(2),
+    "transpose": lambda x: x.transpose(2, 3),
+    "roll": lambda x: x.roll(1, 2),
+    "crop": lambda x: x[:, :, -3:],
+    "places behind places": lambda x: torch.cat((x, x), 2)[:, :, 2:8],
+}
+
+
+@pytest.mark.parametrize("between", IN_PLACE.values(), ids=IN_PLACE)
+def test_places_are_kept_by_what_keeps_them(between) -> None:
+    (edge,) = read_network(Around(between), (torch.rand(1, 1, 6, 6),)).calls[1].inputs
+    assert edge.last.tolist() == list(range(36)) and edge.elements == 72
+
+
+@pytest.mark.parametrize("between", MIXED.values(), ids=MIXED)
+def test_everything_is_waited_for_where_places_are_mixed(between) -> None:
+    (edge,) = read_network(Around(between), (torch.rand(1, 1, 6, 6),)).calls[1].inputs
+    assert set(edge.last.tolist()) == {35}
+
+
+def test_what_is_put_together_sends_its_own_part() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 4, 1), nn.Conv2d(6, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.c(functional.max_pool2d(torch.cat((x, self.b(x)), 1), 2))
+
+    network = read_network(Dense(), (torch.rand(1, 1, 8, 8),))
+    assert [(edge.producer, edge.elements) for edge in network.calls[2].inputs] == [(0, 2 * 16), (1, 4 * 16)]
+    assert network.calls[2].inputs[0].last[0] == 9  # the pool's first block ends in the second row and column
+
+
+def test_states_that_are_given_come_from_where_they_were_made() -> None:
+    class Encoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.lstm, self.cell = nn.Linear(3, 4), nn.LSTM(3, 4), nn.GRUCell(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.start(x[0]).unsqueeze(0)
+            out, _ = self.lstm(input=x, hx=(h, h))
+            return self.cell(input=out[-1], hx=h[0])
+
+    network = read_network(Encoded(), (torch.rand(5, 1, 3),))
+    found = {call.matrix: [network.calls[edge.producer].matrix for edge in call.inputs] for call in network.calls}
+    assert found == {
+        "start": [],
+        "lstm.weight_ih_l0": [],
+        "lstm.weight_hh_l0": ["lstm.weight_ih_l0", "start"],
+        "cell.weight_ih": ["lstm.weight_hh_l0"],
+        "cell.weight_hh": ["start"],
+    }
+
+
+def test_a_convolution_with_another_forward_of_its_own_is_no_matrix() -> None:
+    class Standardised(nn.Conv2d):
+        def _conv_forward(self, input, weight, bias):
+            return super()._conv_forward(input, weight - weight.mean(), bias)
+
+    with pytest.raises(MappingError, match="nothing of it is a matrix"):
+        read_network(Standardised(1, 1, 1), (torch.rand(1, 1, 2, 2),))

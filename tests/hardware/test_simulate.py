@@ -1,5 +1,7 @@
 """Does a whole network compute on the chip what it computes in PyTorch's integers, and is anything else said?"""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from bale.errors import BaleError, MappingError
 from bale.hardware import Noise, isaac_ce, parse_noise, put_on_chip, run_on_chip, simulate, small_tiles
 from bale.hardware.bitserial import CrossbarMatrix
 from bale.hardware.quantize import run_in_integers
+from bale.hardware.simulate import _exactly
 from bale.models import LeNet5, LSTMClassifier, ResNet20
 
 IMAGES = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -254,3 +257,73 @@ def test_vectors_that_run_both_ways_are_not_all_alike() -> None:
     images[:, :, 10:18, 10:18] = 1  # within a black border
     run = simulate(LeNet5(), small_tiles(), images).run
     assert all(layer.stood_in and layer.converted.largest > 0 for layer in run.layers)
+
+
+def test_scales_survive_half_precision() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(2000, 4, bias=False).half(), torch.rand(8, 2000).half()
+    linear.weight.data *= 1e-3
+    run = simulate(linear, "isaac_ce", x).run
+    assert run.exact
+    on_chip = put_on_chip(linear, "isaac_ce", x)
+    (result,) = run_in_integers(linear, on_chip.network, on_chip.integers, [(x,)], _exactly)
+    with torch.no_grad():
+        torch.testing.assert_close(result, linear(x), rtol=1e-2, atol=1e-4)
+
+
+def test_autocast_changes_no_integer() -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(30, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.fc(x).float()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert simulate(Cast(), "isaac_ce", torch.rand(20, 30), every_conversion=True).run.exact
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_numbers_that_are_none_name_the_layer_whenever_they_come(every) -> None:
+    x = torch.rand(100, 4)
+    x[80, 1] = float("nan")
+    with pytest.raises(MappingError, match="Linear: gets inputs that are NaN"):
+        simulate(nn.Linear(4, 3), "isaac_ce", x, every_conversion=every)
+
+
+def test_labels_and_results_must_fit_each_other() -> None:
+    x = torch.rand(4, 6)
+    fit = nn.Linear(6, 3)
+    assert simulate(fit, "isaac_ce", x, [0, 1, 2, 0]).run.accuracy is not None  # type: ignore[arg-type]
+    with pytest.raises(MappingError, match=r"labels: expected one class for each of 4 samples, got shape \(4, 1\)"):
+        simulate(fit, "isaac_ce", x, torch.zeros(4, 1))
+    for model in (nn.Linear(6, 1), nn.Sequential(nn.Linear(6, 1), nn.Flatten(0))):
+        with pytest.raises(MappingError, match="results are not"):
+            simulate(model, "isaac_ce", x, torch.zeros(4))
+        run = simulate(model, "isaac_ce", x).run
+        assert run.agreement is None and run.accuracy is None and run.output_error == 0
+    with pytest.raises(MappingError, match=r"data: expected a tensor .* got a generator"):
+        simulate(fit, "isaac_ce", (row for row in x))  # type: ignore[arg-type]
+
+
+def test_two_threads_may_simulate_one_model() -> None:
+    model = LeNet5()
+    expected = simulate(model, small_tiles(), IMAGES, LABELS).run
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: simulate(model, small_tiles(), IMAGES, LABELS).run, range(6)))
+    assert all(run.accuracies == expected.accuracies and run.exact for run in runs)
+
+
+def test_reports_can_be_pickled_and_copied() -> None:
+    report = simulate(LeNet5(), small_tiles(), IMAGES)
+    again = pickle.loads(pickle.dumps(report))
+    assert again.cost.energy == report.cost.energy == deepcopy(report).cost.energy
+    assert again.run == report.run and again.cost.latency_ns == report.cost.latency_ns
+
+
+def test_large_images_take_a_few_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr("bale.hardware.layers._WINDOWS", 30_000)  # the windows of one image of LeNet-5's first layer
+    run = simulate(LeNet5(), small_tiles(), IMAGES, every_conversion=True).run
+    assert run.exact and run.layers[0].sums == 6 * 784 * 6

@@ -219,6 +219,8 @@ class Chip:
     def __post_init__(self) -> None:
         _check(bool(self.name), "name", "must not be empty")
         _check(0 < self.node_nm < float("inf"), "node_nm", f"must be above 0, got {self.node_nm:g}")
+        for name in ("weight_bits", "input_bits", "dac_bits", "tiles"):
+            _check(isinstance(getattr(self, name), int), name, f"must be a whole number, got {getattr(self, name)!r}")
         _check(2 <= self.weight_bits <= 16, "weight_bits", f"must be 2 to 16, got {self.weight_bits}")
         _check(1 <= self.input_bits <= 16, "input_bits", f"must be 1 to 16, got {self.input_bits}")
         _check(1 <= self.dac_bits <= 8, "dac_bits", f"must be 1 to 8, got {self.dac_bits}")

@@ -88,13 +88,16 @@ def _groups_together(chip: Chip, groups: int, rows: int, outputs: int) -> int:
 def _block(weight: np.ndarray, first_row: int, first_output: int, chip: Chip) -> Block:
     """Encode the weights [rows, outputs] of one block."""
     rows, outputs = weight.shape
-    slices = np.arange(chip.slices) * chip.cell.bits
+    shifts = [index * chip.cell.bits for index in range(chip.slices)]
     planes, signs = _sign_planes(weight, chip)  # [rows, outputs, planes], [outputs, planes]; sign 0: no column
-    cells = (planes[:, :, None, :] >> slices[None, None, :, None]) & chip.highest_level
-    factor = (1 << slices.astype(np.int64))[None, :, None] * signs[:, None, :]  # [outputs, slices, planes]
+    cells = np.empty((rows, outputs, chip.slices, planes.shape[2]), np.uint8)
+    for index, shift in enumerate(shifts):
+        cells[:, :, index] = (planes >> shift) & chip.highest_level
+    factor = np.array([1 << shift for shift in shifts])[None, :, None] * signs[:, None, :]  # [outputs, slices, planes]
     output = np.broadcast_to(np.arange(outputs)[:, None, None], factor.shape)
     there = (factor != 0).reshape(-1)
-    cells = cells.reshape(rows, -1)[:, there].astype(np.uint8)
+    cells = cells.reshape(rows, -1)
+    cells = cells if there.all() else cells[:, there]
     factor, output = factor.reshape(-1)[there], output.reshape(-1)[there].astype(np.int32)
     input_factor = np.zeros(outputs, np.int64)
     nonzeros = rows
@@ -128,9 +131,10 @@ def _flip(cells: np.ndarray, factor: np.ndarray, output: np.ndarray, input_facto
     x . (highest - cells) = highest * sum(x) - x . cells: the factor's sign turns, and the inputs' sum is added.
     """
     rows = len(cells)
-    sums = np.sum(cells, axis=0, dtype=np.int64)
-    flipped = np.flatnonzero(np.greater(sums, rows * highest // 2))
-    cells[:, flipped] = highest - cells[:, flipped]
+    sums = np.sum(cells, axis=0, dtype=np.uint32)
+    flips = np.greater(sums, rows * highest // 2)
+    flipped = np.flatnonzero(flips)
+    cells ^= (highest * flips).astype(np.uint8)  # all bits of the highest level are 1: the complement
     np.add.at(input_factor, output[flipped], factor[flipped] * highest)
     factor[flipped] *= -1
 

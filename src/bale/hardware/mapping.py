@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from bale.errors import MappingError
 from bale.hardware.bounds import Lossless, lossless
 from bale.hardware.chip import Chip
@@ -94,7 +92,7 @@ def map_matrices(matrices: dict[str, IntegerMatrix], chip: Chip) -> dict[str, Ma
     """Encode every matrix for the chip's crossbars."""
     mapped = {}
     for name, matrix in matrices.items():
-        blocks = encode(matrix.weight.numpy().astype(np.int64), chip, name)
+        blocks = encode(matrix.weight.numpy(), chip, name)
         outputs = matrix.weight.shape[0] * matrix.weight.shape[2]
         mapped[name] = Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed)
     return mapped
