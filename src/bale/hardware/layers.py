@@ -58,7 +58,8 @@ class Use:
     `last_input[p]`: the last place of the input's plane, row after row, that output position p needs. `after`: which of
     the layer's uses make the input; none: it is the layer's own, or, with `of_state`, the state that it was given.
     `in_turn`: a position waits for the one so many before it; 0: for none. `in_order`: positions come in the plane's
-    order. `gates`: sigmoids and tanhs of a position's outputs, which the layer itself computes.
+    order. `gates`: what the layer itself computes of a position's outputs: sigmoids and tanhs, and
+    the results of sums and products.
     """
 
     matrix: str
@@ -69,7 +70,7 @@ class Use:
     of_state: bool = False
     in_turn: int = 0
     in_order: bool = True
-    gates: int = 0
+    gates: tuple[int, int] = (0, 0)
 
     @property
     def positions(self) -> int:
@@ -292,9 +293,14 @@ def _gru_step(of_input: Tensor, of_state: Tensor, state: tuple[Tensor, ...]) -> 
     return ((1 - z) * n + z * state[0],)
 
 
-def _gates(module: nn.Module, hidden: int) -> int:
-    """Sigmoids and tanhs of a step: three and two of an LSTM, two and one of a GRU."""
-    return (5 if isinstance(module, nn.LSTM | nn.LSTMCell) else 3) * hidden
+def _gates(module: nn.Module, hidden: int) -> tuple[int, int]:
+    """What a step computes of its matrices' outputs: sigmoids and tanhs, and results of their sums and products.
+
+    LSTM: three and two, and f c, i g, their sum, o tanh(c). GRU: two and one, and r n, its sum, 1 - z, two products,
+    a sum.
+    """
+    activations, others = (5, 4) if isinstance(module, nn.LSTM | nn.LSTMCell) else (3, 6)
+    return activations * hidden, others * hidden
 
 
 def _weight_names(module: nn.LSTM | nn.GRU) -> list[tuple[str, str]]:

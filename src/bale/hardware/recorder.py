@@ -117,9 +117,10 @@ class Recorder(TorchFunctionMode):
                 outer = {call: Source(source.elements, False) for call, source in states.items()}
             edges += [self._outer(call, source, use, layer) for call, source in sorted(outer.items())]
             self.calls.append(Call(use, tuple(edges)))
-            if use.gates:
-                self._count(layer, "gates", "activation", use.positions * use.gates)
-                self._count(layer, "sums and products of gates", "other", use.positions * use.gates)
+            activations, others = use.gates
+            if activations:
+                self._count(layer, "gates", "activation", use.positions * activations)
+                self._count(layer, "sums and products of gates", "other", use.positions * others)
         return [call for call in range(start, len(self.calls)) if call not in fed]
 
     def _inner(self, producer: int, use: Use, producers: int) -> Edge:

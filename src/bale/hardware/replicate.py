@@ -38,7 +38,8 @@ def replicate(loads: Sequence[Load], budget: int) -> list[int]:
     """The copies of each matrix with which the slowest is fastest, and no copy more than that takes.
 
     Exact: a bound on the slowest decides the fewest copies of each, and so whether the budget is enough, and is found
-    by bisection. The same for every kind of mapping. `budget` has room for one copy of each.
+    by bisection. The same for every kind of mapping. Vectors of all calls of a matrix go to its copies in
+    turn. `budget` has room for one copy of each.
     """
     assert sum(load.cost(1) for load in loads) <= budget
 

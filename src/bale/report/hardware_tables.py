@@ -124,7 +124,7 @@ def _layer_table(cost: Cost) -> RenderableType:
             *([str(layer.turn + 1)] if turns else []),
         )
     for (name, pj), energy in zip(rest.items(), numbers[len(cost.layers) :], strict=True):
-        table.add_row(Text(f"({name})"), "", "", "", "", energy, percent(pj, cost.energy.total_pj))
+        table.add_row(Text(name), "", "", "", "", energy, percent(pj, cost.energy.total_pj))
     return titled("matrices on crossbars, and the energy of a sample", table)
 
 
