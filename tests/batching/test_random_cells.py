@@ -127,12 +127,13 @@ def test_float64(name: str, executor: str) -> None:
     assert bool(descended) == case.python, batched.registry.descended
 
 
-@pytest.mark.parametrize("name", list(CASES)[::2])
+# Each in one of the two: in float32, or where autocast takes part of it to bfloat16.
+@pytest.mark.parametrize("name", list(CASES)[1::2])
 def test_float32(name: str, executor: str) -> None:
     assert_law([CASES[name]], executor, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.autocast])
+@pytest.mark.parametrize("name", [name for name in list(CASES)[::2] if CASES[name].autocast])
 def test_autocast(name: str, executor: str) -> None:
     assert_law([CASES[name]], executor, dtype=torch.float32, autocast=True)
 

@@ -9,7 +9,7 @@ from bale.train import TrainConfig, fit, load_checkpoint
 EPOCH = 3  # steps: 20 samples in mini-batches of 8
 
 
-@pytest.mark.parametrize("stop", [0, 1, EPOCH - 1, EPOCH, EPOCH + 1, 2 * EPOCH])
+@pytest.mark.parametrize("stop", [0, EPOCH - 1, EPOCH, EPOCH + 1])
 def test_resume_is_exact(samples, make_random_model, assert_same, tmp_path, stop):
     config = TrainConfig(batch_size=8, steps=2 * EPOCH + 1)
     whole = make_random_model()

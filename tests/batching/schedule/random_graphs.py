@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from bale.batching.graph import Graph
 
 # The first example of a policy compiles it, which no deadline should hear of; equal runs draw equal graphs.
-drawn = settings(deadline=None, derandomize=True, max_examples=150)
+drawn = settings(deadline=None, derandomize=True, max_examples=100)
 
 
 @st.composite
