@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-# CI draws the same examples in every run, and more of them would find nothing new; elsewhere they are others each time.
+# CI draws the same examples in every run, as many as it has time for; elsewhere they are others each time.
 if "CI" in os.environ:
     settings.register_profile("bale", deadline=None, max_examples=30, derandomize=True)
 else:

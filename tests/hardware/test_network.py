@@ -153,7 +153,7 @@ class Around(nn.Module):
         return self.b(self.between(self.a(x)))
 
 
-IN_PLACE = {
+KEPT = {
     "relu": torch.relu,
     "sum": lambda x: 2 * x + x.sigmoid(),
     "batch norm": nn.BatchNorm2d(2),
@@ -173,7 +173,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("between", IN_PLACE.values(), ids=IN_PLACE)
+@pytest.mark.parametrize("between", KEPT.values(), ids=KEPT)
 def test_places_are_kept_by_what_keeps_them(between) -> None:
     (edge,) = read_network(Around(between), (torch.rand(1, 1, 6, 6),)).calls[1].inputs
     assert edge.last.tolist() == list(range(36)) and edge.elements == 72

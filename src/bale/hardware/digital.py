@@ -39,11 +39,6 @@ _FREE = frozenset(
 )
 
 
-def is_pool(name: str) -> bool:
-    """Does torch's function of that name take a maximum of places?"""
-    return name in _POOLS
-
-
 def kind_of_function(name: str) -> FunctionKind | None:
     """What torch's function of that name is; None for what computes nothing. `relu_` is as `relu`."""
     if name in _FREE:

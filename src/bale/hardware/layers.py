@@ -151,7 +151,8 @@ def _run_conv(name: str, module: nn.Conv2d, product: Product, input: Tensor) -> 
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     x = functional.pad(x, module._reversed_padding_repeated_twice, mode)
     x = x.unsqueeze(2) if flat else x  # [samples, channels, height, width]
-    (kernel, dilation), plane = (_two(v, 1) for v in (module.kernel_size, module.dilation)), _plane(module, x)
+    kernel, dilation = _two(module.kernel_size, 1), _two(module.dilation, 1)
+    plane = _plane(module, x)
     rows = x.shape[1] * kernel[0] * kernel[1]
     some = max(1, _WINDOWS // (rows * plane[0] * plane[1]))  # samples whose windows are there at a time
     parts = []

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bale.hardware.digital import is_pool, kind_of_function
+from bale.hardware.digital import kind_of_function
 
 # Functions after which a number stands at the place of its plane that it came from; what others do to places is
 # unknown.
-_IN_PLACE = frozenset(
+_KEEP_PLACES = frozenset(
     """
     abs add addcdiv addcmul alpha_dropout atan2 avg_pool1d avg_pool2d batch_norm bfloat16 ceil clone contiguous cos
     detach div double dropout dropout1d dropout2d erf exp feature_alpha_dropout float floor half lerp log log1p maximum
@@ -104,7 +104,7 @@ def _scaled(sources: Sources, before: int, after: int, aligned: bool) -> Sources
 
 def _keeps_places(name: str, given: Any, result: Any) -> bool:
     plain = name.strip("_")
-    if plain in _IN_PLACE or kind_of_function(plain) == "activation" or is_pool(plain):
+    if plain in _KEEP_PLACES or kind_of_function(plain) in ("activation", "pool"):
         return True
     if plain == "layer_norm":  # of vectors, not of whole planes
         return any(isinstance(leaf, list | tuple) and len(leaf) == 1 for leaf in given[0])
