@@ -45,5 +45,9 @@ class MappingError(BaleError):
     """A network that cannot be laid on a chip, or run on it; the message names the layer."""
 
 
+class CompressionError(BaleError):
+    """A model that cannot be compressed as asked, or a packed file that is damaged; the message names layer or file."""
+
+
 class CheckpointError(BaleError):
     """A checkpoint that is missing, damaged, or of another model."""

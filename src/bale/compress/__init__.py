@@ -1,0 +1,38 @@
+"""Compression: weights stored as fewer numbers or fewer bits, by one verb and one config for each method."""
+
+from bale.compress.adc_aware import ADCAwareConfig
+from bale.compress.admm import Admm
+from bale.compress.api import bake_, compress_
+from bale.compress.block_circulant import BlockCirculantConfig
+from bale.compress.columns import ColumnBounds, column_bounds
+from bale.compress.compressor import Compressor
+from bale.compress.config import Config, Filter
+from bale.compress.magnitude import MagnitudeConfig
+from bale.compress.methods import METHODS, config_from_dict
+from bale.compress.packed import Packed, pack, read_packed, save_packed, unpack
+from bale.compress.summary import Report, WeightReport
+from bale.compress.uniform import UniformQuantConfig
+
+__all__ = [
+    "METHODS",
+    "ADCAwareConfig",
+    "Admm",
+    "BlockCirculantConfig",
+    "ColumnBounds",
+    "Compressor",
+    "Config",
+    "Filter",
+    "MagnitudeConfig",
+    "Packed",
+    "Report",
+    "UniformQuantConfig",
+    "WeightReport",
+    "bake_",
+    "column_bounds",
+    "compress_",
+    "config_from_dict",
+    "pack",
+    "read_packed",
+    "save_packed",
+    "unpack",
+]

@@ -1,0 +1,104 @@
+"""ADC-aware pruning: few non-zeros in each crossbar column, so that its converter needs fewer bits (TinyADC, DATE 2021).
+
+Published: "column proportional pruning", a fixed number of non-zero weights in each crossbar column at positions that
+vary, by ADMM, together with structured pruning. Our reconstruction: the projection, the bounds, and that the rule holds
+for each sign where signs have columns of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from bale.compress.admm import Admm
+from bale.compress.code import Code
+from bale.compress.columns import ColumnBounds, column_bounds, largest_by_sign, most_nonzeros
+from bale.compress.config import UnsuitableError, WeightConfig
+from bale.compress.layout import Dense
+from bale.compress.weights import Weight
+
+_ENCODINGS = ("differential", "sign-magnitude")
+
+
+@dataclass(frozen=True)
+class ADCAwareConfig(WeightConfig):
+    """Keep so few weights in each physical column that every sum fits the ADC: lossless by construction.
+
+    A weight's positive and negative numbers stand in columns of their own: of each output and block of `rows` rows the l
+    largest of each sign stay, an absolute cap in blocks that are partly filled, too. A kept weight keeps its sign in
+    training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells.
+
+    adc_bits     of the converter; l is the most that it holds: l (2^cell_bits - 1)(2^dac_bits - 1) <= 2^adc_bits - 1
+    nonzeros     l itself; None: by `adc_bits`, which is else not looked at
+    rows         height of a crossbar
+    weight_bits  of a weight, sign included, 2 to 16; weights are rounded to them, with a scale for each output
+    cell_bits    of a cell
+    dac_bits     of an input that is driven at a time
+    encoding     "differential" or "sign-magnitude". With an offset, a weight of 0 is no cell of 0, and the rule buys
+                 nothing
+
+    The report says of each weight the most non-zeros of a column, and the bits by both bounds: a priori, and exact for the
+    cells programmed.
+    """
+
+    adc_bits: int = 5
+    nonzeros: int | None = None
+    rows: int = 128
+    weight_bits: int = 8
+    cell_bits: int = 2
+    dac_bits: int = 1
+    encoding: Literal["differential", "sign-magnitude"] = "differential"
+    method: ClassVar[str] = "adc-aware"
+
+    def __post_init__(self) -> None:
+        for field in ("adc_bits", "rows", "cell_bits", "dac_bits"):
+            number = getattr(self, field)
+            self.check(number >= 1, field, f"must be at least 1, got {number}")
+        self.check(2 <= self.weight_bits <= 16, "weight_bits", f"must be from 2 to 16, got {self.weight_bits}")
+        offset = "; an offset makes no weight of 0 a cell of 0" if self.encoding == "offset" else ""
+        known = self.encoding in _ENCODINGS
+        self.check(known, "encoding", f"must be one of {', '.join(_ENCODINGS)}, got {self.encoding!r}{offset}")
+        if self.nonzeros is not None:
+            self.check(self.nonzeros >= 1, "nonzeros", f"must be at least 1, got {self.nonzeros}")
+        least = (2**self.cell_bits - 1) * (2**self.dac_bits - 1)
+        self.check(
+            self.most >= 1,
+            "adc_bits",
+            f"an ADC of {self.adc_bits} bits does not hold one cell of {self.cell_bits} bits, driven by {self.dac_bits}: "
+            f"up to {least}; at least {least.bit_length()} bits",
+        )
+
+    @property
+    def most(self) -> int:
+        """l, the most non-zeros of a column."""
+        return most_nonzeros(self.adc_bits, self.cell_bits, self.dac_bits) if self.nonzeros is None else self.nonzeros
+
+    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+        if not isinstance(code.layout, Dense):
+            raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
+        matrix = code.kept_values().flatten(1)
+        code.keep_signs(largest_by_sign(matrix, self.most, self.rows).view_as(code.values))
+        code.quantize(self.weight_bits)
+        return self.facts(code)
+
+    def facts(self, code: Code) -> dict[str, float]:
+        bounds = self.bounds(code)
+        return {
+            "nonzeros": bounds.nonzeros,
+            "adc_bits": bounds.a_priori_bits,
+            "adc_bits_exact": bounds.exact_bits,
+        }
+
+    def bounds(self, code: Code) -> ColumnBounds:
+        """Over all columns of a weight, as it is now."""
+        return column_bounds(
+            code().flatten(1),
+            rows=self.rows,
+            weight_bits=self.weight_bits,
+            cell_bits=self.cell_bits,
+            dac_bits=self.dac_bits,
+        )
+
+    def compressor(self, **numbers: Any) -> Admm:
+        """ADMM, as the paper has it; `numbers` are `Admm`'s."""
+        return Admm(self, **numbers)

@@ -1,0 +1,23 @@
+"""How do whole numbers of few bits become bytes, and back?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def pack_bits(numbers: np.ndarray, bits: int) -> bytes:
+    """Whole numbers 0 to 2^bits - 1, one after the other, the highest bit first; the last byte is filled with zeros."""
+    numbers = np.asarray(numbers, np.uint32).reshape(-1, 1)
+    places = np.arange(bits - 1, -1, -1, dtype=np.uint32)
+    return np.packbits(((numbers >> places) & 1).astype(np.uint8)).tobytes()
+
+
+def unpack_bits(packed: bytes, bits: int, count: int) -> np.ndarray:
+    """The `count` numbers, int64, of which `pack_bits` made the bytes."""
+    every = np.unpackbits(np.frombuffer(packed, np.uint8), count=count * bits).reshape(count, bits)
+    return every.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+
+
+def packed_size(bits: int, count: int) -> int:
+    """How many bytes `count` numbers of `bits` bits take."""
+    return -(-bits * count // 8)

@@ -1,0 +1,55 @@
+"""Block-circulant weights: k times fewer numbers, and products by Fourier transforms (CirCNN, ReBoc)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from bale.compress.code import Code
+from bale.compress.config import UnsuitableError, WeightConfig
+from bale.compress.fourier import fft_pays
+from bale.compress.layout import BlockCirculant, Dense
+from bale.compress.weights import Weight
+
+_KERNELS = ("auto", "fft", "direct")
+
+
+@dataclass(frozen=True)
+class BlockCirculantConfig(WeightConfig):
+    """Cut weights into k x k blocks, and keep of each one number a wrapped diagonal: the mean, which is nearest.
+
+    Linear, Conv1d, Conv2d (a block for each tap of the kernel, over channels), LSTM, GRU and their cells (each gate has
+    blocks of its own). What k does not divide is padded with zeros. Unless a filter says otherwise, the first and the
+    last layer stay dense (of two layers the last), and so do weights with fewer outputs or inputs than k.
+
+    block    k
+    kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight written out; both
+             agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with other than
+             zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
+
+    Source: CirCNN (Ding et al., MICRO 2017), also of the projection.
+    """
+
+    block: int = 8
+    kernel: Literal["auto", "fft", "direct"] = "auto"
+    method: ClassVar[str] = "block-circulant"
+    keeps_ends: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.check(self.block >= 2, "block", f"must be at least 2, got {self.block}")
+        self.check(self.kernel in _KERNELS, "kernel", f"must be one of {', '.join(_KERNELS)}, got {self.kernel!r}")
+
+    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+        if not isinstance(code.layout, Dense):
+            raise UnsuitableError("is block-circulant already")
+        if code.changed:
+            raise UnsuitableError("is pruned or quantised already; a block-circulant weight comes first")
+        shape = weight.shape
+        if min(shape.outputs, shape.inputs) < self.block:
+            each = " a part" if shape.parts > 1 else ""
+            raise UnsuitableError(
+                f"has {shape.outputs} outputs and {shape.inputs} inputs{each}, fewer than {self.block}"
+            )
+        layout = BlockCirculant(shape, self.block)
+        code.become(replace(layout, fft=self.kernel == "fft" or (self.kernel == "auto" and fft_pays(layout))))
+        return {"padded": float(layout.padded)}

@@ -1,0 +1,128 @@
+"""What is stored in place of a weight, and what comes of it? Numbers, some of them left out, on a grid, in a layout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bale.compress.fourier import fft_conv2d, fft_linear
+from bale.compress.layout import BlockCirculant, Dense, Layout
+from bale.compress.quantizer import UniformQuantizer
+
+_FOURIER_TYPES = (torch.float32, torch.float64)  # torch has no transforms of half types on CPUs
+
+
+class Code(nn.Module):
+    """weight = layout(quantizer(values, where they are kept)); calling it returns the weight.
+
+    values     the numbers that are trained, in the shape that the layout says
+    mask       bool, where numbers are kept; None: everywhere
+    signs      int8, the sign that a kept number must have, 0: it is left out; None: any. A number of the other sign is 0
+    quantizer  rounds what is kept; None: it is as it is
+    """
+
+    mask: Tensor | None
+    signs: Tensor | None
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.layout: Layout = Dense(tuple(weight.shape))
+        self.values = weight
+        self.register_buffer("mask", None)
+        self.register_buffer("signs", None)
+        self.quantizer: UniformQuantizer | None = None
+
+    def forward(self) -> Tensor:
+        return self.layout.expand(self.numbers())
+
+    def numbers(self) -> Tensor:
+        """The numbers that the layout is made of."""
+        kept = self.kept_values()
+        return kept if self.quantizer is None else self.quantizer(kept)
+
+    def kept_values(self) -> Tensor:
+        """The values, those left out as 0."""
+        values = self.values
+        if self.mask is not None:
+            values = torch.where(self.mask, values, 0.0)
+        return values if self.signs is None else self.signs * functional.relu(self.signs * values)
+
+    @torch.no_grad()
+    def become(self, layout: Layout) -> None:
+        """Store the weight in another layout: that whose weight is nearest."""
+        values = layout.project(self()).contiguous()
+        self.layout = layout
+        self.values = nn.Parameter(values, self.values.requires_grad)
+
+    @torch.no_grad()
+    def keep_only(self, mask: Tensor) -> None:
+        """Leave out, for good, what `mask` does not keep."""
+        self.mask = mask if self.mask is None else self.mask & mask
+
+    @torch.no_grad()
+    def keep_signs(self, signs: Tensor) -> None:
+        """Leave out what has sign 0 here, and hold every other number to its sign."""
+        self.signs = signs.to(torch.int8)
+        self.keep_only(signs != 0)
+
+    @torch.no_grad()
+    def quantize(self, bits: int) -> None:
+        """Round what is kept to `bits` bits, a scale for each channel."""
+        self.quantizer = UniformQuantizer(self.kept_values(), bits, self.layout.channel_axes)
+
+    @property
+    def changed(self) -> bool:
+        """Is anything else stored than the weight?"""
+        return not isinstance(self.layout, Dense) or self.mask is not None or self.quantizer is not None
+
+    @property
+    def kept(self) -> int:
+        """How many numbers are stored."""
+        return self.values.numel() if self.mask is None else int(self.mask.count_nonzero())
+
+    @property
+    def bits(self) -> int:
+        """Of a number."""
+        return 8 * self.values.element_size() if self.quantizer is None else self.quantizer.bits
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the product with one vector; numbers that are left out need none."""
+        return self.layout.macs if isinstance(self.layout, BlockCirculant) else self.kept
+
+    def by_fourier(self) -> bool:
+        """Are products with it made by Fourier transforms?"""
+        return isinstance(self.layout, BlockCirculant) and self.layout.fft and self.values.dtype in _FOURIER_TYPES
+
+    def linear(self, vectors: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply vectors [..., inputs] by the weight and add the bias [outputs]."""
+        layout = self.layout
+        if not self.by_fourier():
+            return functional.linear(vectors, self(), bias)
+        assert isinstance(layout, BlockCirculant)
+        y = fft_linear(layout, self.numbers(), self._as_values(vectors))
+        return y if bias is None else y + bias
+
+    def conv2d(self, maps: Tensor, module: nn.Conv2d) -> Tensor:
+        """Convolve maps [samples, channels, height, width] as `module`, of one group and padded with zeros, does."""
+        layout = self.layout
+        assert isinstance(layout, BlockCirculant)
+        y = fft_conv2d(
+            layout,
+            self.numbers(),
+            self._as_values(maps),
+            module.kernel_size,
+            stride=module.stride,
+            padding=module.padding,
+            dilation=module.dilation,
+        )
+        return y if module.bias is None else y + module.bias[:, None, None]
+
+    def _as_values(self, given: Tensor) -> Tensor:
+        """Under autocast layers before this one return half types, which a dense layer would have taken, too."""
+        return given.to(self.values.dtype) if torch.is_autocast_enabled(given.device.type) else given
+
+    def extra_repr(self) -> str:
+        kept = "" if self.mask is None else f", {self.kept} kept"
+        return f"{self.layout}{kept}"

@@ -1,0 +1,139 @@
+"""How do the numbers that are stored become a weight? One by one, or each along a wrapped diagonal of a block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bale.compress.matrix import Shape
+
+
+class Layout(Protocol):
+    """From numbers to a weight; a frozen dataclass, so that it can be compared and written down."""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def values_shape(self) -> tuple[int, ...]:
+        """Of the stored numbers; the first axes, `channel_axes` of them, count what has a scale of its own."""
+        ...
+
+    @property
+    def channel_axes(self) -> int: ...
+
+    def expand(self, values: Tensor) -> Tensor:
+        """The weight that the numbers mean."""
+        ...
+
+    def project(self, weight: Tensor) -> Tensor:
+        """The numbers whose weight is nearest to this one (least squares)."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the product with one vector (one position of a convolution's output)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Every number of a weight is stored."""
+
+    weight_shape: tuple[int, ...]
+
+    @property
+    def values_shape(self) -> tuple[int, ...]:
+        return self.weight_shape
+
+    @property
+    def channel_axes(self) -> int:
+        return 1
+
+    @property
+    def macs(self) -> int:
+        return prod(self.weight_shape)
+
+    def expand(self, values: Tensor) -> Tensor:
+        return values
+
+    def project(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+@dataclass(frozen=True)
+class BlockCirculant:
+    """A weight of circulant blocks of k x k, each stored as its first column (CirCNN; Ding et al., MICRO 2017).
+
+    A weight is seen as [parts, outputs, inputs, taps] (`Shape`): a convolution has a block for each tap of its kernel,
+    and groups, or the gates of an LSTM, are parts with blocks of their own. Outputs and inputs that k does not divide
+    are padded with zeros, which are dropped again. With w the stored numbers, W[t, s] = w[(t - s) mod k].
+
+    `fft`: multiply by Fourier transforms where a layer can (`FFT_PAYS` says when they pay).
+    """
+
+    shape: Shape
+    block: int
+    fft: bool = False
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.shape.weight
+
+    @property
+    def block_rows(self) -> int:
+        return -(-self.shape.outputs // self.block)
+
+    @property
+    def block_columns(self) -> int:
+        return -(-self.shape.inputs // self.block)
+
+    @property
+    def padded(self) -> bool:
+        return bool(self.shape.outputs % self.block or self.shape.inputs % self.block)
+
+    @property
+    def values_shape(self) -> tuple[int, ...]:
+        return (self.shape.parts, self.block_rows, self.block_columns, self.shape.taps, self.block)
+
+    @property
+    def channel_axes(self) -> int:
+        return 2
+
+    @property
+    def macs(self) -> int:
+        """Of the kernel that is used: (k/2 + 1) complex products a block, and the transforms at k log2(k) each."""
+        if not self.fft:
+            return prod(self.weight_shape)
+        blocks = self.shape.parts * self.block_rows * self.block_columns * self.shape.taps
+        transforms = self.block_columns + self.shape.parts * self.block_rows
+        return blocks * 4 * (self.block // 2 + 1) + transforms * self.block * (self.block - 1).bit_length()
+
+    def expand(self, values: Tensor) -> Tensor:
+        shape, k = self.shape, self.block
+        # Row t of a block is the reversed column, turned by t + 1: all of them are windows of it, written twice.
+        turned = values.flip(-1)
+        windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1).flip(-2)  # [..., t, s]
+        blocks = windows.permute(0, 1, 4, 2, 5, 3)  # [parts, block rows, t, block columns, s, taps]
+        padded = blocks.reshape(shape.parts, self.block_rows * k, self.block_columns * k, shape.taps)
+        return padded[:, : shape.outputs, : shape.inputs].reshape(shape.weight)
+
+    def project(self, weight: Tensor) -> Tensor:
+        """The mean over each wrapped diagonal, of what is not padding; 0 where a diagonal is nothing else."""
+        there = torch.ones_like(weight)
+        return self._diagonal_sums(weight) / self._diagonal_sums(there).clamp(min=1)
+
+    def _diagonal_sums(self, weight: Tensor) -> Tensor:
+        shape, k = self.shape, self.block
+        padded = weight.new_zeros(shape.parts, self.block_rows * k, self.block_columns * k, shape.taps)
+        padded[:, : shape.outputs, : shape.inputs] = weight.reshape(shape.parts, shape.outputs, shape.inputs, -1)
+        blocks = padded.reshape(shape.parts, self.block_rows, k, self.block_columns, k, shape.taps)
+        blocks = blocks.permute(0, 1, 3, 5, 2, 4)  # [parts, block rows, block columns, taps, t, s]
+        t, s = torch.arange(k)[:, None], torch.arange(k)[None, :]
+        # Of diagonal d, row t has its element in column (t - d) mod k.
+        columns = ((t - s) % k).to(weight.device).expand(blocks.shape)  # [..., t, d]
+        return blocks.gather(-1, columns).sum(-2)

@@ -1,0 +1,130 @@
+"""Which bytes are a compressed model? One file: a header, then what is stored of each parameter and buffer.
+
+    BALE | format, 1 byte | length of the header, 4 bytes | header: JSON, deflated | content | SHA-256 of all before, 8 bytes
+
+The header names, in the order of the state_dict of the plain model, each entry with what its bytes are (packing.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bale.compress.config import Config
+from bale.compress.packing import Reader, pack_code, pack_tensor, unpack_code, unpack_tensor
+from bale.compress.weights import coded_weights, compressed_layers
+from bale.errors import CompressionError
+
+_MAGIC, _FORMAT, _DIGEST = b"BALE", 1, 8
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What a packed file holds.
+
+    state    the state_dict of the plain model, weights written out
+    configs  how it was compressed, as `Config.to_dict` has it, in order
+    facts    the writer's own
+    """
+
+    state: Mapping[str, Tensor]
+    configs: tuple[Mapping[str, Any], ...]
+    facts: Mapping[str, Any]
+
+
+def pack(model: nn.Module, configs: tuple[Config, ...] = (), facts: Mapping[str, Any] | None = None) -> bytes:
+    """Return the packed file of a model, compressed or not; raises CompressionError for state that is no tensor."""
+    entries: dict[str, Any] = {}
+    contents: list[bytes] = []
+    codes = {weight.key: weight.code for weight in coded_weights(model)}
+    places: dict[tuple[Any, ...], str] = {}
+    for key, tensor in plain_state(model).items():
+        if key in codes:
+            entries[key], content = pack_code(codes[key])
+        elif not isinstance(tensor, Tensor):
+            raise CompressionError(f"{key}: is a {type(tensor).__name__}; a packed file holds tensors only")
+        else:
+            same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+            if tensor.numel() and same in places:
+                entries[key] = {"as": places[same]}
+                continue
+            places[same] = key
+            entries[key], content = pack_tensor(tensor)
+        contents.append(content)
+    header = {"entries": entries, "configs": [config.to_dict() for config in configs], "facts": dict(facts or {})}
+    written = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    whole = b"".join((_MAGIC, bytes([_FORMAT]), len(written).to_bytes(4, "little"), written, *contents))
+    return whole + hashlib.sha256(whole).digest()[:_DIGEST]
+
+
+def unpack(content: bytes, name: str = "packed file") -> Packed:
+    """Read what `pack` made; raises CompressionError, which begins with `name`, where it is damaged or something else."""
+    if content[:4] != _MAGIC:
+        raise CompressionError(f"{name}: is no packed model; expected what bale's save_packed wrote")
+    if content[4:5] != bytes([_FORMAT]):
+        raise CompressionError(
+            f"{name}: is of format {content[4:5].hex() or 'none'}, and this bale reads {_FORMAT:02x}"
+        )
+    if hashlib.sha256(content[:-_DIGEST]).digest()[:_DIGEST] != content[-_DIGEST:]:
+        raise CompressionError(f"{name}: is damaged: its content is not what was written; use another copy")
+    try:
+        reader = Reader(content[9:-_DIGEST])
+        header = json.loads(zlib.decompress(reader.take(int.from_bytes(content[5:9], "little"))))
+        state: dict[str, Tensor] = {}
+        for key, entry in header["entries"].items():
+            if "as" in entry:
+                state[key] = state[entry["as"]]
+            else:
+                state[key] = unpack_code(entry, reader) if "layout" in entry else unpack_tensor(entry, reader)
+        return Packed(state, tuple(header["configs"]), header["facts"])
+    except (ValueError, KeyError, TypeError, zlib.error, RuntimeError) as error:
+        raise CompressionError(f"{name}: is damaged: {error}; use another copy") from error
+
+
+def save_packed(
+    model: nn.Module, path: str | PathLike[str], *configs: Config, facts: Mapping[str, Any] | None = None
+) -> int:
+    """Write a model, compressed or not, to one file, and return how many bytes it has.
+
+    `configs` and `facts` (as JSON can hold them) are written beside it. Raises CompressionError where that fails; a file
+    that was there stays whole.
+    """
+    content = pack(model, configs, facts)
+    path = Path(path)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    except OSError as error:
+        raise CompressionError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return len(content)
+
+
+def read_packed(path: str | PathLike[str]) -> Packed:
+    """Read what `save_packed` wrote; raises CompressionError, which begins with the path."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CompressionError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return unpack(content, str(path))
+
+
+def plain_state(model: nn.Module) -> dict[str, Any]:
+    """The state_dict of the plain model; of weights that are stored in another way only the keys, in their places."""
+    prefixes = [(f"{name}." if name else "", "codes.") for name in compressed_layers(model)]
+    state: dict[str, Any] = {}
+    for key, value in model.state_dict().items():
+        layer = next((layer for layer, codes in prefixes if key.startswith(layer + codes)), None)
+        if layer is None:
+            state[key] = value
+        else:
+            state[layer + key.removeprefix(layer).split(".")[1]] = None
+    return state

@@ -1,0 +1,66 @@
+"""How do numbers come onto a grid of few bits, and how is the grid trained?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_FRACTIONS = 64  # of the largest magnitude, tried as the end of the grid
+_LEAST_SCALE = 1e-30
+
+
+class UniformQuantizer(nn.Module):
+    """Numbers rounded to whole multiples, -(2^(bits - 1) - 1) to 2^(bits - 1) - 1, of a scale for each channel.
+
+    The first `scale` is that of least squared error. It is trained as a learned step size (LSQ; Esser et al., ICLR
+    2020): rounding passes gradients straight through, and the scale's own is that of the rounding's error.
+
+    Args:
+        values: the numbers [*channels, ...] whose grid it is to be.
+        bits: of a code, 2 to 8.
+        channel_axes: how many of the first axes count channels.
+    """
+
+    def __init__(self, values: Tensor, bits: int, channel_axes: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.scale = nn.Parameter(best_scale(values.detach(), bits, channel_axes))
+
+    @property
+    def highest(self) -> int:
+        return 2 ** (self.bits - 1) - 1
+
+    def step(self) -> Tensor:
+        """The scale as it is multiplied: above 0."""
+        return self.scale.abs().clamp_min(_LEAST_SCALE)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Take the numbers, return the grid's nearest."""
+        # LSQ, section 2.2: a scale hangs on all numbers of its channel; without this its steps would be far too long.
+        damping = (values[0].numel() * self.highest) ** -0.5
+        step = self.step()
+        slow = step * damping
+        step = step.detach() + (slow - slow.detach())  # the step itself, bit for bit
+        held = (values / step).clamp(-self.highest, self.highest)
+        return (held + (held.round() - held).detach()) * step
+
+    def codes(self, values: Tensor) -> Tensor:
+        """The whole multiples, int64."""
+        return (values / self.step()).clamp(-self.highest, self.highest).round().long()
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+
+@torch.no_grad()
+def best_scale(values: Tensor, bits: int, channel_axes: int) -> Tensor:
+    """The scale [*channels, 1, ...] of least squared error, of those whose grid ends at a fraction of the largest."""
+    highest = 2 ** (bits - 1) - 1
+    axes = tuple(range(channel_axes, values.dim()))
+    largest = values.abs().amax(axes, keepdim=True).clamp_min(_LEAST_SCALE * highest)
+    best, least = largest / highest, torch.full_like(largest, float("inf"))
+    for place in range(_FRACTIONS, 0, -1):
+        scale = largest * (place / _FRACTIONS) / highest
+        error = ((values / scale).round().clamp(-highest, highest) * scale - values).square().sum(axes, keepdim=True)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return best
