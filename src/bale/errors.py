@@ -46,4 +46,4 @@ class MappingError(BaleError):
 
 
 class CheckpointError(BaleError):
-    """A checkpoint that is missing, damaged, or of another model."""
+    """A checkpoint that is missing, damaged, or of another model or run."""
