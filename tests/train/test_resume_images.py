@@ -2,6 +2,7 @@
 
 import json
 import signal
+from io import StringIO
 
 import pytest
 import torch
@@ -223,6 +224,25 @@ def test_a_second_ctrl_c_leaves_the_last_checkpoint(images, whole, tmp_path, mon
     assert_same(second, whole)
 
 
+def test_a_step_that_is_broken_off_leaves_the_last_checkpoint(images, whole, tmp_path, monkeypatch):
+    """As where somebody else handles Ctrl-C: between backward and update, say, nothing belongs together."""
+    update, first, updates = torch.optim.Adam.step, Run(), []
+
+    def press(optimizer, *args):
+        updates.append(optimizer)
+        if len(updates) == EPOCH + 2:
+            raise KeyboardInterrupt
+        return update(optimizer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", press)
+        first.stopped(images, tmp_path, stop=None)
+    assert steps_done(tmp_path) == EPOCH
+    second = Run(seed=99)
+    assert second.train(images, tmp_path) == whole.losses
+    assert_same(second, whole)
+
+
 def test_an_error_leaves_the_last_checkpoint(images, tmp_path):
     run = Run()
 
@@ -290,9 +310,8 @@ class Reordered(Net):
 
     def __init__(self):
         super().__init__()
-        weight = self.first.weight
         del self.first.weight
-        self.first.register_parameter("weight", weight)
+        self.first.weight = nn.Parameter(torch.zeros(6, 16))
 
 
 @pytest.mark.parametrize(
@@ -373,10 +392,11 @@ def test_what_is_no_tensor_is_refused_before_the_first_step(images, tmp_path):
     assert run.told == [] and not contents(tmp_path)
 
 
-def test_a_bar_begins_at_the_checkpoint(images, tmp_path):
+def test_a_bar_begins_at_the_checkpoint_and_a_log_has_its_first_step(images, tmp_path):
     Run().stopped(images, tmp_path, 4)
-    console = Console(force_terminal=False, record=True, quiet=True)
-    with ImageProgress(console, "training", LAST, done=steps_done(tmp_path)) as progress:
+    log = StringIO()
+    with ImageProgress(Console(file=log), "training", 100, done=steps_done(tmp_path)) as progress:
         assert progress.bar.tasks[0].completed == 4
         Run().train(images, tmp_path, on_step=progress.on_step)
     assert progress.bar.tasks[0].completed == LAST
+    assert log.getvalue().startswith("training: step 5/100  loss ") and log.getvalue().count("\n") == 1

@@ -76,8 +76,8 @@ def train_images(
 
     Ctrl-C, or a KeyboardInterrupt from `on_step`, comes through as KeyboardInterrupt, after the step or the `on_step`
     that is running: the parameters are then those of a whole number of steps. A second Ctrl-C breaks off what is
-    running; the last checkpoint then stays. Over all its parts a run calls `on_step` once for every step, except for
-    steps that are done again because they came after the last checkpoint.
+    running; the last checkpoint then stays. A run that goes on calls `on_step` for every step that the checkpoint does
+    not hold as told; one that raised KeyboardInterrupt counts as told, so it should do so after all its work.
 
     Raises BaleError for numbers out of range, no images, labels that the model has no logits for, a penalty that is no
     scalar, a loss that with its penalty is not finite, and a state_dict that cannot be saved. Raises CheckpointError
