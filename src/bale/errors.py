@@ -50,4 +50,4 @@ class CompressionError(BaleError):
 
 
 class CheckpointError(BaleError):
-    """A checkpoint that is missing, damaged, or of another model."""
+    """A checkpoint that is missing, damaged, or of another model or run."""

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from bale.train.interrupt import finish_first
+from bale.train.interrupt import BrokenOff, finish_first
 
 
 def press():
@@ -22,15 +22,15 @@ def python_handles_ctrl_c():
 
 def test_it_waits_for_the_block():
     done = []
-    with pytest.raises(KeyboardInterrupt), finish_first():
+    with pytest.raises(KeyboardInterrupt) as raised, finish_first():
         press()
         done.append("block")
-    assert done == ["block"]
+    assert done == ["block"] and not isinstance(raised.value, BrokenOff)
 
 
 def test_a_second_one_does_not_wait():
     done = []
-    with pytest.raises(KeyboardInterrupt), finish_first():
+    with pytest.raises(BrokenOff), finish_first():
         press()
         done.append("first")
         press()

@@ -152,6 +152,48 @@ def test_a_loss_that_is_not_finite_is_refused_before_it_spoils_the_parameters(tr
     assert not model.training
 
 
+def test_a_penalty_is_added_to_what_is_minimised_but_not_to_what_is_told(train):
+    some, model, by_hand, told = train.take(50), lenet().double(), lenet().double(), []
+
+    def penalty():
+        return 0.3 * (model.fc3.weight - 1).square().sum()
+
+    losses = train_images(model, some, epochs=1, batch_size=20, lr=1e-2, penalty=penalty, on_step=told.append)
+    optimizer, entropies = torch.optim.Adam(by_hand.parameters()), []
+    for step, rows in enumerate(mini_batches(50, 20, seed=0, epoch=0)):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 + math.cos(math.pi * step / 3)) / 2
+        optimizer.zero_grad()
+        entropy = cross_entropy(by_hand((some.images[rows].float() / 255).double()), some.labels[rows])
+        entropy.backward()
+        by_hand.fc3.weight.grad += 2 * 0.3 * (by_hand.fc3.weight.detach() - 1)
+        entropies.append(entropy.item())
+        optimizer.step()
+    assert [record.loss for record in told] == pytest.approx(entropies, rel=1e-10)
+    assert losses == pytest.approx([sum(map(math.prod, zip((20, 20, 10), entropies, strict=True))) / 50], rel=1e-10)
+    for one, other in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_penalty_of_nothing_changes_nothing(train):
+    some, models = train.take(50), [with_dropout(), with_dropout()]
+    losses = [
+        train_images(model, some, epochs=2, penalty=penalty)
+        for model, penalty in zip(models, (None, lambda: torch.zeros(())), strict=True)
+    ]
+    assert losses[0] == losses[1] and same(*models)
+
+
+def test_a_penalty_that_is_not_finite_or_not_one_number_is_refused_before_the_update(train):
+    model = lenet()
+    for penalty, problem in (
+        (torch.tensor(torch.inf), r"the loss is inf at step 1: a lower learning rate \(lr\) usually helps"),
+        (torch.ones(2), r"a penalty is one number, a tensor of no axes; got \[2\]: sum it up"),
+    ):
+        with pytest.raises(BaleError, match=problem):
+            train_images(model, train.take(20), epochs=1, penalty=lambda penalty=penalty: penalty)
+        assert same(model, lenet())
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_accuracy_counts_the_images_whose_label_is_largest(train, batch_size):
     model, some = lenet().eval(), train.take(23)

@@ -93,9 +93,10 @@ class LearningProgress(_Bar):
 class ImageProgress(_Bar):
     """Shows steps of training on images; enter it around the training, pass `on_step` on."""
 
-    def __init__(self, console: Console, description: str, total: int) -> None:
-        super().__init__(console, description, total)
+    def __init__(self, console: Console, description: str, total: int, done: int = 0) -> None:
+        super().__init__(console, description, total, done)
         self.description = description
+        self.done = done
         self.loss: float | None = None
 
     def on_step(self, record: ImageStep) -> None:
@@ -103,7 +104,7 @@ class ImageProgress(_Bar):
         self.loss = record.loss if self.loss is None else 0.95 * self.loss + 0.05 * record.loss
         state = f"loss {self.loss:.3f}"
         self.bar.update(self.task, completed=record.step, state=state)
-        if record.step == 1 or record.step % max(1, self.total // _LINES) == 0:
+        if record.step == self.done + 1 or record.step % max(1, self.total // _LINES) == 0:
             self.line(f"{self.description}: step {record.step}/{self.total}  {state}")
 
 

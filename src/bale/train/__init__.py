@@ -5,7 +5,9 @@ from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.classifiers import CLASSIFIERS, build_classifier
 from bale.train.compare import Comparison, compare
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
-from bale.train.images import ImageStep, image_accuracy, train_images
+from bale.train.image_answers import image_accuracy
+from bale.train.image_checkpoint import Stateful, steps_done
+from bale.train.images import ImageStep, train_images
 from bale.train.load import MODELS, load_task
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
@@ -30,6 +32,7 @@ __all__ = [
     "PolicyConfig",
     "RunReport",
     "Sample",
+    "Stateful",
     "StepRecord",
     "Task",
     "TaskConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "load_weights",
     "majority_accuracy",
     "save_weights",
+    "steps_done",
     "task_of",
     "train_images",
     "train_task",

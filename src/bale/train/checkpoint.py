@@ -9,7 +9,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from bale import __version__
 from bale.errors import BaleError, CheckpointError
 from bale.train.config import TrainConfig
 from bale.train.files import prepare_folder, read_file, read_index, write_together
+from bale.train.tensor_bytes import flatten, from_bytes, to_bytes, unflatten
 
 INDEX, MODEL, OPTIMIZER = "checkpoint.json", "model.safetensors", "optimizer.safetensors"
 FORMAT = 1
@@ -65,7 +65,7 @@ class Checkpoint:
 
         Raises CheckpointError where it cannot be written.
         """
-        tensors, scalars = _flatten(self.optimizer["state"])
+        tensors, scalars = flatten(self.optimizer["state"])
         index = {
             "format": FORMAT,
             "bale": __version__,
@@ -80,7 +80,7 @@ class Checkpoint:
             "rng": base64.b64encode(self.rng.numpy().tobytes()).decode(),
         }
         prepare_folder(Path(folder))
-        write_together(Path(folder), INDEX, index, {MODEL: _to_bytes(self.model), OPTIMIZER: _to_bytes(tensors)})
+        write_together(Path(folder), INDEX, index, {MODEL: to_bytes(self.model), OPTIMIZER: to_bytes(tensors)})
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Set the model, the optimizer and torch's random state; raises CheckpointError for another model."""
@@ -107,14 +107,14 @@ def load_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
             f"{path / INDEX}: is of format {index.get('format')}, this bale ({__version__}) reads {FORMAT}"
         )
     try:
-        tensors = safetensors.torch.load(read_file(path, index, OPTIMIZER))
+        tensors = from_bytes(read_file(path, index, OPTIMIZER))
         scalars = index["optimizer"]["scalars"]
-        state = {"state": _unflatten(tensors, scalars), "param_groups": index["optimizer"]["param_groups"]}
+        state = {"state": unflatten(tensors, scalars), "param_groups": index["optimizer"]["param_groups"]}
         return Checkpoint(
             place=Place(index["step"], index["epoch"], index["position"], index["best_accuracy"]),
             config=TrainConfig.from_dict(index["config"]),
             facts=index["facts"],
-            model=safetensors.torch.load(read_file(path, index, MODEL)),
+            model=from_bytes(read_file(path, index, MODEL)),
             optimizer=state,
             rng=torch.frombuffer(bytearray(base64.b64decode(index["rng"])), dtype=torch.uint8),
         )
@@ -122,23 +122,3 @@ def load_checkpoint(folder: str | PathLike[str]) -> Checkpoint:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError, BaleError) as error:
         raise CheckpointError(f"{path / INDEX}: is damaged ({error!r}); use another checkpoint") from error
-
-
-def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    # Clones, because safetensors refuses tensors that share memory, as tied weights do.
-    return safetensors.torch.save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
-
-
-def _flatten(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Take an optimizer's state apart into tensors and the rest, each under "parameter.name"."""
-    entries = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
-    tensors = {key: value for key, value in entries.items() if isinstance(value, Tensor)}
-    return tensors, {key: value for key, value in entries.items() if key not in tensors}
-
-
-def _unflatten(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **scalars}.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    return state

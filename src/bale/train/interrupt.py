@@ -7,9 +7,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class BrokenOff(KeyboardInterrupt):
+    """A second Ctrl-C: what `finish_first` was to keep whole was cut in two."""
+
+
 @contextmanager
 def finish_first() -> Iterator[None]:
-    """Hold a Ctrl-C back until the block is done, then raise its KeyboardInterrupt; a second one is not held back.
+    """Hold a Ctrl-C back until the block is done, then raise its KeyboardInterrupt.
+
+    A second one is not held back: it raises `BrokenOff` inside the block.
 
     Does nothing outside the main thread, where Python allows no handler, and where somebody else handles the signal
     (or ignores it, as under nohup).
@@ -23,7 +29,7 @@ def finish_first() -> Iterator[None]:
     def note(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
-            raise KeyboardInterrupt
+            raise BrokenOff
         pressed = True
 
     signal.signal(signal.SIGINT, note)
