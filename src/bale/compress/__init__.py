@@ -1,0 +1,1 @@
+"""Smaller models: one verb, `compress_`, and one config for each method."""
