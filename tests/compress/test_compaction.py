@@ -425,6 +425,11 @@ def parametrized() -> nn.Module:
             lambda m, x: m.b(m.a(x).flatten(1)),
             "its outputs are read by b as 8 inputs, which is not their number",
         ),
+        (
+            linear(),
+            lambda m, x: m.b(functional.max_pool1d(m.a(x), 1)),
+            "its outputs are read by max_pool1d, which is not known to keep them apart",
+        ),
         (linear(nn.Conv1d(4, 2, 1)), lambda m, x: m.b(m.a(x)), "its outputs are read by b along another axis"),
         (
             conv(),
@@ -492,6 +497,21 @@ def number_read(m: nn.Module, x: Tensor) -> Tensor:
     return m.b(y / y.shape[1])
 
 
+def whole_shape_read(m: nn.Module, x: Tensor) -> Tensor:
+    y = m.a(x)
+    return m.b(torch.zeros_like(x).expand(y.shape) + 1)
+
+
+def size_read(m: nn.Module, x: Tensor) -> Tensor:
+    y = m.a(x)
+    return m.b(y) / y.size(1)
+
+
+def height_read(m: nn.Module, x: Tensor) -> Tensor:
+    y = m.a(x)
+    return (m.b(y) / y.shape[-1] / y.size(2)).to(y.dtype)
+
+
 def other_samples(m: nn.Module, x: Tensor) -> Tensor:
     # Frames of a film: a sample's inputs are those of several runs of the convolution.
     return m.b(m.a(x.flatten(0, 1)).view(x.size(0), -1))
@@ -502,9 +522,29 @@ def same_samples(m: nn.Module, x: Tensor) -> Tensor:
     return m.b(functional.relu(m.a(x)).view(n, -1))
 
 
-def test_a_number_of_outputs_that_is_read_must_stay() -> None:
-    reason = "the number of its outputs is read by the forward"
-    assert find_groups(Forward(number_read, **linear())).unprunable["a"] == reason
+@pytest.mark.parametrize("modules", [linear(), conv(nn.Conv2d(4, 2, 1))])
+def test_a_number_of_outputs_that_is_read_must_stay(modules: dict[str, nn.Module]) -> None:
+    for forward in (number_read, whole_shape_read, size_read):
+        reason = find_groups(Forward(forward, **modules)).unprunable["a"]
+        assert reason == "the number of its outputs is read by the forward"
+
+
+def test_heights_and_types_that_are_read_do_no_harm() -> None:
+    model = varied(Forward(height_read, **conv(nn.Conv2d(4, 2, 1))))
+    check_law(model, torch.randn(2, 1, 6, 6).double(), {"a": torch.tensor([1, 3])}, train=True)
+
+
+def test_a_mean_that_keeps_its_axes_is_still_maps() -> None:
+    model = varied(Forward(lambda m, x: m.b(m.a(x).mean((-2, 3), keepdim=True)), **conv(nn.Conv2d(4, 2, 1))))
+    check_law(model, torch.randn(2, 1, 6, 6).double(), {"a": torch.tensor([1, 3])}, train=True)
+
+
+def test_a_layer_whose_forward_was_replaced_is_left_alone() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 1))
+    model[1].forward = lambda x: x
+    structure = find_groups(model)
+    assert structure.groups == {}
+    assert structure.unprunable["0"] == "its outputs are read by 1, which has a forward of its own"
 
 
 def test_a_view_flattens_only_with_the_number_of_its_own_samples() -> None:

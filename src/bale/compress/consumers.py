@@ -81,7 +81,7 @@ class Group:
     """What shrinks when `producer` loses outputs.
 
     `followers` keep channels apart and lose the same ones: batch norms and depthwise convolutions. `consumers` lose
-    inputs. All are names of modules, in the order of their calls.
+    inputs. All are names of modules, those first that are fewer calls away.
     """
 
     producer: str
@@ -108,7 +108,7 @@ def find_groups(model: nn.Module) -> Structure:
     a convolution's maps, and one flatten of all but the first axis. All else, such as an addition, a softmax or the
     network's results, makes a layer unprunable. Models read batches: a convolution's outputs are taken to be
     [n, channels, ...], and those of a Linear before a batch norm [n, features]. `model` is looked at in the mode, train
-    or eval, that it is in.
+    or eval, that it is in; what hooks of layers do is not seen.
 
     Raises `BaleError` where torch.fx cannot trace `model`, with what it said.
     """
@@ -151,6 +151,8 @@ class _Network:
             return "is the whole network: its outputs are the results"
         if type(module) is not plain:
             return f"is a {type(module).__name__}, not a plain {plain.__name__}"
+        if "forward" in vars(module):
+            return "has a forward of its own"
         if set(module._parameters) != {"weight", "bias"}:
             return "has a weight that is computed from other parameters, as by weight_norm or torch.nn.utils.prune"
         if any(self.owners[id(parameter)] > 1 for parameter in module.parameters()):

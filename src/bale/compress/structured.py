@@ -118,4 +118,4 @@ def _of_channels(model: nn.Module, group: Group) -> Tensor:
 def _numbers(module: nn.Module) -> Tensor:
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return weight.detach().to("cpu", torch.float64)
+    return weight.detach().cpu().double()
