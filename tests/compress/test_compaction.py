@@ -388,6 +388,7 @@ def parametrized() -> nn.Module:
             "its outputs are concatenated with those of c",
         ),
         (linear(), lambda m, x: m.b(m.a(x) @ x.relu()), "its outputs are read by matmul together with those of relu"),
+        (linear(), lambda m, x: m.b(x - m.a(x)), "its outputs are read by sub together with the input x"),
         (linear(), lambda m, x: m.b(m.a(x)[:, :2]), "its outputs are indexed"),
         (
             linear(),
@@ -468,6 +469,7 @@ def parametrized() -> nn.Module:
             "is a convolution of 2 groups: it shrinks only with the layer before it",
         ),
         (tied(), lambda m, x: m.b(m.a(x)) + m.c(x), "shares its parameters with another module"),
+        ({**linear(), "a": nn.LazyLinear(4)}, lambda m, x: m.b(m.a(x)), "is a LazyLinear, not a plain Linear"),
         ({**linear(), "a": Halved(3, 4)}, lambda m, x: m.b(m.a(x)), "is a Halved, not a plain Linear"),
         (
             {**linear(), "a": parametrized()},
@@ -548,7 +550,8 @@ def test_a_layer_whose_forward_was_replaced_is_left_alone() -> None:
 
 
 def test_a_view_flattens_only_with_the_number_of_its_own_samples() -> None:
-    assert find_groups(Forward(same_samples, **conv())).groups["a"].consumers == (Consumer("b"),)
+    for modules in (conv(), linear()):
+        assert find_groups(Forward(same_samples, **modules)).groups["a"].consumers == (Consumer("b"),)
     reason = find_groups(Forward(other_samples, **conv())).unprunable["a"]
     assert reason == "its outputs are read by view together with those of size"
 

@@ -59,10 +59,7 @@ _MAPWISE_FUNCTIONS = {
 
 _TWO_OPERANDS = {
     "add": "added to",
-    "sub": "subtracted from or by",
     "mul": "multiplied by",
-    "truediv": "divided by or divide",
-    "div": "divided by or divide",
     "cat": "concatenated with",
     "stack": "stacked with",
 }
@@ -117,6 +114,10 @@ def find_groups(model: nn.Module) -> Structure:
     unprunable: dict[str, str] = {}
     for name, module in network.modules.items():
         if isinstance(module, _LAYERS):
+            problem = network.problem(name)
+            if problem is not None:
+                unprunable[name] = problem
+                continue
             try:
                 groups[name] = _Walk(network, name, module).group()
             except _Unprunable as reason:
@@ -193,9 +194,6 @@ class _Walk:
 
     def group(self) -> Group:
         """All readers; raises `_Unprunable` at the first that cannot shrink."""
-        problem = self.network.problem(self.name)
-        if problem is not None:
-            raise _Unprunable(problem)
         module = self.network.modules[self.name]
         if not isinstance(module, nn.Linear) and module.groups != 1:
             raise _Unprunable(f"is a convolution of {module.groups} groups: it shrinks only with the layer before it")
@@ -216,8 +214,8 @@ class _Walk:
             raise _Unprunable("its outputs are the network's results")
         if _reads_a_property(node, layout, self.axes):
             return None
-        if layout == "maps" and self._is_flat_view(node, value):
-            return "flat"
+        if self._is_flat_view(node, value):
+            return "flat" if layout == "maps" else layout
         if node.all_input_nodes != [value]:
             raise _Unprunable(_two_operands(node, value))
         if node.op == "call_module":
