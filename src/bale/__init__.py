@@ -9,25 +9,41 @@ from bale.batching.measure import measure_costs
 from bale.batching.schedule import POLICIES, Costs, Encoding, Policy, Portfolio, lower_bound
 from bale.batching.stats import Stats
 from bale.batching.trace.trace import Trace
+from bale.compress import (
+    ADCAwareConfig,
+    BlockCirculantConfig,
+    MagnitudeConfig,
+    StructuredConfig,
+    UniformQuantConfig,
+    bake_,
+    compress_,
+)
 from bale.hardware import Chip, Noise, load_chip, simulate
 
 __all__ = [
     "POLICIES",
+    "ADCAwareConfig",
     "Batched",
+    "BlockCirculantConfig",
     "Checked",
     "Chip",
     "Costs",
     "Encoding",
     "Explanation",
+    "MagnitudeConfig",
     "Noise",
     "Policy",
     "Portfolio",
     "Rule",
     "Stats",
+    "StructuredConfig",
     "Trace",
+    "UniformQuantConfig",
+    "bake_",
     "batch",
     "cell",
     "check",
+    "compress_",
     "explain",
     "learn_policy",
     "load_chip",

@@ -9,7 +9,8 @@ from bale.compress.compressor import Compressor
 from bale.compress.config import Config, Filter
 from bale.compress.magnitude import MagnitudeConfig
 from bale.compress.methods import METHODS, config_from_dict
-from bale.compress.packed import Packed, pack, read_packed, save_packed, unpack
+from bale.compress.packed import Packed, load_packed_, pack, read_packed, save_packed, unpack
+from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
 from bale.compress.uniform import UniformQuantConfig
 
@@ -25,12 +26,14 @@ __all__ = [
     "MagnitudeConfig",
     "Packed",
     "Report",
+    "StructuredConfig",
     "UniformQuantConfig",
     "WeightReport",
     "bake_",
     "column_bounds",
     "compress_",
     "config_from_dict",
+    "load_packed_",
     "pack",
     "read_packed",
     "save_packed",

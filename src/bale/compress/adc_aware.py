@@ -1,4 +1,5 @@
-"""ADC-aware pruning: few non-zeros in each crossbar column, so that its converter needs fewer bits (TinyADC, DATE 2021).
+"""ADC-aware pruning: few non-zeros in each crossbar column, so that its converter needs fewer bits (TinyADC, DATE
+2021).
 
 Published: "column proportional pruning", a fixed number of non-zero weights in each crossbar column at positions that
 vary, by ADMM, together with structured pruning. Our reconstruction: the projection, the bounds, and that the rule holds
@@ -24,9 +25,9 @@ _ENCODINGS = ("differential", "sign-magnitude")
 class ADCAwareConfig(WeightConfig):
     """Keep so few weights in each physical column that every sum fits the ADC: lossless by construction.
 
-    A weight's positive and negative numbers stand in columns of their own: of each output and block of `rows` rows the l
-    largest of each sign stay, an absolute cap in blocks that are partly filled, too. A kept weight keeps its sign in
-    training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells.
+    A weight's positive and negative numbers stand in columns of their own: of each output and block of `rows` rows
+    the l largest of each sign stay, an absolute cap in blocks that are partly filled, too. A kept weight keeps its
+    sign in training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells.
 
     adc_bits     of the converter; l is the most that it holds: l (2^cell_bits - 1)(2^dac_bits - 1) <= 2^adc_bits - 1
     nonzeros     l itself; None: by `adc_bits`, which is else not looked at
@@ -37,8 +38,8 @@ class ADCAwareConfig(WeightConfig):
     encoding     "differential" or "sign-magnitude". With an offset, a weight of 0 is no cell of 0, and the rule buys
                  nothing
 
-    The report says of each weight the most non-zeros of a column, and the bits by both bounds: a priori, and exact for the
-    cells programmed.
+    The report says of each weight the most non-zeros of a column, and the bits by both bounds: a priori, and exact
+    for the cells programmed.
     """
 
     adc_bits: int = 5
@@ -64,8 +65,8 @@ class ADCAwareConfig(WeightConfig):
         self.check(
             self.most >= 1,
             "adc_bits",
-            f"an ADC of {self.adc_bits} bits does not hold one cell of {self.cell_bits} bits, driven by {self.dac_bits}: "
-            f"up to {least}; at least {least.bit_length()} bits",
+            f"{self.adc_bits} bits do not hold one cell of {self.cell_bits} bits that {self.dac_bits} bits drive, which is "
+            f"up to {least}; expected {least.bit_length()} or more",
         )
 
     @property

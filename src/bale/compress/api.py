@@ -24,8 +24,8 @@ def compress_(model: nn.Module, config: Config, filter_fn: Filter | None = None)
         filter_fn: `filter_fn(module, name)` says which layers; by default all that are suitable, for block-circulant
             weights without the first and the last.
 
-    Returns a report: by weight its shape, the numbers kept, their bits, bytes in a packed file, multiply-accumulates and
-    relative error; and the layers that were left as they are, with the reason.
+    Returns a report: by weight its shape, the numbers kept, their bits, bytes in a packed file, multiply-accumulates
+    and relative error; and the layers that were left as they are, with the reason.
 
     Parameters may be others afterwards: make the optimizer after compressing. Weights are approximated, so train a
     little more; what is compressed stays so in training. A state_dict loads into a copy that was compressed in the same

@@ -16,10 +16,9 @@ _FOURIER_TYPES = (torch.float32, torch.float64)  # torch has no transforms of ha
 class Code(nn.Module):
     """weight = layout(quantizer(values, where they are kept)); calling it returns the weight.
 
-    values     the numbers that are trained, in the shape that the layout says
-    mask       bool, where numbers are kept; None: everywhere
-    signs      int8, the sign that a kept number must have, 0: it is left out; None: any. A number of the other sign is 0
-    quantizer  rounds what is kept; None: it is as it is
+    values     the numbers that are trained, in the shape that the layout says mask       bool, where numbers are
+    kept; None: everywhere signs      int8, the sign that a kept number must have, 0: it is left out; None: any. A
+    number of the other sign is 0 quantizer  rounds what is kept; None: it is as it is
     """
 
     mask: Tensor | None

@@ -18,8 +18,8 @@ from torch.nn import functional
 class ColumnBounds:
     """The largest column sums of a weight, in units of (input level x cell level), and the bits that hold them.
 
-    `nonzeros`: the most weights of a physical column that are not 0. `a_priori` knows only these and the levels of cells
-    and DAC: M = l (2^c - 1)(2^v - 1). `exact` is the largest sum of the cells really programmed.
+    `nonzeros`: the most weights of a physical column that are not 0. `a_priori` knows only these and the levels of
+    cells and DAC: M = l (2^c - 1)(2^v - 1). `exact` is the largest sum of the cells really programmed.
     """
 
     nonzeros: int

@@ -1,12 +1,13 @@
 """How is a block-circulant weight multiplied without being written out? By Fourier transforms of its blocks.
 
-A circulant block times a vector is a cyclic convolution: a_i = sum over j of ifft(fft(w_ij) * fft(x_j)) (CirCNN, Ding et
-al., MICRO 2017), here with the real transforms, which hold k / 2 + 1 of the k frequencies.
+A circulant block times a vector is a cyclic convolution: a_i = sum over j of ifft(fft(w_ij) * fft(x_j)) (CirCNN, Ding
+et al., MICRO 2017), here with the real transforms, which hold k / 2 + 1 of the k frequencies.
 """
 
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,9 +43,7 @@ def fft_linear(layout: BlockCirculant, values: Tensor, vectors: Tensor) -> Tenso
     return y[..., : shape.outputs].reshape(*vectors.shape[:-1], shape.weight[0])
 
 
-def fft_conv2d(
-    layout: BlockCirculant, values: Tensor, maps: Tensor, kernel: tuple[int, ...], **steps: tuple[int, ...] | str
-) -> Tensor:
+def fft_conv2d(layout: BlockCirculant, values: Tensor, maps: Tensor, kernel: tuple[int, ...], **steps: Any) -> Tensor:
     """Convolve maps [samples, inputs, height, width], without a bias; `steps` are torch's stride, padding, dilation.
 
     A frequency is a group of a real convolution, whose maps are the real and the imaginary parts.
@@ -59,7 +58,7 @@ def fft_conv2d(
     real, imaginary = w.real, w.imag
     w = torch.cat((torch.cat((real, -imaginary), 2), torch.cat((imaginary, real), 2)), 1)  # [frequencies, 2p, 2q, taps]
     w = w.reshape(frequencies * 2 * p, 2 * q, *kernel)
-    y = functional.conv2d(x, w, groups=frequencies, **steps)  # pyright: ignore[reportArgumentType]
+    y = functional.conv2d(x, w, groups=frequencies, **steps)
     y = y.view(many, frequencies, 2, p, *y.shape[2:])
     y = torch.complex(y[:, :, 0], y[:, :, 1])  # [samples, frequencies, p, height, width]
     y = torch.fft.irfft(y, n=k, dim=1).transpose(1, 2).reshape(many, p * k, *y.shape[3:])

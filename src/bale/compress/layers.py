@@ -187,7 +187,7 @@ def detach_(module: Compressed) -> None:
     weights = {name: code().detach().clone() for name, code in module.codes.items()}
     trained = {name: module.code(name).values.requires_grad for name in weights}
     del module.codes
-    module.__class__ = module.plain
+    module.__class__ = module.plain  # pyright: ignore[reportAttributeAccessIssue]
     for name, weight in weights.items():
         module._parameters[name] = nn.Parameter(weight, trained[name])
     if isinstance(module, nn.LSTM | nn.GRU):

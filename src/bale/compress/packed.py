@@ -1,6 +1,7 @@
 """Which bytes are a compressed model? One file: a header, then what is stored of each parameter and buffer.
 
-    BALE | format, 1 byte | length of the header, 4 bytes | header: JSON, deflated | content | SHA-256 of all before, 8 bytes
+    BALE | format, 1 byte | length of the header, 4 bytes | header: JSON, deflated | content | SHA-256 of all before,
+    8 bytes
 
 The header names, in the order of the state_dict of the plain model, each entry with what its bytes are (packing.py).
 """
@@ -18,10 +19,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bale.compress.compact import resize_
 from bale.compress.config import Config
 from bale.compress.packing import Reader, pack_code, pack_tensor, unpack_code, unpack_tensor
 from bale.compress.weights import coded_weights, compressed_layers
-from bale.errors import CompressionError
+from bale.errors import BaleError, CompressionError
 
 _MAGIC, _FORMAT, _DIGEST = b"BALE", 1, 8
 
@@ -66,7 +68,7 @@ def pack(model: nn.Module, configs: tuple[Config, ...] = (), facts: Mapping[str,
 
 
 def unpack(content: bytes, name: str = "packed file") -> Packed:
-    """Read what `pack` made; raises CompressionError, which begins with `name`, where it is damaged or something else."""
+    """Read what `pack` made; raises CompressionError, which begins with `name`, where it is damaged or another file."""
     if content[:4] != _MAGIC:
         raise CompressionError(f"{name}: is no packed model; expected what bale's save_packed wrote")
     if content[4:5] != bytes([_FORMAT]):
@@ -94,8 +96,8 @@ def save_packed(
 ) -> int:
     """Write a model, compressed or not, to one file, and return how many bytes it has.
 
-    `configs` and `facts` (as JSON can hold them) are written beside it. Raises CompressionError where that fails; a file
-    that was there stays whole.
+    `configs` and `facts` (as JSON can hold them) are written beside it. Raises CompressionError where that fails; a
+    file that was there stays whole.
     """
     content = pack(model, configs, facts)
     path = Path(path)
@@ -115,6 +117,24 @@ def read_packed(path: str | PathLike[str]) -> Packed:
     except OSError as error:
         raise CompressionError(f"{path}: cannot be read: {error.strerror or error}") from error
     return unpack(content, str(path))
+
+
+def load_packed_(model: nn.Module, path: str | PathLike[str]) -> Packed:
+    """Load a packed file into a plain model of the architecture that was compressed, in place.
+
+    Layers become as narrow as structured pruning has made them. Raises CompressionError, which begins with the path,
+    for a file that is damaged or of another architecture, and for a model that is compressed; the model is then as it
+    was.
+    """
+    packed = read_packed(path)
+    if compressed_layers(model):
+        raise CompressionError(f"{path}: goes into a plain model; bale.bake_ this one, or make a new one")
+    try:
+        resize_(model, packed.state)
+    except BaleError as error:
+        raise CompressionError(f"{path}: is of another model: {error}") from error
+    model.load_state_dict(packed.state)
+    return packed
 
 
 def plain_state(model: nn.Module) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How is what is stored of a weight written as bytes, and how does the weight come back, bit for bit?
 
-In this order: a bitmap of the numbers that are not 0 (only where some were left out), the scales of the channels (only on
-a grid), and the numbers: codes of few bits, or floating point as they are.
+In this order: a bitmap of the numbers that are not 0 (only where some were left out), the scales of the channels
+(only on a grid), and the numbers: codes of few bits, or floating point as they are.
 """
 
 from __future__ import annotations

@@ -10,16 +10,47 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from bale.compress.compact import remove_outputs_
+from bale.compress.config import Config, Filter, Outcome
 from bale.compress.consumers import Group, find_groups
+from bale.compress.weights import all_weights
 from bale.errors import BaleError
 
 By = Literal["filters", "channels"]
+
+
+@dataclass(frozen=True)
+class StructuredConfig(Config):
+    """Remove the outputs of layers that matter least, and the inputs of the layers that read them: a smaller network.
+
+    Linear, Conv1d and Conv2d whose outputs reach others by element-wise functions, batch norms, pools and a flatten
+    (found by torch.fx, without running the model); of residual blocks the inner convolutions. The layers stay torch's
+    own. Comes before other methods.
+
+    keep  the share of each layer's outputs that stays, rounded up
+    by    "filters": those whose own weights have the largest L1 norm (Li et al., ICLR 2017); "channels": those whose
+          readers' weights for them have
+    """
+
+    keep: float = 0.5
+    by: By = "filters"
+    method: ClassVar[str] = "structured"
+
+    def __post_init__(self) -> None:
+        self.check(0 < self.keep <= 1, "keep", f"must be above 0 and at most 1, got {self.keep}")
+        self.check(self.by in get_args(By), "by", f"must be one of {', '.join(get_args(By))}, got {self.by!r}")
+
+    def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
+        shapes = {name: weight.shape for name, weight in all_weights(model).items()}
+        chosen = filter_fn and [name for name, module in model.named_modules() if filter_fn(module, name)]
+        pruned = prune_(model, self.keep, self.by, chosen)
+        smaller = [name for name, weight in all_weights(model).items() if weight.shape != shapes[name]]
+        return Outcome({name: {} for name in smaller}, pruned.unprunable)
 
 
 @dataclass(frozen=True)
