@@ -65,8 +65,8 @@ class ADCAwareConfig(WeightConfig):
         self.check(
             self.most >= 1,
             "adc_bits",
-            f"{self.adc_bits} bits do not hold one cell of {self.cell_bits} bits that {self.dac_bits} bits drive, which is "
-            f"up to {least}; expected {least.bit_length()} or more",
+            f"{self.adc_bits} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven by "
+            f"{self.dac_bits}; expected {least.bit_length()} or more",
         )
 
     @property

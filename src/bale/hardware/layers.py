@@ -88,11 +88,16 @@ class Kind:
 
 
 def kind_of(module: nn.Module) -> Kind | None:
-    """How a module is laid on crossbars; None for what is digital, such as a module with a forward of its own."""
+    """How a module is laid on crossbars; None for what is digital, such as a module with a forward of its own.
+
+    A class that says `matches_plain` computes, whatever its forward, what the plain one does with the weights it shows.
+    """
     if "forward" in vars(module) or getattr(module, "proj_size", 0):
         return None
+    own = type(module)
     for base, kind in _KINDS.items():
-        if isinstance(module, base) and all(getattr(type(module), f) is getattr(base, f) for f in kind.functions):
+        plain = getattr(own, "matches_plain", False) or all(getattr(own, f) is getattr(base, f) for f in kind.functions)
+        if isinstance(module, base) and plain:
             return kind
     return None
 

@@ -96,7 +96,9 @@ class Recorder(TorchFunctionMode):
             raise MappingError(f"{name}: takes a PackedSequence; give it tensors, samples of one length at a time")
         if name not in self._layers:
             self._layers.add(name)
+            self._inside += 1  # a compressed layer computes its weights when it is asked for them
             self.matrices.update((matrix.name, matrix) for matrix in kind.matrices(name, module))
+            self._inside -= 1
         states = self.provenance.of((args[1:], {key: value for key, value in kwargs.items() if key != "input"}))
         uses = kind.uses(name, module, given.shape)
         made = self._add(name, uses, self.provenance.of(given), states)
