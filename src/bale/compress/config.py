@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bale.compress.code import Code
-from bale.compress.weights import Weight, attach_all, detach_unchanged, weights_of
+from bale.compress.weights import Weight, attach_all, detach_unchanged, layers_of, weights_of
 from bale.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -88,14 +88,16 @@ class WeightConfig(Config):
 
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
-        skipped: dict[str, str] = {}
-        layers = attach_all(model, skipped)
+        layers, skipped = attach_all(model)
+        ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
         changed: dict[str, dict[str, float]] = {}
         try:
             for name, layer in layers.items():
-                reason = self._left_out(name, layer, list(layers), filter_fn)
-                if reason:
-                    skipped[name or type(layer).__name__] = reason
+                if name in ends:
+                    skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
+                    continue
+                if filter_fn is not None and not filter_fn(layer, name):
+                    skipped[name or type(layer).__name__] = "filter_fn leaves it out"
                     continue
                 for weight in weights_of(name, layer):
                     try:
@@ -106,13 +108,9 @@ class WeightConfig(Config):
             detach_unchanged(layers.values())
         return Outcome(changed, skipped)
 
-    def _left_out(self, name: str, layer: nn.Module, names: list[str], filter_fn: Filter | None) -> str | None:
-        """Why a layer is not to be compressed."""
-        if filter_fn is not None:
-            return None if filter_fn(layer, name) else "filter_fn leaves it out"
-        ends = (
-            {names[0]: "first", names[-1]: "last"} if len(names) > 2 else {names[-1]: "last"} if len(names) > 1 else {}
-        )
-        if self.keeps_ends and name in ends:
-            return f"is the {ends[name]} layer; a filter_fn can choose it"
-        return None
+
+def _ends(names: list[str]) -> dict[str, str]:
+    """Which of a model's layers are its first and its last; of two only the last, and none of one."""
+    if len(names) > 2:
+        return {names[0]: "first", names[-1]: "last"}
+    return {names[-1]: "last"} if len(names) == 2 else {}

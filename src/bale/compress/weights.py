@@ -42,7 +42,7 @@ def coded_weights(model: nn.Module) -> list[Weight]:
 def all_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights of layers that are compressed or could be, by their names."""
     weights: dict[str, Tensor] = {}
-    for name, module in _layers(model):
+    for name, module in layers_of(model):
         if isinstance(module, Compressed):
             weights |= {weight.name: weight.code() for weight in weights_of(name, module)}
         elif type(module) in KINDS:
@@ -77,17 +77,18 @@ def weights_of(name: str, layer: Compressed) -> Iterator[Weight]:
         )
 
 
-def attach_all(model: nn.Module, skipped: dict[str, str]) -> dict[str, Compressed]:
-    """Let every layer that can be compressed have codes; of those that cannot, add the reasons to `skipped`."""
+def attach_all(model: nn.Module) -> tuple[dict[str, Compressed], dict[str, str]]:
+    """Let every layer that can be compressed have codes; return these, and for the others the reasons."""
     readers = _readers(model)
     layers: dict[str, Compressed] = {}
-    for name, module in _layers(model):
+    skipped: dict[str, str] = {}
+    for name, module in layers_of(model):
         reason = None if isinstance(module, Compressed) else _reason(name, module, readers)
         if reason:
             skipped[name or type(module).__name__] = reason
         else:
             layers[name] = module if isinstance(module, Compressed) else attach_(module)
-    return layers
+    return layers, skipped
 
 
 def detach_unchanged(layers: Iterable[Compressed]) -> None:
@@ -97,7 +98,7 @@ def detach_unchanged(layers: Iterable[Compressed]) -> None:
             detach_(layer)
 
 
-def _layers(model: nn.Module, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
+def layers_of(model: nn.Module, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
     """Modules that are layers of a known kind, or have weights of two axes or more; not what is inside of codes."""
     seen = set() if seen is None else seen
     if id(model) in seen:
@@ -108,7 +109,7 @@ def _layers(model: nn.Module, prefix: str = "", seen: set[int] | None = None) ->
         yield prefix, model
     if not isinstance(model, Compressed):
         for name, child in model.named_children():
-            yield from _layers(child, f"{prefix}.{name}" if prefix else name, seen)
+            yield from layers_of(child, f"{prefix}.{name}" if prefix else name, seen)
 
 
 def _readers(model: nn.Module) -> dict[int, list[str]]:
@@ -126,7 +127,7 @@ def _reason(layer: str, module: nn.Module, readers: dict[int, list[str]]) -> str
         return "is parametrized by torch.nn.utils.parametrize"
     if kind not in KINDS:
         base = next((base for base in KINDS if isinstance(module, base)), None)
-        return f"no method takes a {kind.__name__}" + (f", a kind of {base.__name__} of its own" if base else "")
+        return f"no method is for {kind.__name__}" + (f", a kind of {base.__name__} of its own" if base else "")
     if getattr(module, "proj_size", 0):
         return "projects its states"
     for name in weight_names(module):
