@@ -74,13 +74,12 @@ class ADCAwareConfig(WeightConfig):
         """l, the most non-zeros of a column."""
         return most_nonzeros(self.adc_bits, self.cell_bits, self.dac_bits) if self.nonzeros is None else self.nonzeros
 
-    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+    def encode(self, code: Code, weight: Weight) -> None:
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
         matrix = code.kept_values().flatten(1)
         code.keep_signs(largest_by_sign(matrix, self.most, self.rows).view_as(code.values))
         code.quantize(self.weight_bits)
-        return self.facts(code)
 
     def facts(self, code: Code) -> dict[str, float]:
         bounds = self.bounds(code)

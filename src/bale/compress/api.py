@@ -52,7 +52,7 @@ def compress_(model: nn.Module, config: Config, filter_fn: Filter | None = None)
         more = [f"and {len(reasons) - _MOST} more"] if len(reasons) > _MOST else []
         said = "; ".join([*reasons[:_MOST], *more]) or "it has no layers with weights"
         raise CompressionError(f"{config.method}: fits no layer of {type(model).__name__}: {said}")
-    return report_of(model, config, outcome, before)
+    return report_of(model, before, (config,), outcome.changed, outcome.skipped)
 
 
 def bake_(model: nn.Module) -> nn.Module:

@@ -38,7 +38,7 @@ class BlockCirculantConfig(WeightConfig):
         self.check(self.block >= 2, "block", f"must be at least 2, got {self.block}")
         self.check(self.kernel in _KERNELS, "kernel", f"must be one of {', '.join(_KERNELS)}, got {self.kernel!r}")
 
-    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+    def encode(self, code: Code, weight: Weight) -> None:
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant already")
         if code.changed:
@@ -51,4 +51,6 @@ class BlockCirculantConfig(WeightConfig):
             )
         layout = BlockCirculant(shape, self.block)
         code.become(replace(layout, fft=self.kernel == "fft" or (self.kernel == "auto" and fft_pays(layout))))
-        return {"padded": float(layout.padded)}
+
+    def facts(self, code: Code) -> dict[str, float]:
+        return {"padded": 1} if isinstance(code.layout, BlockCirculant) and code.layout.padded else {}

@@ -29,11 +29,11 @@ class UnsuitableError(Exception):
 class Outcome:
     """What a method did to a model.
 
-    changed   weights it has changed, and what it says of each
+    changed   weights it has changed
     skipped   layers and weights it has left as they are, and why
     """
 
-    changed: dict[str, dict[str, float]]
+    changed: tuple[str, ...]
     skipped: dict[str, str]
 
 
@@ -70,6 +70,10 @@ class Config(ABC):
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
         """Compress the model in place."""
 
+    def facts(self, code: Code) -> dict[str, float]:
+        """What the method has to say of a weight that it has changed, as it is now."""
+        return {}
+
     def check(self, holds: bool, field: str, problem: str) -> None:
         """Raise CompressionError, which names the field, unless what it needs holds."""
         if not holds:
@@ -83,14 +87,14 @@ class WeightConfig(Config):
     keeps_ends: ClassVar[bool] = False  # does it leave the first and the last layer as they are, unless told otherwise?
 
     @abstractmethod
-    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
-        """Change the code of a weight, and say what there is to say of it; raises UnsuitableError to leave it."""
+    def encode(self, code: Code, weight: Weight) -> None:
+        """Change the code of a weight; raises UnsuitableError to leave it as it is."""
 
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
         layers, skipped = attach_all(model)
         ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
-        changed: dict[str, dict[str, float]] = {}
+        changed: list[str] = []
         try:
             for name, layer in layers.items():
                 if name in ends:
@@ -101,12 +105,14 @@ class WeightConfig(Config):
                     continue
                 for weight in weights_of(name, layer):
                     try:
-                        changed[weight.name] = self.encode(weight.code, weight)
+                        self.encode(weight.code, weight)
                     except UnsuitableError as unsuitable:
                         skipped[weight.name] = str(unsuitable)
+                    else:
+                        changed.append(weight.name)
         finally:
             detach_unchanged(layers.values())
-        return Outcome(changed, skipped)
+        return Outcome(tuple(changed), skipped)
 
 
 def _ends(names: list[str]) -> dict[str, str]:

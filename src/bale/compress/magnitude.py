@@ -31,7 +31,7 @@ class MagnitudeConfig(WeightConfig):
         self.check(0 < self.density <= 1, "density", f"must be above 0 and at most 1, got {self.density}")
         self.check(self.bits is None or 2 <= self.bits <= 8, "bits", f"must be from 2 to 8, or None, got {self.bits}")
 
-    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+    def encode(self, code: Code, weight: Weight) -> None:
         magnitudes = code.kept_values().abs().flatten()
         order = torch.sort(magnitudes, descending=True, stable=True).indices
         mask = torch.zeros_like(magnitudes, dtype=torch.bool)
@@ -39,4 +39,3 @@ class MagnitudeConfig(WeightConfig):
         code.keep_only(mask.view_as(code.values))
         if self.bits is not None:
             code.quantize(self.bits)
-        return {}

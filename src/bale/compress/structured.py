@@ -49,8 +49,8 @@ class StructuredConfig(Config):
         shapes = {name: weight.shape for name, weight in all_weights(model).items()}
         chosen = filter_fn and [name for name, module in model.named_modules() if filter_fn(module, name)]
         pruned = prune_(model, self.keep, self.by, chosen)
-        smaller = [name for name, weight in all_weights(model).items() if weight.shape != shapes[name]]
-        return Outcome({name: {} for name in smaller}, pruned.unprunable)
+        smaller = (name for name, weight in all_weights(model).items() if weight.shape != shapes[name])
+        return Outcome(tuple(smaller), pruned.unprunable)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bale.compress.config import Config, Outcome
+from bale.compress.code import Code
+from bale.compress.config import Config
 from bale.compress.packed import pack
 from bale.compress.packing import pack_code
 from bale.compress.weights import all_weights, coded_weights, count_parameters
@@ -26,7 +27,8 @@ class WeightReport:
     packed_bytes  in a packed file, with bitmap and scales
     macs          multiply-accumulates of the product with one vector (one position of a convolution's output, one step)
     macs_before   the same of the weight as it was, all its numbers counted
-    error         Frobenius norm of the difference to the weight as it was, relative to that weight's norm
+    error         Frobenius norm of the difference to the weight as it was, relative to that weight's norm; None: it has
+                  fewer outputs or inputs now
     facts         what a method adds, such as `adc_bits`
     """
 
@@ -38,7 +40,7 @@ class WeightReport:
     packed_bytes: int
     macs: int
     macs_before: int
-    error: float
+    error: float | None
     facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -51,13 +53,14 @@ class WeightReport:
 class Report:
     """A model after compression; `print(report)` shows it as a table.
 
+    configs       the methods, in order
     weights       what was compressed, by layers in the order of registration
     skipped       layers and weights that were not, and why
     parameters    numbers of the whole model as it was before this compression, biases and norms too
     packed_bytes  of the whole model, as `save_packed` writes it
     """
 
-    config: Config
+    configs: tuple[Config, ...]
     weights: tuple[WeightReport, ...]
     skipped: Mapping[str, str]
     parameters: int
@@ -81,7 +84,7 @@ class Report:
             for weight in self.weights
         ]
         return {
-            "config": self.config.to_dict(),
+            "configs": [config.to_dict() for config in self.configs],
             "parameters": self.parameters,
             "dense_bytes": self.dense_bytes,
             "packed_bytes": self.packed_bytes,
@@ -103,15 +106,18 @@ class Report:
                 f"{weight.packed_bytes:,}",
                 f"{weight.ratio:.1f}",
                 f"{weight.macs / weight.macs_before:.1%}",
-                f"{weight.error:.3f}",
+                "-" if weight.error is None else f"{weight.error:.3f}",
                 *(f"{weight.facts[name]:g}" if name in weight.facts else "" for name in facts),
             ]
             for weight in self.weights
         ]
-        method = ", ".join(f"{name} {value}" for name, value in self.config.to_dict().items() if name != "method")
+        methods = [
+            f"{config.method} ({', '.join(f'{name} {value}' for name, value in asdict(config).items())})"
+            for config in self.configs
+        ]
         total = f"{self.dense_bytes:,} bytes -> {self.packed_bytes:,} packed, {self.ratio:.1f} times less"
         skipped = [f"left as it is: {name}, {reason}" for name, reason in self.skipped.items()]
-        return "\n".join([f"{self.config.method} ({method})", "", *_aligned([head, *rows]), "", total, *skipped])
+        return "\n".join([*methods, "", *_aligned([head, *rows]), "", total, *skipped])
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,39 +135,33 @@ class Before:
 
 
 @torch.no_grad()
-def report_of(model: nn.Module, config: Config, outcome: Outcome, before: Before) -> Report:
-    """Say of each weight that a method has changed how it is now."""
-    return Report(config, tuple(_rows(model, outcome, before)), outcome.skipped, before.parameters, len(pack(model)))
-
-
-def _rows(model: nn.Module, outcome: Outcome, before: Before) -> Iterator[WeightReport]:
+def report_of(
+    model: nn.Module, before: Before, configs: tuple[Config, ...], changed: Collection[str], skipped: Mapping[str, str]
+) -> Report:
+    """Say of each weight that was changed how it is now, compared with the model as it was before the methods."""
     codes = {weight.name: weight.code for weight in coded_weights(model)}
-    for name, weight in all_weights(model).items():
-        if name not in outcome.changed:
-            continue
-        was, code = before.weights[name], codes.get(name)
-        yield WeightReport(
-            name,
-            tuple(weight.shape),
-            was.numel(),
-            weight.numel() if code is None else code.kept,
-            8 * weight.element_size() if code is None else code.bits,
-            weight.numel() * weight.element_size() if code is None else len(pack_code(code)[1]),
-            weight.numel() if code is None else code.macs,
-            was.numel(),
-            _error(weight, was),
-            outcome.changed[name],
-        )
+    rows = tuple(
+        _row(name, weight, before.weights[name], codes.get(name), configs)
+        for name, weight in all_weights(model).items()
+        if name in changed
+    )
+    return Report(configs, rows, skipped, before.parameters, len(pack(model)))
+
+
+def _row(name: str, weight: Tensor, was: Tensor, code: Code | None, configs: tuple[Config, ...]) -> WeightReport:
+    shape, size = tuple(weight.shape), weight.element_size()
+    error = _error(weight, was) if weight.shape == was.shape else None
+    if code is None:
+        many = weight.numel()
+        return WeightReport(name, shape, was.numel(), many, 8 * size, many * size, many, was.numel(), error)
+    facts = {fact: value for config in configs for fact, value in config.facts(code).items()}
+    packed = len(pack_code(code)[1])
+    return WeightReport(name, shape, was.numel(), code.kept, code.bits, packed, code.macs, was.numel(), error, facts)
 
 
 def _error(weight: Tensor, was: Tensor) -> float:
-    """Relative to the weight as it was; where outputs or inputs were removed, what they were is the difference."""
     norm = was.norm()
-    if not norm:
-        return 0.0
-    if weight.shape == was.shape:
-        return float((weight - was).norm() / norm)
-    return float((1 - (weight.norm() / norm).square()).clamp(min=0).sqrt())
+    return float((weight - was).norm() / norm) if norm else 0.0
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -26,6 +26,5 @@ class UniformQuantConfig(WeightConfig):
     def __post_init__(self) -> None:
         self.check(self.bits in _BITS, "bits", f"must be one of {', '.join(map(str, _BITS))}, got {self.bits}")
 
-    def encode(self, code: Code, weight: Weight) -> dict[str, float]:
+    def encode(self, code: Code, weight: Weight) -> None:
         code.quantize(self.bits)
-        return {}
