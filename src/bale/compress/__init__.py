@@ -8,7 +8,7 @@ from bale.compress.columns import ColumnBounds, column_bounds
 from bale.compress.compressor import Compressor
 from bale.compress.config import Config, Filter
 from bale.compress.magnitude import MagnitudeConfig
-from bale.compress.methods import METHODS, config_from_dict
+from bale.compress.methods import METHODS, config_from_dict, parse_config
 from bale.compress.packed import Packed, load_packed_, pack, read_packed, save_packed, unpack
 from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
@@ -35,6 +35,7 @@ __all__ = [
     "config_from_dict",
     "load_packed_",
     "pack",
+    "parse_config",
     "read_packed",
     "save_packed",
     "unpack",

@@ -9,7 +9,7 @@ for each sign where signs have columns of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from bale.compress.admm import Admm
 from bale.compress.code import Code
@@ -50,6 +50,7 @@ class ADCAwareConfig(WeightConfig):
     dac_bits: int = 1
     encoding: Literal["differential", "sign-magnitude"] = "differential"
     method: ClassVar[str] = "adc-aware"
+    acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for field in ("adc_bits", "rows", "cell_bits", "dac_bits"):
@@ -68,6 +69,10 @@ class ADCAwareConfig(WeightConfig):
             f"{self.adc_bits} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven by "
             f"{self.dac_bits}; expected {least.bit_length()} or more",
         )
+
+    @classmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        return tuple(cls(bits) for bits in range(8, 1, -1))
 
     @property
     def most(self) -> int:

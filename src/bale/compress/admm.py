@@ -52,7 +52,7 @@ class Admm:
     5
     """
 
-    def __init__(self, config: WeightConfig, *, rho: float = 1e-3, growth: float = 1.3, every: int = 200) -> None:
+    def __init__(self, config: WeightConfig, *, rho: float = 3e-3, growth: float = 1.5, every: int = 200) -> None:
         for name, holds, value in (
             ("rho", rho > 0, rho),
             ("growth", growth >= 1, growth),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from bale.compress.code import Code
 from bale.compress.config import UnsuitableError, WeightConfig
@@ -37,6 +37,10 @@ class BlockCirculantConfig(WeightConfig):
     def __post_init__(self) -> None:
         self.check(self.block >= 2, "block", f"must be at least 2, got {self.block}")
         self.check(self.kernel in _KERNELS, "kernel", f"must be one of {', '.join(_KERNELS)}, got {self.kernel!r}")
+
+    @classmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        return tuple(cls(block) for block in (2, 4, 8, 16, 32, 64))
 
     def encode(self, code: Code, weight: Weight) -> None:
         if not isinstance(code.layout, Dense):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 from bale.compress.api import compress_
@@ -16,7 +17,7 @@ class Compressor(Protocol):
     """What goes along with a training.
 
     prepare   before the optimizer is made: the model's parameters may be others afterwards
-    penalty   what is added to the loss of each step; None: nothing
+    penalty   what is added to the loss of each step, a scalar
     step      after each step of the optimizer
     squash    at the end of the first part of the training: the model is compressed, and says how. Train it further
 
@@ -25,7 +26,7 @@ class Compressor(Protocol):
 
     def prepare(self, model: nn.Module, filter_fn: Filter | None = None) -> Self: ...
 
-    def penalty(self) -> Tensor | None: ...
+    def penalty(self) -> Tensor: ...
 
     def step(self) -> None: ...
 
@@ -47,8 +48,8 @@ class Once:
         self.report = compress_(model, self.config, filter_fn)
         return self
 
-    def penalty(self) -> Tensor | None:
-        return None
+    def penalty(self) -> Tensor:
+        return torch.zeros(())
 
     def step(self) -> None:
         pass

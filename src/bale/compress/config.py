@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -42,6 +42,7 @@ class Config(ABC):
     """A method with its numbers: a frozen dataclass that goes to JSON and back."""
 
     method: ClassVar[str]
+    acts_in_training: ClassVar[bool] = False  # has it a compressor that pulls weights while a model is trained?
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON can hold it."""
@@ -54,17 +55,25 @@ class Config(ABC):
         method = numbers.pop("method", None)
         if method != cls.method:
             raise CompressionError(f"method: {method!r} is not {cls.__name__}'s, which is {cls.method!r}")
+        kinds = get_type_hints(cls)
         known = [field.name for field in fields(cls)]
-        unknown = [name for name in numbers if name not in known]
-        if unknown:
-            raise CompressionError(f"{cls.method}.{unknown[0]}: no such field; there are {', '.join(known)}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in numbers.items()})
+        for name, value in numbers.items():
+            if name not in known:
+                raise CompressionError(f"{cls.method}.{name}: no such field; there are {', '.join(known)}")
+            if not _is_of(value, kinds[name]):
+                raise CompressionError(f"{cls.method}.{name}: expected {_named(kinds[name])}, got {value!r}")
+        return cls(**numbers)
 
     def compressor(self) -> Compressor:
         """What goes along with a training; see `Compressor`."""
         from bale.compress.compressor import Once  # it compresses by `apply_`
 
         return Once(self)
+
+    @classmethod
+    @abstractmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        """Settings from mild to strong, for those who know what they want to reach and not by which numbers."""
 
     @abstractmethod
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
@@ -120,3 +129,22 @@ def _ends(names: list[str]) -> dict[str, str]:
     if len(names) > 2:
         return {names[0]: "first", names[-1]: "last"}
     return {names[-1]: "last"} if len(names) == 2 else {}
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Is a value of JSON of the kind that a field is declared to be? A whole number is a number, too."""
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in options
+    if options:
+        return any(_is_of(value, option) for option in options)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _named(kind: Any) -> str:
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, options))
+    if options:
+        return " or ".join(_named(option) for option in options)
+    return {int: "a whole number", float: "a number", type(None): "none"}.get(kind, str(kind.__name__))

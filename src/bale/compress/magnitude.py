@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
@@ -30,6 +30,12 @@ class MagnitudeConfig(WeightConfig):
     def __post_init__(self) -> None:
         self.check(0 < self.density <= 1, "density", f"must be above 0 and at most 1, got {self.density}")
         self.check(self.bits is None or 2 <= self.bits <= 8, "bits", f"must be from 2 to 8, or None, got {self.bits}")
+
+    @classmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        return tuple(
+            cls(density) for density in (0.9, 0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
+        )
 
     def encode(self, code: Code, weight: Weight) -> None:
         magnitudes = code.kept_values().abs().flatten()

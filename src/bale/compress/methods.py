@@ -24,3 +24,30 @@ def config_from_dict(given: dict[str, Any]) -> Config:
     if method not in METHODS:
         raise CompressionError(f"method: {method!r} is unknown; known are {', '.join(METHODS)}")
     return METHODS[method].from_dict(given)
+
+
+def parse_config(text: str) -> Config:
+    """Return the config that a text means: METHOD, or METHOD:FIELD=VALUE,FIELD=VALUE.
+
+    Raises CompressionError for unknown methods and fields, and for values of another kind or out of range.
+
+    >>> parse_config("adc-aware:adc_bits=4,rows=64").most
+    5
+    """
+    method, _, listed = text.partition(":")
+    given: dict[str, Any] = {"method": method}
+    for each in filter(None, listed.split(",")):
+        field, equals, value = each.partition("=")
+        if not equals:
+            raise CompressionError(f"{method}.{each}: expected FIELD=VALUE")
+        given[field.strip()] = _value(value.strip())
+    return config_from_dict(given)
+
+
+def _value(text: str) -> int | float | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None if text == "none" else text

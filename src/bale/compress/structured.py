@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,10 @@ class StructuredConfig(Config):
     def __post_init__(self) -> None:
         self.check(0 < self.keep <= 1, "keep", f"must be above 0 and at most 1, got {self.keep}")
         self.check(self.by in get_args(By), "by", f"must be one of {', '.join(get_args(By))}, got {self.by!r}")
+
+    @classmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        return tuple(cls(tenths / 10) for tenths in range(9, 0, -1))
 
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
         shapes = {name: weight.shape for name, weight in all_weights(model).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from bale.compress.code import Code
 from bale.compress.config import WeightConfig
@@ -25,6 +25,10 @@ class UniformQuantConfig(WeightConfig):
 
     def __post_init__(self) -> None:
         self.check(self.bits in _BITS, "bits", f"must be one of {', '.join(map(str, _BITS))}, got {self.bits}")
+
+    @classmethod
+    def ladder(cls) -> tuple[Self, ...]:
+        return tuple(cls(bits) for bits in reversed(_BITS))
 
     def encode(self, code: Code, weight: Weight) -> None:
         code.quantize(self.bits)
