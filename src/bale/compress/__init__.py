@@ -13,6 +13,7 @@ from bale.compress.packed import Packed, load_packed_, pack, read_packed, save_p
 from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
 from bale.compress.uniform import UniformQuantConfig
+from bale.compress.weights import all_weights
 
 __all__ = [
     "METHODS",
@@ -29,6 +30,7 @@ __all__ = [
     "StructuredConfig",
     "UniformQuantConfig",
     "WeightReport",
+    "all_weights",
     "bake_",
     "column_bounds",
     "compress_",

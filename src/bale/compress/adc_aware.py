@@ -9,7 +9,7 @@ for each sign where signs have columns of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from bale.compress.admm import Admm
 from bale.compress.code import Code
@@ -18,6 +18,7 @@ from bale.compress.config import UnsuitableError, WeightConfig
 from bale.compress.layout import Dense
 from bale.compress.weights import Weight
 
+_UPDATES = 15  # of Z, U and rho in a training
 _ENCODINGS = ("differential", "sign-magnitude")
 
 
@@ -104,6 +105,6 @@ class ADCAwareConfig(WeightConfig):
             dac_bits=self.dac_bits,
         )
 
-    def compressor(self, **numbers: Any) -> Admm:
-        """ADMM, as the paper has it; `numbers` are `Admm`'s."""
-        return Admm(self, **numbers)
+    def compressor(self, steps: int | None = None) -> Admm:
+        """ADMM, as the paper has it; its updates are spread over the steps."""
+        return Admm(self) if steps is None else Admm(self, every=max(1, steps // _UPDATES))

@@ -64,8 +64,8 @@ class Config(ABC):
                 raise CompressionError(f"{cls.method}.{name}: expected {_named(kinds[name])}, got {value!r}")
         return cls(**numbers)
 
-    def compressor(self) -> Compressor:
-        """What goes along with a training; see `Compressor`."""
+    def compressor(self, steps: int | None = None) -> Compressor:
+        """What goes along with a training, of so many steps where that is known; see `Compressor`."""
         from bale.compress.compressor import Once  # it compresses by `apply_`
 
         return Once(self)

@@ -57,7 +57,7 @@ class Report:
     weights       what was compressed, by layers in the order of registration
     skipped       layers and weights that were not, and why
     parameters    numbers of the whole model as it was before this compression, biases and norms too
-    packed_bytes  of the whole model, as `save_packed` writes it
+    packed_bytes  of the whole model, as `save_packed` writes it with the configs
     """
 
     configs: tuple[Config, ...]
@@ -145,7 +145,7 @@ def report_of(
         for name, weight in all_weights(model).items()
         if name in changed
     )
-    return Report(configs, rows, skipped, before.parameters, len(pack(model)))
+    return Report(configs, rows, skipped, before.parameters, len(pack(model, configs)))
 
 
 def _row(name: str, weight: Tensor, was: Tensor, code: Code | None, configs: tuple[Config, ...]) -> WeightReport:

@@ -4,6 +4,7 @@ from bale.train.accuracy import accuracy, accuracy_and_named, majority_accuracy
 from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.classifiers import CLASSIFIERS, build_classifier
 from bale.train.compare import Comparison, compare
+from bale.train.compression import Part, Retraining, compress_and_train, parts_of
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.image_answers import image_accuracy
 from bale.train.image_checkpoint import Stateful, steps_done
@@ -28,8 +29,10 @@ __all__ = [
     "FitReport",
     "ImageStep",
     "Label",
+    "Part",
     "Place",
     "PolicyConfig",
+    "Retraining",
     "RunReport",
     "Sample",
     "Stateful",
@@ -41,6 +44,7 @@ __all__ = [
     "accuracy_and_named",
     "build_classifier",
     "compare",
+    "compress_and_train",
     "fit",
     "held_out_graphs",
     "image_accuracy",
@@ -49,6 +53,7 @@ __all__ = [
     "load_task",
     "load_weights",
     "majority_accuracy",
+    "parts_of",
     "save_weights",
     "steps_done",
     "task_of",

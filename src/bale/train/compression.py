@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from os import PathLike
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def compress_and_train(
     skipped: dict[str, str] = {}
     place = 0
     for config, parts in zip(configs, parts_of(configs, how.epochs), strict=True):
-        compressor = config.compressor().prepare(model, filter_fn) if any(part.pulled for part in parts) else None
+        steps = sum(part.epochs for part in parts if part.pulled) * ceil(len(images) / how.batch_size)
+        compressor = config.compressor(steps).prepare(model, filter_fn) if steps else None
         report = None if compressor else compress_(model, config, filter_fn)
         for part in parts:
             _train(model, images, part, place, how, compressor if part.pulled else None, on_step, save)

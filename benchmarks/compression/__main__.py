@@ -1,0 +1,134 @@
+"""Train, compress and train again, on Fashion-MNIST: accuracy, bytes of the packed file, bits of the ADC, three seeds.
+
+    python -m benchmarks.compression --results FILE.jsonl              all runs; hours, in as many goes as you like
+    python -m benchmarks.compression --results FILE.jsonl --shard 1/2  half of them, for one of two processes
+    python -m benchmarks.compression --quick --json -                  LeNet-5 and the LSTM on 10,000 images: minutes
+    python -m benchmarks.compression --results FILE.jsonl --summary    what the file has, as a table
+
+A run is a network, a setting and a seed. Each line is appended when its run is done, and runs that the file has are
+not done again; Ctrl-C leaves checkpoints (in --work), from which the next call goes on. Dense networks are trained once
+and kept there, too. Threads: one, so that processes can share a machine. See benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from bale.cli.progress import ImageProgress
+from bale.data import image_data
+from bale.train import ImageStep
+from benchmarks import command
+from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid
+from benchmarks.compression.study import Line, Study
+from benchmarks.compression.summary import draw, table_of
+
+QUICK = Amount(images=10_000)
+RESULTS = Path("benchmarks/results/compression.jsonl")
+
+
+def read(path: Path | None) -> list[Line]:
+    """The lines of a file that may not be there yet."""
+    if path is None or not path.exists():
+        return []
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
+
+
+def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console) -> list[Line]:
+    """Do the runs that the file has not; return the lines of all of them."""
+    done = {Run.of(line).key: line for line in read(path)}
+    lines: list[Line] = []
+    left = [run for run in runs if run.key not in done]
+    train, test = image_data("fashion-mnist") if left else (None, None)
+    for number, run in enumerate(runs):
+        if run.key not in done:
+            assert train is not None and test is not None
+            title = f"{number + 1}/{len(runs)} {run.model}, {run.setting}, seed {run.seed}"
+            bars = _Bars(console, title)
+            done[run.key] = Study(train.take(run.amount.images), test, work, bars.on_step).run(run)
+            bars.close()
+            if path is not None:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(done[run.key]) + "\n")
+        lines.append(done[run.key])
+    return lines
+
+
+class _Bars:
+    """One bar after the other, for each training of a run."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console, self.title = console, title
+        self.bar: ImageProgress | None = None
+        self.steps = 0
+
+    def on_step(self, what: str, step: ImageStep) -> None:
+        if self.bar is None or step.step <= self.steps:
+            self.close()
+            self.bar = ImageProgress(self.console, f"{self.title}: {what}", step.steps, step.step - 1)
+            self.bar.__enter__()
+        self.steps = step.step
+        self.bar.on_step(step)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
+
+def shard(text: str) -> tuple[int, int]:
+    """I/N: of N processes the I-th."""
+    mine, _, all_of_them = text.partition("/")
+    if not (mine.isdigit() and all_of_them.isdigit() and 1 <= int(mine) <= int(all_of_them)):
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N, such as 1/2")
+    return int(mine), int(all_of_them)
+
+
+def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
+    """The runs that are asked for; a network and its seed are of one shard, which trains it once."""
+    amount = QUICK if chosen.quick else Amount()
+    models = chosen.models or (["lenet5", "lstm"] if chosen.quick else list(NETWORKS))
+    seeds = chosen.seeds or ([0] if chosen.quick else [0, 1, 2])
+    mine, many = chosen.shard
+    pairs = [(seed, model) for seed in seeds for model in models]
+    own = set(pairs[mine - 1 :: many])
+    return [run for run in grid(models, chosen.settings, seeds, amount) if (run.seed, run.model) in own]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = command.parser("compression", __doc__)
+    options.add_argument("--models", type=command.some_of(str, NETWORKS), metavar="A,B")
+    options.add_argument("--settings", type=command.some_of(str, SETTINGS), default=list(SETTINGS), metavar="A,B")
+    options.add_argument("--seeds", type=command.some_of(int), metavar="A,B")
+    options.add_argument("--quick", action="store_true", help="LeNet-5 and the LSTM, one seed, 10,000 images")
+    options.add_argument("--results", type=Path, metavar="FILE", help=f"append to it and resume, such as {RESULTS}")
+    options.add_argument("--work", type=Path, default=Path("runs/compression"), metavar="FOLDER", help="checkpoints")
+    options.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="of N processes the I-th")
+    options.add_argument("--summary", action="store_true", help="measure nothing; show what --results has")
+    options.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy against bytes")
+    command.add_json(options)
+    chosen = options.parse_args(arguments)
+    torch.set_num_threads(1)
+    if chosen.summary:
+        lines = read(chosen.results)
+        if not lines:
+            options.error("--summary needs --results with a file that has lines")
+    else:
+        lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True))
+    command.tell(lines, chosen.json, table_of, width=170)
+    if chosen.picture is not None:
+        draw(lines).savefig(chosen.picture, dpi=120, metadata={"Date": None} if chosen.picture.suffix == ".svg" else {})
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""What is one run? Train, compress, train again; write the packed file, read it back, and test that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bale.compress import all_weights, bake_, column_bounds, load_packed_, save_packed
+from bale.data import Images
+from bale.train import (
+    ImageStep,
+    Retraining,
+    build_classifier,
+    compress_and_train,
+    image_accuracy,
+    load_weights,
+    save_weights,
+    train_images,
+)
+from benchmarks.compression.runs import NETWORKS, Run
+from benchmarks.race.machine import processor
+
+_SEED_OF_PARTS = 100  # beyond the seeds of dense networks, so that none sees its images in the same order again
+Line = dict[str, Any]
+OnStep = Callable[[str, ImageStep], None]
+
+
+class Study:
+    """Runs on some images; dense networks and checkpoints are kept in `folder`."""
+
+    def __init__(self, train: Images, test: Images, folder: Path, on_step: OnStep) -> None:
+        self.train, self.test, self.folder, self.on_step = train, test, folder, on_step
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, run: Run) -> Line:
+        """The line of a run; Ctrl-C leaves a checkpoint from which it goes on."""
+        model, facts = self.dense(run)
+        dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+        dense_bits = adc_bits(model)
+        checkpoints = self.folder / run.folder
+        begin = time.process_time()
+        how = Retraining(run.amount.epochs, lr=run.amount.lr, seed=_SEED_OF_PARTS * (run.seed + 1))
+        tell = lambda step: self.on_step(run.setting, step)  # noqa: E731
+        report = compress_and_train(model, self.train, run.configs, how, on_step=tell, save=checkpoints)
+        seconds = time.process_time() - begin
+        accuracy = image_accuracy(model, self.test)
+        packed = self.packed_bytes(run, model, accuracy)
+        assert packed == report.packed_bytes
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return {
+            "model": run.model,
+            "method": run.method,
+            "setting": run.setting,
+            "seed": run.seed,
+            "dense_accuracy": facts["accuracy"],
+            "accuracy": accuracy,
+            "dense_bytes": dense_bytes,
+            "packed_bytes": packed,
+            "adc_bits": adc_bits(model),
+            "dense_adc_bits": dense_bits,
+            "train_s": round(seconds, 1),
+            "dense_train_s": facts["train_s"],
+            **run.amount.fields(),
+            "threads": torch.get_num_threads(),
+            "processor": processor(),
+            "torch": torch.__version__,
+        }
+
+    def dense(self, run: Run) -> tuple[nn.Module, Line]:
+        """The network before compression, trained now or by an earlier run."""
+        model = build_classifier(run.model, self.train, width=NETWORKS[run.model], seed=run.seed)
+        name = f"dense-{run.model}-{run.seed}-{run.amount.dense_epochs}x{run.amount.images}"
+        weights, facts = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
+        if facts.exists():
+            load_weights(model, weights)
+            return model, json.loads(facts.read_text())
+        begin = time.process_time()
+        train_images(
+            model,
+            self.train,
+            epochs=run.amount.dense_epochs,
+            lr=run.amount.lr,
+            seed=run.seed,
+            on_step=lambda step: self.on_step("dense", step),
+            save=self.folder / name,
+        )
+        told = {"accuracy": image_accuracy(model, self.test), "train_s": round(time.process_time() - begin, 1)}
+        save_weights(model, weights)
+        facts.write_text(json.dumps(told))
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        return model, told
+
+    def packed_bytes(self, run: Run, model: nn.Module, accuracy: float) -> int:
+        """Write the packed file, and see whether what comes back is the same network."""
+        path = self.folder / f"{run.folder}.bale"
+        size = save_packed(model, path, *run.configs)
+        assert size == path.stat().st_size
+        again = build_classifier(run.model, self.train, width=NETWORKS[run.model])
+        load_packed_(again, path)
+        baked = bake_(model).state_dict()
+        assert all(torch.equal(tensor, baked[key]) for key, tensor in again.state_dict().items())
+        assert abs(image_accuracy(again, self.test) - accuracy) <= 2 / len(self.test)  # by another order of sums
+        path.unlink()
+        return size
+
+
+def adc_bits(model: nn.Module) -> int:
+    """Of the converters that lose nothing of a network's products, a priori: 128 rows, 2-bit cells, 1-bit DAC."""
+    with torch.no_grad():
+        matrices = [weight.flatten(1) for weight in all_weights(model).values()]
+        bounds = [column_bounds(matrix, rows=128, weight_bits=8, cell_bits=2, dac_bits=1) for matrix in matrices]
+    return max(bound.a_priori_bits for bound in bounds)
