@@ -1,0 +1,102 @@
+"""Does the study of compression resume, divide its runs among processes, and report what it has measured?"""
+
+import json
+
+import pytest
+import torch
+from benchmarks.compression import __main__ as command
+from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid
+from benchmarks.compression.study import Study
+from benchmarks.compression.summary import draw, summaries, table_of
+
+from bale.data import FASHION_CLASSES, Images
+
+TINY = Amount(dense_epochs=1, epochs=2, images=64)
+
+
+@pytest.fixture
+def images() -> Images:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return Images(pixels, torch.arange(64) % 10, FASHION_CLASSES, "noise")
+
+
+def line_of(run: Run, accuracy: float = 0.9) -> dict:
+    return {
+        "model": run.model,
+        "method": run.method,
+        "setting": run.setting,
+        "seed": run.seed,
+        "dense_accuracy": 0.91,
+        "accuracy": accuracy,
+        "dense_bytes": 1000,
+        "packed_bytes": 100 + run.seed,
+        "adc_bits": 5,
+        "train_s": 1.0,
+        **run.amount.fields(),
+    }
+
+
+@pytest.mark.parametrize("setting", ["structured:keep=0.7 + adc-aware:adc_bits=5", "uniform:bits=2"])
+def test_a_run_reports_the_file_that_it_wrote_and_leaves_no_checkpoints(setting, images, tmp_path) -> None:
+    told = []
+    study = Study(images, images, tmp_path, lambda what, step: told.append(what))
+    run = Run("lenet5", setting, 0, TINY)
+    line = study.run(run)
+    assert Run.of(json.loads(json.dumps(line))) == run
+    assert 0 < line["packed_bytes"] < line["dense_bytes"] == 4 * 61706
+    assert line["adc_bits"] == (5 if "adc" in setting else line["adc_bits"]) and line["dense_adc_bits"] >= 8
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]  # the dense network's
+    assert set(told) == {"dense", setting}
+    told.clear()
+    assert {**study.run(run), "train_s": 0} == {**line, "train_s": 0} and set(told) == {setting}
+
+
+def test_runs_that_the_file_has_are_not_done_again(tmp_path, monkeypatch) -> None:
+    runs = grid(["lenet5", "lstm"], SETTINGS[:2], [0, 1], TINY)
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(line_of(run)) + "\n" for run in runs[:-1]))
+    done = []
+    monkeypatch.setattr(command, "image_data", lambda name: (_Any(), _Any()))
+    monkeypatch.setattr(command.Study, "run", lambda self, run: done.append(run) or line_of(run))
+    lines = command.measure(runs, path, tmp_path, command.Console(quiet=True))
+    assert done == [runs[-1]] and [Run.of(line) for line in lines] == runs
+    assert [Run.of(line) for line in command.read(path)] == runs
+
+
+class _Any:
+    def take(self, count: int) -> "_Any":
+        return self
+
+
+def test_shards_share_out_all_runs_and_a_dense_network_is_of_one() -> None:
+    whole = _chosen()
+    parts = [_chosen("--shard", f"{mine}/3") for mine in (1, 2, 3)]
+    assert sorted(str(run) for part in parts for run in part) == sorted(map(str, whole))
+    assert len(whole) == 3 * len(NETWORKS) * len(SETTINGS)
+    pairs = [{(run.model, run.seed) for run in part} for part in parts]
+    assert not (pairs[0] & pairs[1] or pairs[0] & pairs[2] or pairs[1] & pairs[2])
+
+
+def _chosen(*arguments: str) -> list[Run]:
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "measure", lambda runs, *rest: found.extend(runs) or [line_of(run) for run in runs])
+        patch.setattr(command.command, "tell", lambda *given, **more: None)
+        patch.setattr(torch, "set_num_threads", lambda many: None)
+        command.main(list(arguments))
+    return found
+
+
+def test_the_summary_has_means_and_extremes_and_says_what_was_wanted() -> None:
+    setting = "adc-aware:adc_bits=5"
+    lines = [line_of(Run("vgg8", setting, seed, TINY), accuracy) for seed, accuracy in enumerate((0.89, 0.90, 0.92))]
+    lines.append(line_of(Run("lenet5", "uniform:bits=2", 0, TINY), 0.5))
+    last, first = summaries(lines)[::-1]
+    assert (last.model, last.seeds, last.wanted) == ("vgg8", 3, True)
+    assert last.accuracy.mean == pytest.approx(0.90333333) and last.drop.half == pytest.approx(0.015)
+    assert last.packed_bytes.mean == 101 and last.ratio == pytest.approx(1000 / 101)
+    assert first.model == "lenet5" and first.wanted is None
+    assert summaries([line_of(Run("vgg8", setting, 0, TINY), 0.85)])[0].wanted is False
+    assert table_of(lines).row_count == 2
+    assert len(draw(lines).axes) == 2
