@@ -115,10 +115,11 @@ class BlockCirculant:
 
     def expand(self, values: Tensor) -> Tensor:
         shape, k = self.shape, self.block
-        # Row t of a block is the reversed column, turned by t + 1: all of them are windows of it, written twice.
+        # Row t of a block is the reversed column, turned by t + 1: all of them are windows of it, written twice, the last
+        # row first. Nothing is copied until they are turned round, each to its place.
         turned = values.flip(-1)
-        windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1).flip(-2)  # [..., t, s]
-        blocks = windows.permute(0, 1, 4, 2, 5, 3)  # [parts, block rows, t, block columns, s, taps]
+        windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1)  # [..., k - 1 - t, s]
+        blocks = windows.permute(0, 1, 4, 2, 5, 3).flip(2)  # [parts, block rows, t, block columns, s, taps]
         padded = blocks.reshape(shape.parts, self.block_rows * k, self.block_columns * k, shape.taps)
         return padded[:, : shape.outputs, : shape.inputs].reshape(shape.weight)
 
