@@ -63,9 +63,8 @@ class CompressedConv2d(Compressed, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         code = self.code("weight")
-        if code.by_fourier() and self.groups == 1 and self.padding_mode == "zeros" and input.dim() == 4:
-            return code.conv2d(input, self)
-        return super().forward(input)
+        plain = self.groups == 1 and self.padding_mode == "zeros" and input.dim() == 4 and input.numel() > 0
+        return code.conv2d(input, self) if plain and code.by_fourier() else super().forward(input)
 
 
 class _CompressedCell(Compressed):
