@@ -23,9 +23,9 @@ class BlockCirculantConfig(WeightConfig):
     last layer stay dense (of two layers the last), and so do weights with fewer outputs or inputs than k.
 
     block    k
-    kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight written out; both
-             agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with other than
-             zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
+    kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight written out;
+             both agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with other
+             than zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
 
     Source: CirCNN (Ding et al., MICRO 2017), also of the projection.
     """

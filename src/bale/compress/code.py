@@ -18,7 +18,7 @@ class Code(nn.Module):
 
     values     the numbers that are trained, in the shape that the layout says
     mask       bool, where numbers are kept; None: everywhere
-    signs      int8, the sign that a kept number must have, 0: it is left out; None: any. A number of the other sign is 0
+    signs      int8, the sign that a kept number must have, 0: it is left out; None: any. Others count as 0
     quantizer  rounds what is kept; None: it is as it is
     """
 
