@@ -1,4 +1,4 @@
-"""Is what ADC-aware pruning keeps the nearest weight that it may keep, and are its columns as it says, after training?"""
+"""Is what ADC-aware pruning keeps the nearest that it may keep, and are its columns as it says, after training?"""
 
 from itertools import combinations
 

@@ -33,7 +33,7 @@ def test_never_off_the_grid(data, dtype, bits, seed) -> None:
     quantizer = UniformQuantizer(values, bits, 1)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        quantizer.scale *= torch.randn(quantizer.scale.shape, generator=generator).to(dtype) + 0.1
+        quantizer.scale.mul_(torch.randn(quantizer.scale.shape, generator=generator).to(dtype) + 0.1)
         quantized, codes = quantizer(values), quantizer.codes(values)
     assert codes.dtype == torch.int64 and int(codes.abs().max()) <= quantizer.highest == 2 ** (bits - 1) - 1
     assert quantized.isfinite().all() and quantized.dtype == dtype
@@ -72,7 +72,7 @@ def test_gradients_are_those_of_learned_step_sizes(data, bits, channel_axes, neg
     values = data.draw(numbers()).requires_grad_()
     quantizer = UniformQuantizer(values, bits, channel_axes)
     with torch.no_grad():
-        quantizer.scale *= -0.7 if negative else 0.7  # so that some numbers are beyond the grid
+        quantizer.scale.mul_(-0.7 if negative else 0.7)  # so that some numbers are beyond the grid
     sent = torch.randn(values.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(bits))
     of_values, of_scale = torch.autograd.grad(quantizer(values), [values, quantizer.scale], sent)
 
@@ -92,7 +92,7 @@ def test_a_scale_is_trained_to_a_smaller_error() -> None:
     values = torch.randn(4, 50)
     quantizer = UniformQuantizer(values, 3, 1)
     with torch.no_grad():
-        quantizer.scale *= 2.5
+        quantizer.scale.mul_(2.5)
     optimizer = torch.optim.SGD([quantizer.scale], 0.02)
     errors = []
     for _ in range(60):
