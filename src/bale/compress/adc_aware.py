@@ -52,6 +52,8 @@ class ADCAwareConfig(WeightConfig):
     method: ClassVar[str] = "adc-aware"
 
     def __post_init__(self) -> None:
+        numbers = ("adc_bits", "rows", "weight_bits", "cell_bits", "dac_bits")
+        self.check_numbers(True, *numbers, *([] if self.nonzeros is None else ["nonzeros"]))
         for field in ("adc_bits", "rows", "cell_bits", "dac_bits"):
             number = getattr(self, field)
             self.check(number >= 1, field, f"must be at least 1, got {number}")

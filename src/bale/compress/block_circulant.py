@@ -36,6 +36,7 @@ class BlockCirculantConfig(WeightConfig):
     keeps_ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        self.check_numbers(True, "block")
         self.check(self.block >= 2, "block", f"must be at least 2, got {self.block}")
         self.check(self.kernel in _KERNELS, "kernel", f"must be one of {', '.join(_KERNELS)}, got {self.kernel!r}")
 

@@ -72,6 +72,11 @@ class Code(nn.Module):
         quantizer = UniformQuantizer(self.kept_values(), bits, self.layout.channel_axes)
         self.quantizer = quantizer.train(self.training).requires_grad_(self.values.requires_grad)
 
+    @torch.no_grad()
+    def baked(self) -> nn.Parameter:
+        """The weight written out."""
+        return nn.Parameter(self().clone(), self.values.requires_grad)
+
     @property
     def changed(self) -> bool:
         """Is anything else stored than the weight?"""

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bale.compress.code import Code
-from bale.compress.weights import Weight, attach_all, detach_unchanged, layers_of, weights_of
+from bale.compress.layers import attach_
+from bale.compress.weights import Weight, detach_unchanged, layers_of, suitable_layers, weights_of
 from bale.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ class Config(ABC):
         if not holds:
             raise CompressionError(f"{self.method}.{field}: {problem}")
 
+    def check_numbers(self, whole: bool, *names: str) -> None:
+        """Raise CompressionError, which names the field, for what is no number, or no whole one."""
+        for name in names:
+            value = getattr(self, name)
+            fits = isinstance(value, int) or (isinstance(value, float) and not whole)
+            what = "a whole number" if whole else "a number"
+            self.check(fits and not isinstance(value, bool), name, f"must be {what}, got {value!r}")
+
 
 @dataclass(frozen=True)
 class WeightConfig(Config):
@@ -88,17 +97,21 @@ class WeightConfig(Config):
 
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
-        layers, skipped = attach_all(model)
+        suitable, skipped = suitable_layers(model)
         ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
+        chosen: dict[str, nn.Module] = {}
+        for name, layer in suitable.items():
+            if name in ends:
+                skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
+            elif filter_fn is not None and not filter_fn(layer, name):
+                skipped[name or type(layer).__name__] = "filter_fn leaves it out"
+            else:
+                chosen[name] = layer
+        # The filter, which may raise, has met all layers as they were before any is changed.
+        layers = {name: attach_(layer) for name, layer in chosen.items()}
         changed: dict[str, dict[str, float]] = {}
         try:
             for name, layer in layers.items():
-                if name in ends:
-                    skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
-                    continue
-                if filter_fn is not None and not filter_fn(layer, name):
-                    skipped[name or type(layer).__name__] = "filter_fn leaves it out"
-                    continue
                 for weight in weights_of(name, layer):
                     try:
                         changed[weight.name] = self.encode(weight.code, weight)

@@ -42,6 +42,7 @@ class StructuredConfig(Config):
     method: ClassVar[str] = "structured"
 
     def __post_init__(self) -> None:
+        self.check_numbers(False, "keep")
         self.check(0 < self.keep <= 1, "keep", f"must be above 0 and at most 1, got {self.keep}")
         self.check(self.by in get_args(By), "by", f"must be one of {', '.join(get_args(By))}, got {self.by!r}")
 
@@ -114,6 +115,8 @@ def prune_(model: nn.Module, keep: float, by: By = "filters", chosen: Collection
     unprunable = {name: why for name, why in structure.unprunable.items() if chosen is None or name in chosen}
     kept = {name: _largest(scores(model, group, by), keep) for name, group in groups.items()}
     for name, group in groups.items():
+        if kept[name].after == kept[name].before:
+            continue
         remove_outputs_(model, group, torch.tensor(kept[name].indices))
     return Pruned(kept, unprunable)
 

@@ -24,6 +24,7 @@ class UniformQuantConfig(WeightConfig):
     method: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
+        self.check_numbers(True, "bits")
         self.check(self.bits in _BITS, "bits", f"must be one of {', '.join(map(str, _BITS))}, got {self.bits}")
 
     def encode(self, code: Code, weight: Weight) -> dict[str, float]:
