@@ -303,14 +303,16 @@ def test_methods_stack_in_their_order() -> None:
             assert weight.code.bits == 8
 
 
-def test_masks_of_two_prunings_are_both_kept() -> None:
+@pytest.mark.parametrize("second", [MagnitudeConfig(0.8, None), ADCAwareConfig(nonzeros=3, rows=20)])
+def test_what_one_pruning_leaves_out_no_other_brings_back(second) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(40, 6)
     compress_(layer, MagnitudeConfig(0.5, None))
     mask = coded_weights(layer)[0].code.mask
-    compress_(layer, ADCAwareConfig(nonzeros=3, rows=20))
+    report = compress_(layer, second)
     code = coded_weights(layer)[0].code
     assert mask is not None and code.mask is not None and not (code.mask & ~mask).any()
+    assert report.weights[0].kept == int(code.mask.count_nonzero()) <= 120
 
 
 # Reports.
