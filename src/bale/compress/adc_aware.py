@@ -19,7 +19,6 @@ from bale.compress.layout import Dense
 from bale.compress.weights import Weight
 
 _UPDATES = 15  # of Z, U and rho in a training
-_ENCODINGS = ("differential", "sign-magnitude")
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,11 @@ class ADCAwareConfig(WeightConfig):
     acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for field in ("adc_bits", "rows", "cell_bits", "dac_bits"):
             number = getattr(self, field)
             self.check(number >= 1, field, f"must be at least 1, got {number}")
         self.check(2 <= self.weight_bits <= 16, "weight_bits", f"must be from 2 to 16, got {self.weight_bits}")
-        offset = "; an offset makes no weight of 0 a cell of 0" if self.encoding == "offset" else ""
-        known = self.encoding in _ENCODINGS
-        self.check(known, "encoding", f"must be one of {', '.join(_ENCODINGS)}, got {self.encoding!r}{offset}")
         if self.nonzeros is not None:
             self.check(self.nonzeros >= 1, "nonzeros", f"must be at least 1, got {self.nonzeros}")
         least = (2**self.cell_bits - 1) * (2**self.dac_bits - 1)

@@ -24,12 +24,16 @@ from bale.errors import CompressionError
 
 @dataclass(eq=False)
 class _Pulled:
-    """A parameter, what it is pulled to, and the scaled dual of that."""
+    """What is stored of a weight, what its numbers are pulled to, and the scaled dual of that."""
 
-    parameter: nn.Parameter
+    code: Code
     weight: Weight
     target: Tensor
     dual: Tensor
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        return self.code.values
 
 
 class Admm:
@@ -75,9 +79,9 @@ class Admm:
         self._pulled = {}
         for weight in coded_weights(trial):
             if weight.name in changed:
-                parameter = _parameter(model, weight.key)
-                start = self._project(parameter, weight)
-                self._pulled[weight.name] = _Pulled(parameter, weight, start, torch.zeros_like(start))
+                code = _code(model, weight.key)
+                start = self._project(code.values, code, weight)
+                self._pulled[weight.name] = _Pulled(code, weight, start, torch.zeros_like(start))
         return self
 
     def penalty(self) -> Tensor:
@@ -94,7 +98,7 @@ class Admm:
         if self.steps % self.every:
             return
         for each in pulled:
-            each.target = self._project(each.parameter + each.dual, each.weight)
+            each.target = self._project(each.parameter + each.dual, each.code, each.weight)
             each.dual += each.parameter - each.target
             each.dual /= self.growth  # the scaled dual is the multiplier over rho
         self.rho *= self.growth
@@ -103,7 +107,8 @@ class Admm:
         """||W - Z|| / ||W||: how far the weights are from what they are pulled to."""
         pulled = self._all()
         off = sum(float((each.parameter.detach() - each.target).square().sum()) for each in pulled)
-        return (off / sum(float(each.parameter.detach().square().sum()) for each in pulled)) ** 0.5
+        whole = sum(float(each.parameter.detach().square().sum()) for each in pulled)
+        return (off / whole) ** 0.5 if whole else 0.0
 
     def squash(self) -> Report:
         """Compress the model for good."""
@@ -126,24 +131,28 @@ class Admm:
             raise CompressionError(f"{other}: is in the state or in the model only; it is the state of another model")
         self.rho, self.steps = float(state["rho"]), int(state["steps"])
         for name, each in self._pulled.items():
-            each.target = state[f"target.{name}"].to(each.parameter)
-            each.dual = state[f"dual.{name}"].to(each.parameter)
+            each.target = state[f"target.{name}"].to(each.parameter, copy=True)
+            each.dual = state[f"dual.{name}"].to(each.parameter, copy=True)  # it is added to in place
 
     def _all(self) -> list[_Pulled]:
         if not self._pulled:
             raise CompressionError("prepare(model) comes first")
         return list(self._pulled.values())
 
-    def _project(self, weight: Tensor, of: Weight) -> Tensor:
-        code = Code(nn.Parameter(weight.detach().clone()))
-        self.config.encode(code, of)
-        return code().clone()
+    def _project(self, values: Tensor, stored: Code, weight: Weight) -> Tensor:
+        """What the method makes of these numbers, stored in a layout and left out as those of `stored` are."""
+        code = copy.deepcopy(stored)
+        code.values = nn.Parameter(values.detach().clone())
+        self.config.encode(code, weight)
+        return (code.numbers() if code.layout == stored.layout else code()).clone()
 
 
-def _parameter(model: nn.Module, key: str) -> nn.Parameter:
-    """The parameter of a weight of all numbers."""
+def _code(model: nn.Module, key: str) -> Code:
+    """What is stored of a weight."""
     layer, _, name = key.rpartition(".")
     module = model.get_submodule(layer)
-    parameter = module.code(name).values if isinstance(module, Compressed) else module._parameters[name]
+    if isinstance(module, Compressed):
+        return module.code(name)
+    parameter = module._parameters[name]
     assert parameter is not None
-    return parameter
+    return Code(parameter)

@@ -46,7 +46,9 @@ def compress_(model: nn.Module, config: Config, filter_fn: Filter | None = None)
     before = Before.of(model)
     for name, weight in before.weights.items():
         if not bool(weight.isfinite().all()):
-            raise CompressionError(f"{name}: has weights that are NaN or infinite; train it again, or leave it out")
+            raise CompressionError(
+                f"{name}: has weights that are NaN or infinite; take the model as it was before they were"
+            )
     outcome = config.apply_(model, filter_fn)
     if not outcome.changed:
         reasons = [f"{name} {reason}" for name, reason in outcome.skipped.items()]

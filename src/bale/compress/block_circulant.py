@@ -11,8 +11,6 @@ from bale.compress.fourier import fft_pays
 from bale.compress.layout import BlockCirculant, Dense
 from bale.compress.weights import Weight
 
-_KERNELS = ("auto", "fft", "direct")
-
 
 @dataclass(frozen=True)
 class BlockCirculantConfig(WeightConfig):
@@ -22,9 +20,10 @@ class BlockCirculantConfig(WeightConfig):
     blocks of its own). What k does not divide is padded with zeros. Unless a filter says otherwise, the first and the
     last layer stay dense (of two layers the last), and so do weights with fewer outputs or inputs than k.
 
-    block    k kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight
-    written out; both agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with
-    other than zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
+    block    k
+    kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight written out;
+             both agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with other
+             than zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
 
     Source: CirCNN (Ding et al., MICRO 2017), also of the projection.
     """
@@ -35,8 +34,8 @@ class BlockCirculantConfig(WeightConfig):
     keeps_ends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(self.block >= 2, "block", f"must be at least 2, got {self.block}")
-        self.check(self.kernel in _KERNELS, "kernel", f"must be one of {', '.join(_KERNELS)}, got {self.kernel!r}")
 
     @classmethod
     def ladder(cls) -> tuple[Self, ...]:

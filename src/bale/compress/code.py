@@ -16,9 +16,10 @@ _FOURIER_TYPES = (torch.float32, torch.float64)  # torch has no transforms of ha
 class Code(nn.Module):
     """weight = layout(quantizer(values, where they are kept)); calling it returns the weight.
 
-    values     the numbers that are trained, in the shape that the layout says mask       bool, where numbers are
-    kept; None: everywhere signs      int8, the sign that a kept number must have, 0: it is left out; None: any. A
-    number of the other sign is 0 quantizer  rounds what is kept; None: it is as it is
+    values     the numbers that are trained, in the shape that the layout says
+    mask       bool, where numbers are kept; None: everywhere
+    signs      int8, the sign that a kept number must have, 0: it is left out; None: any. Others count as 0
+    quantizer  rounds what is kept; None: it is as it is
     """
 
     mask: Tensor | None
@@ -68,7 +69,13 @@ class Code(nn.Module):
     @torch.no_grad()
     def quantize(self, bits: int) -> None:
         """Round what is kept to `bits` bits, a scale for each channel."""
-        self.quantizer = UniformQuantizer(self.kept_values(), bits, self.layout.channel_axes)
+        quantizer = UniformQuantizer(self.kept_values(), bits, self.layout.channel_axes)
+        self.quantizer = quantizer.train(self.training).requires_grad_(self.values.requires_grad)
+
+    @torch.no_grad()
+    def baked(self) -> nn.Parameter:
+        """The weight written out."""
+        return nn.Parameter(self().clone(), self.values.requires_grad)
 
     @property
     def changed(self) -> bool:
@@ -97,7 +104,7 @@ class Code(nn.Module):
     def linear(self, vectors: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply vectors [..., inputs] by the weight and add the bias [outputs]."""
         layout = self.layout
-        if not self.by_fourier():
+        if not self.by_fourier() or not vectors.numel():  # torch's transforms refuse to be none at all
             return functional.linear(vectors, self(), bias)
         assert isinstance(layout, BlockCirculant)
         y = fft_linear(layout, self.numbers(), self._as_values(vectors))

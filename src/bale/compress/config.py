@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from bale.compress.code import Code
-from bale.compress.weights import Weight, attach_all, detach_unchanged, layers_of, weights_of
+from bale.compress.layers import attach_
+from bale.compress.weights import Weight, detach_unchanged, layers_of, suitable_layers, weights_of
 from bale.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ class Config(ABC):
     method: ClassVar[str]
     acts_in_training: ClassVar[bool] = False  # has it a compressor that pulls weights while a model is trained?
 
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            if name in self.__dataclass_fields__:
+                self.check(
+                    _is_of(getattr(self, name), kind), name, f"must be {_named(kind)}, got {getattr(self, name)!r}"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON can hold it."""
         return {"method": self.method, **asdict(self)}
@@ -55,13 +63,10 @@ class Config(ABC):
         method = numbers.pop("method", None)
         if method != cls.method:
             raise CompressionError(f"method: {method!r} is not {cls.__name__}'s, which is {cls.method!r}")
-        kinds = get_type_hints(cls)
         known = [field.name for field in fields(cls)]
-        for name, value in numbers.items():
-            if name not in known:
-                raise CompressionError(f"{cls.method}.{name}: no such field; there are {', '.join(known)}")
-            if not _is_of(value, kinds[name]):
-                raise CompressionError(f"{cls.method}.{name}: expected {_named(kinds[name])}, got {value!r}")
+        unknown = [name for name in numbers if name not in known]
+        if unknown:
+            raise CompressionError(f"{cls.method}.{unknown[0]}: no such field; there are {', '.join(known)}")
         return cls(**numbers)
 
     def compressor(self, steps: int | None = None) -> Compressor:
@@ -101,17 +106,11 @@ class WeightConfig(Config):
 
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
-        layers, skipped = attach_all(model)
-        ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
+        chosen, skipped = self._chosen(model, filter_fn)
+        layers = {name: attach_(layer) for name, layer in chosen.items()}
         changed: list[str] = []
         try:
             for name, layer in layers.items():
-                if name in ends:
-                    skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
-                    continue
-                if filter_fn is not None and not filter_fn(layer, name):
-                    skipped[name or type(layer).__name__] = "filter_fn leaves it out"
-                    continue
                 for weight in weights_of(name, layer):
                     try:
                         self.encode(weight.code, weight)
@@ -123,6 +122,17 @@ class WeightConfig(Config):
             detach_unchanged(layers.values())
         return Outcome(tuple(changed), skipped)
 
+    def _chosen(self, model: nn.Module, filter_fn: Filter | None) -> tuple[dict[str, nn.Module], dict[str, str]]:
+        """The layers to compress, and why not the others; the filter, which may raise, meets all as they were."""
+        layers, skipped = suitable_layers(model)
+        ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
+        for name, layer in layers.items():
+            if name in ends:
+                skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
+            elif filter_fn is not None and not filter_fn(layer, name):
+                skipped[name or type(layer).__name__] = "filter_fn leaves it out"
+        return {name: layer for name, layer in layers.items() if (name or type(layer).__name__) not in skipped}, skipped
+
 
 def _ends(names: list[str]) -> dict[str, str]:
     """Which of a model's layers are its first and its last; of two only the last, and none of one."""
@@ -132,7 +142,7 @@ def _ends(names: list[str]) -> dict[str, str]:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Is a value of JSON of the kind that a field is declared to be? A whole number is a number, too."""
+    """Is a value of the kind that a field is declared to be? A whole number is a number, too."""
     options = get_args(kind)
     if get_origin(kind) is Literal:
         return value in options

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from bale.compress.layers import Compressed
 from bale.errors import BaleError
 
 # How outputs lie in a tensor: a convolution's [n, outputs, ...], the same with all but n flattened into
@@ -170,7 +171,7 @@ class _Network:
 def _trace(model: nn.Module) -> fx.Graph:
     before = set(vars(model))
     try:
-        return fx.Tracer().trace(model)
+        return _Tracer().trace(model)
     except Exception as error:  # whatever a forward may raise when it is given proxies
         raise BaleError(
             f"{type(model).__name__}: torch.fx cannot trace it: {type(error).__name__}: {error}; structured pruning "
@@ -180,6 +181,13 @@ def _trace(model: nn.Module) -> fx.Graph:
         # The tracer leaves the tensors that a forward makes as attributes of the model.
         for name in set(vars(model)) - before:
             delattr(model, name)
+
+
+class _Tracer(fx.Tracer):
+    """Records a compressed layer as one call, as torch does with its own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Compressed) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Walk:

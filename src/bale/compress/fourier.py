@@ -39,7 +39,7 @@ def fft_linear(layout: BlockCirculant, values: Tensor, vectors: Tensor) -> Tenso
     w = values.reshape(-1, layout.block_columns, k)  # [parts * block rows, block columns, k]
     w = torch.fft.rfft(w.permute(2, 0, 1), dim=0)  # [frequencies, parts * block rows, block columns]
     y = torch.bmm(x, w.transpose(1, 2)).permute(1, 2, 0)  # [rows, parts * block rows, frequencies]
-    y = torch.fft.irfft(y, n=k).reshape(len(rows), shape.parts, layout.block_rows * k)
+    y = torch.fft.irfft(y, n=k).reshape(rows.shape[0], shape.parts, layout.block_rows * k)
     return y[..., : shape.outputs].reshape(*vectors.shape[:-1], shape.weight[0])
 
 
@@ -58,7 +58,7 @@ def fft_conv2d(layout: BlockCirculant, values: Tensor, maps: Tensor, kernel: tup
     real, imaginary = w.real, w.imag
     w = torch.cat((torch.cat((real, -imaginary), 2), torch.cat((imaginary, real), 2)), 1)  # [frequencies, 2p, 2q, taps]
     w = w.reshape(frequencies * 2 * p, 2 * q, *kernel)
-    y = functional.conv2d(x, w, groups=frequencies, **steps)
+    y = functional.conv2d(x, w, groups=frequencies, **steps).to(x.dtype)  # autocast makes it a half type
     y = y.view(many, frequencies, 2, p, *y.shape[2:])
     y = torch.complex(y[:, :, 0], y[:, :, 1])  # [samples, frequencies, p, height, width]
     y = torch.fft.irfft(y, n=k, dim=1).transpose(1, 2).reshape(many, p * k, *y.shape[3:])

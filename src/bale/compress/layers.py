@@ -63,7 +63,8 @@ class CompressedConv2d(Compressed, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         code = self.code("weight")
-        if code.by_fourier() and self.groups == 1 and self.padding_mode == "zeros" and input.dim() == 4:
+        fits = code.by_fourier() and self.groups == 1 and self.padding_mode == "zeros"
+        if fits and input.dim() == 4 and input.numel():
             return code.conv2d(input, self)
         return super().forward(input)
 
@@ -168,7 +169,9 @@ def parts_of(module: nn.Module) -> int:
 
 
 def attach_(module: nn.Module) -> Compressed:
-    """Let a plain layer have codes, which store its weights as they are."""
+    """Let a plain layer have codes, which store its weights as they are; one that has codes keeps them."""
+    if isinstance(module, Compressed):
+        return module
     assert type(module) in _CLASSES
     names = weight_names(module)
     codes = nn.ModuleDict({name: Code(getattr(module, name)) for name in names})
@@ -183,12 +186,11 @@ def attach_(module: nn.Module) -> Compressed:
 
 
 def detach_(module: Compressed) -> None:
-    """Let a layer be plain again, with the weights that its codes mean."""
-    weights = {name: code().detach().clone() for name, code in module.codes.items()}
-    trained = {name: module.code(name).values.requires_grad for name in weights}
+    """Let a layer be plain again, with the weights that its codes mean; those stored as they are stay the same."""
+    codes = {name: module.code(name) for name in module.codes}
     del module.codes
     module.__class__ = module.plain  # pyright: ignore[reportAttributeAccessIssue]
-    for name, weight in weights.items():
-        module._parameters[name] = nn.Parameter(weight, trained[name])
+    for name, code in codes.items():
+        module._parameters[name] = code.baked() if code.changed else code.values
     if isinstance(module, nn.LSTM | nn.GRU):
         module._init_flat_weights()

@@ -115,7 +115,7 @@ class BlockCirculant:
 
     def expand(self, values: Tensor) -> Tensor:
         shape, k = self.shape, self.block
-        # Row t of a block is the reversed column, turned by t + 1: all of them are windows of it, written twice, the last
+        # Row t of a block is the reversed column, turned by t + 1: all rows are windows of it, written twice, the last
         # row first. Nothing is copied until they are turned round, each to its place.
         turned = values.flip(-1)
         windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1)  # [..., k - 1 - t, s]

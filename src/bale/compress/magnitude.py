@@ -28,6 +28,7 @@ class MagnitudeConfig(WeightConfig):
     method: ClassVar[str] = "magnitude"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(0 < self.density <= 1, "density", f"must be above 0 and at most 1, got {self.density}")
         self.check(self.bits is None or 2 <= self.bits <= 8, "bits", f"must be from 2 to 8, or None, got {self.bits}")
 

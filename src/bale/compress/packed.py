@@ -139,12 +139,11 @@ def load_packed_(model: nn.Module, path: str | PathLike[str]) -> Packed:
 
 def plain_state(model: nn.Module) -> dict[str, Any]:
     """The state_dict of the plain model; of weights that are stored in another way only the keys, in their places."""
-    prefixes = [(f"{name}." if name else "", "codes.") for name in compressed_layers(model)]
-    state: dict[str, Any] = {}
-    for key, value in model.state_dict().items():
-        layer = next((layer for layer, codes in prefixes if key.startswith(layer + codes)), None)
-        if layer is None:
-            state[key] = value
-        else:
-            state[layer + key.removeprefix(layer).split(".")[1]] = None
-    return state
+    written = model.state_dict()
+    parameters: dict[str, list[str]] = {}  # for each key of a compressed layer, those of the plain one, in order
+    for name, layer in compressed_layers(model).items():
+        prefix = f"{name}." if name else ""
+        own = [prefix + key for key, tensor in layer._parameters.items() if key in layer.codes or tensor is not None]
+        codes = [f"{prefix}codes.{key}" for key in layer.codes.state_dict()]
+        parameters |= dict.fromkeys([*own, *codes], own)
+    return {plain: written.get(plain) for key in written for plain in parameters.get(key, [key])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import frexp
+
 import torch
 from torch import Tensor, nn
 
@@ -32,21 +34,30 @@ class UniformQuantizer(nn.Module):
 
     def step(self) -> Tensor:
         """The scale as it is multiplied: above 0."""
-        return self.scale.abs().clamp_min(_LEAST_SCALE)
+        kind = torch.finfo(self.scale.dtype)
+        return self.scale.abs().clamp_min(max(_LEAST_SCALE, kind.tiny * kind.eps))  # float16 has no 1e-30
 
     def forward(self, values: Tensor) -> Tensor:
         """Take the numbers, return the grid's nearest."""
         # LSQ, section 2.2: a scale hangs on all numbers of its channel; without this its steps would be far too long.
-        damping = (values[0].numel() * self.highest) ** -0.5
+        damping = (values.numel() // self.scale.numel() * self.highest) ** -0.5
         step = self.step()
         slow = step * damping
         step = step.detach() + (slow - slow.detach())  # the step itself, bit for bit
-        held = (values / step).clamp(-self.highest, self.highest)
+        held = self._multiples(values, step)
         return (held + (held.round() - held).detach()) * step
 
     def codes(self, values: Tensor) -> Tensor:
         """The whole multiples, int64."""
-        return (values / self.step()).clamp(-self.highest, self.highest).round().long()
+        return self._multiples(values, self.step()).round().long()
+
+    def _multiples(self, values: Tensor, step: Tensor) -> Tensor:
+        """Of the step, within the grid."""
+        # The digits of half types may be fewer than a code's: the end is then the largest whole number that they hold.
+        digits = 2 - frexp(torch.finfo(values.dtype).eps)[1]
+        spare = max(0, self.bits - 1 - digits)
+        end = self.highest >> spare << spare
+        return (values / step).clamp(-end, end)
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}"
@@ -55,7 +66,8 @@ class UniformQuantizer(nn.Module):
 @torch.no_grad()
 def best_scale(values: Tensor, bits: int, channel_axes: int) -> Tensor:
     """The scale [*channels, 1, ...] of least squared error, of those whose grid ends at a fraction of the largest."""
-    highest = 2 ** (bits - 1) - 1
+    highest, dtype = 2 ** (bits - 1) - 1, values.dtype
+    values = values if dtype == torch.float64 else values.float()  # squares of half types would vanish
     axes = tuple(range(channel_axes, values.dim()))
     largest = values.abs().amax(axes, keepdim=True).clamp_min(_LEAST_SCALE * highest)
     best, least = largest / highest, torch.full_like(largest, float("inf"))
@@ -63,4 +75,4 @@ def best_scale(values: Tensor, bits: int, channel_axes: int) -> Tensor:
         scale = largest * (place / _FRACTIONS) / highest
         error = ((values / scale).round().clamp(-highest, highest) * scale - values).square().sum(axes, keepdim=True)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-    return best
+    return best.to(dtype)

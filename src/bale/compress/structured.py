@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,8 @@ class StructuredConfig(Config):
     method: ClassVar[str] = "structured"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(0 < self.keep <= 1, "keep", f"must be above 0 and at most 1, got {self.keep}")
-        self.check(self.by in get_args(By), "by", f"must be one of {', '.join(get_args(By))}, got {self.by!r}")
 
     @classmethod
     def ladder(cls) -> tuple[Self, ...]:
@@ -118,6 +118,8 @@ def prune_(model: nn.Module, keep: float, by: By = "filters", chosen: Collection
     unprunable = {name: why for name, why in structure.unprunable.items() if chosen is None or name in chosen}
     kept = {name: _largest(scores(model, group, by), keep) for name, group in groups.items()}
     for name, group in groups.items():
+        if kept[name].after == kept[name].before:
+            continue
         remove_outputs_(model, group, torch.tensor(kept[name].indices))
     return Pruned(kept, unprunable)
 

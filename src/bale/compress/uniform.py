@@ -24,6 +24,7 @@ class UniformQuantConfig(WeightConfig):
     method: ClassVar[str] = "uniform"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check(self.bits in _BITS, "bits", f"must be one of {', '.join(map(str, _BITS))}, got {self.bits}")
 
     @classmethod

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bale.compress.code import Code
-from bale.compress.layers import KINDS, Compressed, attach_, detach_, parts_of, weight_names
+from bale.compress.layers import KINDS, Compressed, detach_, parts_of, weight_names
 from bale.compress.matrix import Shape
 
 
@@ -77,17 +77,17 @@ def weights_of(name: str, layer: Compressed) -> Iterator[Weight]:
         )
 
 
-def attach_all(model: nn.Module) -> tuple[dict[str, Compressed], dict[str, str]]:
-    """Let every layer that can be compressed have codes; return these, and for the others the reasons."""
+def suitable_layers(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The layers that are compressed or can be, by their names, and for the others the reasons."""
     readers = _readers(model)
-    layers: dict[str, Compressed] = {}
+    layers: dict[str, nn.Module] = {}
     skipped: dict[str, str] = {}
     for name, module in layers_of(model):
         reason = None if isinstance(module, Compressed) else _reason(name, module, readers)
         if reason:
             skipped[name or type(module).__name__] = reason
         else:
-            layers[name] = module if isinstance(module, Compressed) else attach_(module)
+            layers[name] = module
     return layers, skipped
 
 
