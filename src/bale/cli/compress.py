@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,6 +120,8 @@ def compress(
     path = packed or Path(f"{asked.file_name}.bale")
     check_at_least(0, epochs=epochs, retrain_epochs=retrain_epochs, seed=seed)
     check_at_least(1, threads=threads)
+    if not 0 < lr < inf:
+        raise BaleError(f"--lr must be above 0 and finite, got {lr}")
     check_weights(weights, epochs)
     _check_files(path, force, json_to)
     if threads is not None:
@@ -303,11 +306,12 @@ def _search(asked: _Asked, model: nn.Module, images: ReadImages, before: float, 
 def _print_report(
     result: CompressionResult, trained: Trained, images: ReadImages, how: Retraining, json_to: Path | None
 ) -> None:
-    facts = {"data": {"name": images.train.name}, "weights": trained.facts, "retraining": asdict(how)}
+    facts = {"data": {"name": images.train.name}, "trained": trained.facts, "retraining": asdict(how)}
     write_json({**compression_dict(result), **facts}, json_to)
     if str(json_to) == "-":
         return
-    again = f"{how.epochs} epoch{'' if how.epochs == 1 else 's'} by Adam, lr {how.lr:g}, seed {how.seed}"
+    epochs = f"{how.epochs} epoch{'' if how.epochs == 1 else 's'}"
+    again = f"{epochs} by Adam, lr {how.lr:g}, seed {how.seed}" if how.epochs else "no"
     lines = [("data", images.text), ("weights", trained.text), ("trained again", again)]
     warnings = ["the network had random weights: its accuracy means nothing"] if trained.random else []
     Console().print(compression_table(result, lines, warnings))

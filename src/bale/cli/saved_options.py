@@ -21,9 +21,7 @@ def keep_options(folder: Path, options: dict[str, Any]) -> None:
     prepare_folder(folder)
     path = folder / OPTIONS
     if not path.exists():
-        new = folder / f"{OPTIONS}.new"
-        new.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
-        os.replace(new, path)
+        _write(path, json.dumps(options, indent=1) + "\n")
         return
     try:
         there = json.loads(path.read_bytes())
@@ -37,6 +35,16 @@ def keep_options(folder: Path, options: dict[str, Any]) -> None:
                 f"{folder}: is of another run: --{name} is {_said(there.get(name))} there and "
                 f"{_said(options.get(name))} here; use another folder"
             )
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _said(value: Any) -> str:

@@ -279,6 +279,4 @@ def folder_of(save: str | PathLike[str], setting: Setting) -> Path:
 def _check_free(config: Config) -> None:
     """Raise CompressionError where a field makes another, which a target is to choose, mean nothing."""
     if isinstance(config, ADCAwareConfig) and config.nonzeros is not None:
-        raise CompressionError(
-            "adc-aware.nonzeros: is given, and a target would choose adc_bits; leave one of them out"
-        )
+        raise CompressionError("adc-aware.nonzeros: is given, and a target chooses adc_bits; leave one of them out")
