@@ -2,10 +2,7 @@
 
 import importlib
 import json
-import re
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -270,38 +267,49 @@ def test_ctrl_c_says_how_to_go_on(compress, own, monkeypatch, step):
     assert (result.exit_code, result.stderr) == (130, "interrupted; the same command goes on from run\n")
 
 
-# A shell's background jobs start with Ctrl-C ignored, and a child inherits that: the test needs Python's own handling.
-PROGRAM = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bale.cli import app
-app()
-"""
+@pytest.fixture
+def press(monkeypatch):
+    """Let a real Ctrl-C come after so many steps of the next command."""
+    steps = {"left": 0}
+    show = networks.ImageProgress.on_step
+
+    def on_step(progress, record):
+        show(progress, record)
+        steps["left"] -= 1
+        if steps["left"] == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    def after(many):
+        steps["left"] = many
+
+    monkeypatch.setattr(networks.ImageProgress, "on_step", on_step)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    yield after
+    signal.signal(signal.SIGINT, before)
 
 
-def test_a_real_ctrl_c_and_the_same_command_again(bale, own, here):
-    options = ["--model", own, "--data", "digits", "--threads", "1", "--epochs", "1", "--retrain-epochs", "4"]
-    options += ["--method", "adc-aware:adc_bits=3", "--save", "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "compress", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stderr is not None
-        line = next((line for line in process.stderr if "pulled): step 2/" in line), None)
-        assert line is not None, "the process ended before its retraining"
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=100)
-    assert (process.returncode, output) == (130, "")
-    assert errors.splitlines()[-1] == "interrupted; the same command goes on from run"
-    assert not list(here.glob("*.bale"))
-    again = bale("compress", *options)
-    first = re.match(r"nets\.py:make \(adc-aware, pulled\): step (\d+)/46", again.stderr)
-    assert first is not None and int(first[1]) > 2  # neither trained before nor pulled again from the start
-    whole = bale("compress", *options[:-2], "--packed", "whole.bale")
+@pytest.mark.parametrize(
+    ("options", "stops"),
+    [
+        # 2 steps an epoch: 6 before, 4 pulled, 4 afterwards; stopped in each, and where parts meet
+        (["--method", "adc-aware:adc_bits=3"], [3, 3, 2, 3]),
+        (["--method", "structured", "--method", "uniform", "--target", "ratio=6"], [6, 4, 3]),
+        (["--method", "uniform", "--target", "accuracy=-5%"], [7, 9]),  # in two tries, of 8 steps each
+    ],
+)
+def test_a_command_that_was_stopped_goes_on_exactly(bale, few, own, here, press, options, stops):
+    options = ["--model", own, "--data", "digits", "--epochs", 3, "--retrain-epochs", 4, *options]
+    whole = bale("compress", *options, "--packed", "whole.bale")
     assert whole.exit_code == 0
-    name = "nets.py-make-adc-aware.bale"
-    assert (here / name).read_bytes() == (here / "whole.bale").read_bytes()
-    assert words(again.stdout).replace(name, "whole.bale") == words(whole.stdout)
+    options += ["--save", "run", "--packed", "parts.bale"]
+    for stop in stops:
+        press(stop)
+        result = bale("compress", *options)
+        assert (result.exit_code, result.stdout) == (130, "")
+        assert result.stderr.splitlines()[-1] == "interrupted; the same command goes on from run"
+        assert not (here / "parts.bale").exists()
+    press(0)
+    again = bale("compress", *options)
+    assert again.exit_code == 0 and "training nets.py:make" not in again.stderr
+    assert (here / "parts.bale").read_bytes() == (here / "whole.bale").read_bytes()
+    assert words(again.stdout).replace("parts.bale", "whole.bale") == words(whole.stdout)
