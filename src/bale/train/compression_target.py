@@ -59,7 +59,7 @@ class Target:
             raise BaleError(f"target: {self}: {expected}")
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.value:g}"
+        return f"{self.kind}={self.value:.12g}"
 
     def least(self, before: float) -> float:
         """The accuracy that is wanted of a network that has had `before`."""
