@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bale.cli import networks
 from bale.data import digits
 from bale.errors import CheckpointError
 from bale.models import LeNet5
@@ -291,7 +292,7 @@ def test_a_failed_load_leaves_the_network_as_it_was(tmp_path):
 
 
 def test_without_fashion_mnist_there_are_digits(bale, monkeypatch):
-    monkeypatch.setattr(command, "default_image_data", lambda: "digits")
+    monkeypatch.setattr(networks, "default_image_data", lambda: "digits")
     result = bale("simulate", "lenet5", "--epochs", 0, "--samples", 4)
     assert result.exit_code == 0
     assert "data: digits (Fashion-MNIST is not installed; --download fetches it)" in result.stderr
@@ -300,7 +301,7 @@ def test_without_fashion_mnist_there_are_digits(bale, monkeypatch):
 
 def test_few_images_are_seen_more_often(bale, monkeypatch):
     train, test = digits("train").take(64), digits("test").take(8)
-    monkeypatch.setattr(command, "image_data", lambda name, download: (train, test))
+    monkeypatch.setattr(networks, "image_data", lambda name, download: (train, test))
     report = json.loads(bale("simulate", "lenet5", "--data", "digits", "--json", "-").stdout)
     assert report["weights"]["epochs"] == 30 and report["run"]["samples"] == 8
 
@@ -310,7 +311,7 @@ def test_ctrl_c(bale, monkeypatch, step):
     def press(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, step, press)
+    monkeypatch.setattr(networks if step == "train_images" else command, step, press)
     result = bale("simulate", "lenet5", "--data", "digits", "--epochs", 1 if step == "train_images" else 0)
     assert result.exit_code == 130
     assert result.stderr == "interrupted\n" and result.stdout == ""

@@ -108,6 +108,42 @@ class ImageProgress(_Bar):
             self.line(f"{self.description}: step {record.step}/{self.total}  {state}")
 
 
+class TrainingsProgress:
+    """Shows one training on images after another, a bar each; enter it around all of them.
+
+    Call `begin` before each training, pass `on_step` on.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar: ImageProgress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def begin(self, description: str, total: int, done: int = 0) -> None:
+        """End the bar that is there; begin another, of a training of which so many steps are done already."""
+        self.end()
+        self.bar = ImageProgress(self.console, description, total, done)
+        self.bar.__enter__()
+
+    def on_step(self, record: ImageStep) -> None:
+        """Show a step."""
+        assert self.bar is not None  # `begin` comes first
+        self.bar.on_step(record)
+
+    def end(self) -> None:
+        """Take the last bar away."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
+
 class SimulationProgress(_Bar):
     """Shows samples that a chip has computed; enter it around the simulation, pass `on_samples` on."""
 

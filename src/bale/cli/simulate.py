@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from torch import nn
 
 from bale.cli.app import command
+from bale.cli.networks import (
+    EPOCHS_TEXT,
+    IMAGE_DATA,
+    NETWORK,
+    Trained,
+    check_at_least,
+    check_weights,
+    read_images,
+    with_weights,
+)
 from bale.cli.options import check_json, check_picture, check_writable, option, save_picture, write_json
-from bale.cli.progress import ImageProgress, SimulationProgress
-from bale.data import Images, default_image_data, image_data
+from bale.cli.progress import SimulationProgress
+from bale.data import Images
 from bale.errors import BaleError
 from bale.hardware import (
     PRESETS,
@@ -28,48 +37,25 @@ from bale.hardware import (
     run_on_chip,
 )
 from bale.report import draw_energy, draw_pipeline, simulation_dict, simulation_table
-from bale.train import CLASSIFIERS, build_classifier, load_weights, save_weights, train_images
-from bale.train.classifiers import is_own
-from bale.train.weights import check_weights_file
+from bale.train import build_classifier, save_weights
 
-_EPOCHS, _EPOCHS_OF_FEW, _FEW = 3, 30, 10_000  # of few images there are few steps in an epoch
 _SAMPLES, _CALIBRATION = 1000, 64
-_BATCH_SIZE = 64
-_DATA = "Images: fashion-mnist, digits, or idx:FOLDER with files as MNIST has them."
-_MODEL = f"Networks: {', '.join(CLASSIFIERS)}, FILE.py:NAME or package.module:NAME, a module or what returns one."
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """A network with its weights, and where they are from, for people and for programs."""
-
-    name: str
-    model: nn.Module
-    text: str
-    facts: dict[str, Any]
-    random: bool
 
 
 @command
 def simulate(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODEL, show_default=False)],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"Networks: {NETWORK}", show_default=False)],
     chips: Annotated[
         list[str] | None,
         option(f"A preset, {', '.join(PRESETS)}, or a YAML file; several are compared.", "isaac_ce", "--chip"),
     ] = None,
-    data: Annotated[str | None, option(_DATA, "fashion-mnist where it is installed, else digits")] = None,
+    data: Annotated[str | None, option(IMAGE_DATA, "fashion-mnist where it is installed, else digits")] = None,
     width: Annotated[int | None, option("Maps of the first convolutions of vgg8 and resnet20.", "16 and 8")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A state_dict, .safetensors or .pt, instead of training; for one network.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the trained weights to this .safetensors.")] = None,
-    epochs: Annotated[
-        int | None,
-        option(
-            "Train so long first; 0: weights as they come.",
-            f"{_EPOCHS}, or {_EPOCHS_OF_FEW} of fewer than {_FEW:,} images",
-        ),
-    ] = None,
+    epochs: Annotated[int | None, option("Train so long first; 0: weights as they come.", EPOCHS_TEXT)] = None,
     samples: Annotated[int | None, option("Images of the test to run.", f"{_SAMPLES}, or all")] = None,
     weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
     input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,
@@ -123,7 +109,9 @@ def simulate(
         raise BaleError("--pipeline-picture draws one network on one chip")
     if threads is not None:
         torch.set_num_threads(threads)
-    train, test, facts = _read(data, download, samples, notes)
+    images = read_images(data, download, notes)
+    train, test = images.train, images.test
+    test = test.take(min(_SAMPLES, len(test)) if samples is None else samples)
     mapping = {
         "weight_bits": weight_bits,
         "input_bits": input_bits,
@@ -134,16 +122,16 @@ def simulate(
     }
     running = {"noise": devices, "seed": seed, "trials": trials, "every_conversion": every_conversion}
     simulations: list[Simulation] = []
-    networks: list[_Trained] = []
+    networks: list[Trained] = []
     for spec, name in zip(models, _names(models), strict=True):
         model = build_classifier(spec, train, width=width, seed=seed)
         for chip in known:  # no room on the chip is an error now, not after training
             put_on_chip(model, chip, train[:1].pixels(), **mapping)
-        networks.append(_with_weights(spec, name, model, train, weights, epochs, seed, notes))
+        networks.append(with_weights(spec, name, model, train, weights, epochs, seed, notes))
         if save is not None:
             save_weights(model, save)
         simulations += [_simulate(networks[-1], chip, train, test, mapping, running, notes) for chip in known]
-    _print_report(simulations, networks, facts, train, json_to)
+    _print_report(simulations, networks, ("data", images.text), train, json_to)
     if energy_picture is not None:
         save_picture(draw_energy(simulations), energy_picture)
     if pipeline_picture is not None:
@@ -151,7 +139,7 @@ def simulate(
 
 
 def _simulate(
-    trained: _Trained,
+    trained: Trained,
     chip: Chip,
     train: Images,
     test: Images,
@@ -189,23 +177,14 @@ def _check(
     threads: int | None,
 ) -> None:
     """Find out now, not after training, what cannot be."""
-    for name, least, value in (
-        ("epochs", 0, epochs),
-        ("trials", 1, trials),
-        ("samples", 1, samples),
-        ("threads", 1, threads),
-    ):
-        if value is not None and value < least:
-            raise BaleError(f"--{name} must be at least {least}, got {value}")
+    check_at_least(0, epochs=epochs)
+    check_at_least(1, trials=trials, samples=samples, threads=threads)
     for name, value in (("weights", weights), ("save", save)):
         if value is not None and len(models) > 1:
             raise BaleError(f"--{name} is for one network, got {len(models)}: {', '.join(models)}")
     if len(set(models)) < len(models):
         raise BaleError(f"a network stands there twice: {', '.join(models)}")
-    if weights is not None:
-        check_weights_file(weights)
-        if epochs is not None:
-            raise BaleError("--weights has what was trained, and --epochs trains; give one of them")
+    check_weights(weights, epochs)
     if save is not None:
         if save.suffix != ".safetensors":
             raise BaleError(f"{save}: expected a name that ends in .safetensors")
@@ -214,55 +193,14 @@ def _check(
         check_writable(save, "expected a file")
 
 
-def _read(
-    data: str | None, download: bool, samples: int | None, notes: Console
-) -> tuple[Images, Images, tuple[str, str]]:
-    """Images of training and of the test, and which they are."""
-    name = data or ("fashion-mnist" if download else default_image_data())
-    with notes.status(f"reading {name}"):
-        train, test = image_data(name, download)
-    test = test.take(min(_SAMPLES, len(test)) if samples is None else samples)
-    default = "" if data or name == "fashion-mnist" else " (Fashion-MNIST is not installed; --download fetches it)"
-    if default:
-        notes.print(f"data: {name}{default}", highlight=False, markup=False, soft_wrap=True)
-    shape = " x ".join(map(str, train.images.shape[1:]))
-    return train, test, ("data", f"{name}{default}: {shape}, {len(train.classes)} classes")
-
-
 def _names(specs: list[str]) -> list[str]:
     """Networks' names in the report: without folders, where they stay unlike."""
     short = [spec.rsplit("/", 1)[-1] for spec in specs]
     return short if len(set(short)) == len(short) else specs
 
 
-def _with_weights(
-    spec: str,
-    name: str,
-    model: nn.Module,
-    train: Images,
-    weights: Path | None,
-    epochs: int | None,
-    seed: int,
-    notes: Console,
-) -> _Trained:
-    """Load a network's weights, or train it, or let it be."""
-    if weights is not None:
-        load_weights(model, weights)
-        return _Trained(name, model, f"from {weights}", {"file": str(weights)}, False)
-    if epochs is None:
-        epochs = _EPOCHS if len(train) >= _FEW else _EPOCHS_OF_FEW
-    if not epochs:
-        text = f"as {name} made them" if is_own(spec) else f"random, from seed {seed}"
-        return _Trained(name, model, text, {"epochs": 0, "random": not is_own(spec)}, not is_own(spec))
-    steps = epochs * -(-len(train) // _BATCH_SIZE)
-    with ImageProgress(notes, f"training {name}", steps) as progress:
-        losses = train_images(model, train, epochs=epochs, batch_size=_BATCH_SIZE, seed=seed, on_step=progress.on_step)
-    text = f"trained here for {epochs} epoch{'s' if epochs > 1 else ''} on {len(train):,} images, loss {losses[-1]:.3f}"
-    return _Trained(name, model, text, {"epochs": epochs, "losses": losses, "seed": seed}, False)
-
-
 def _print_report(
-    simulations: list[Simulation], networks: list[_Trained], data: tuple[str, str], train: Images, json_to: Path | None
+    simulations: list[Simulation], networks: list[Trained], data: tuple[str, str], train: Images, json_to: Path | None
 ) -> None:
     by_name = {network.name: network for network in networks}
     reports = [

@@ -1,6 +1,7 @@
 """What a run did and what a policy is, as text for people, as data for programs, as pictures."""
 
 from bale.report.chip_tables import chip_summary, chip_table, constants_table
+from bale.report.compression import CompressionResult, compression_dict, compression_table
 from bale.report.hardware import chip_report, simulation_dict
 from bale.report.hardware_pictures import draw_energy, draw_pipeline
 from bale.report.hardware_tables import simulation_table
@@ -9,11 +10,14 @@ from bale.report.policy_tables import comparison_dict, comparison_table, policy_
 from bale.report.training import training_dict, training_table
 
 __all__ = [
+    "CompressionResult",
     "chip_report",
     "chip_summary",
     "chip_table",
     "comparison_dict",
     "comparison_table",
+    "compression_dict",
+    "compression_table",
     "constants_table",
     "draw_energy",
     "draw_pipeline",

@@ -5,6 +5,16 @@ from bale.train.checkpoint import Checkpoint, Place, load_checkpoint
 from bale.train.classifiers import CLASSIFIERS, build_classifier
 from bale.train.compare import Comparison, compare
 from bale.train.compression import Part, Retraining, compress_and_train, parts_of
+from bale.train.compression_target import (
+    Found,
+    Setting,
+    Target,
+    Try,
+    find_for_accuracy,
+    parse_target,
+    setting_for_ratio,
+    with_adc_bits,
+)
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.image_answers import image_accuracy
 from bale.train.image_checkpoint import Stateful, steps_done
@@ -12,6 +22,7 @@ from bale.train.images import ImageStep, train_images
 from bale.train.load import MODELS, load_task
 from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
+from bale.train.packed_accuracy import PackedFile, write_and_test
 from bale.train.policies import held_out_graphs, learn_for_task, task_of
 from bale.train.rows import Label, Sample
 from bale.train.run import RunReport, train_task
@@ -27,24 +38,30 @@ __all__ = [
     "Comparison",
     "EpochRecord",
     "FitReport",
+    "Found",
     "ImageStep",
     "Label",
+    "PackedFile",
     "Part",
     "Place",
     "PolicyConfig",
     "Retraining",
     "RunReport",
     "Sample",
+    "Setting",
     "Stateful",
     "StepRecord",
+    "Target",
     "Task",
     "TaskConfig",
     "TrainConfig",
+    "Try",
     "accuracy",
     "accuracy_and_named",
     "build_classifier",
     "compare",
     "compress_and_train",
+    "find_for_accuracy",
     "fit",
     "held_out_graphs",
     "image_accuracy",
@@ -53,10 +70,14 @@ __all__ = [
     "load_task",
     "load_weights",
     "majority_accuracy",
+    "parse_target",
     "parts_of",
     "save_weights",
+    "setting_for_ratio",
     "steps_done",
     "task_of",
     "train_images",
     "train_task",
+    "with_adc_bits",
+    "write_and_test",
 ]

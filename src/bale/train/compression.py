@@ -67,6 +67,7 @@ def compress_and_train(
     how: Retraining | None = None,
     *,
     filter_fn: Filter | None = None,
+    on_part: Callable[[int, Part], None] | None = None,
     on_step: Callable[[ImageStep], None] | None = None,
     save: str | PathLike[str] | None = None,
 ) -> Report:
@@ -78,7 +79,8 @@ def compress_and_train(
         configs: methods, in the order in which they stack.
         how: for how long, and by which steps; `Retraining()` where it is not given.
         filter_fn: which layers; see `bale.compress_`.
-        on_step: called after every step; its `step` begins anew in each of `parts_of(configs, how.epochs)`.
+        on_part: called with its number, from 0, before each of `parts_of(configs, how.epochs)`.
+        on_step: called after every step; its `step` begins anew in each part.
         save: a folder for checkpoints. Where it holds those of a run like this, that run goes on where it was.
 
     Returns the report on the model at the end, compared with the model as it was given. The model is left in eval mode.
@@ -100,6 +102,8 @@ def compress_and_train(
         compressor = config.compressor(steps).prepare(model, filter_fn) if steps else None
         report = None if compressor else compress_(model, config, filter_fn)
         for part in parts:
+            if on_part is not None:
+                on_part(place, part)
             _train(model, images, part, place, how, compressor if part.pulled else None, on_step, save)
             place += 1
             if compressor and part.pulled:
