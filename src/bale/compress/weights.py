@@ -24,7 +24,6 @@ class Weight:
 
     name: str
     key: str
-    layer: Compressed
     code: Code
     shape: Shape
 
@@ -68,13 +67,8 @@ def weights_of(name: str, layer: Compressed) -> Iterator[Weight]:
     for weight, code in layer.codes.items():
         assert isinstance(code, Code)
         key = f"{name}.{weight}" if name else weight
-        yield Weight(
-            weight_name(name, weight, len(layer.codes)),
-            key,
-            layer,
-            code,
-            Shape(code.layout.weight_shape, parts_of(layer)),
-        )
+        shape = Shape(code.layout.weight_shape, parts_of(layer))
+        yield Weight(weight_name(name, weight, len(layer.codes)), key, code, shape)
 
 
 def suitable_layers(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
