@@ -292,7 +292,7 @@ def test_methods_stack_in_their_order() -> None:
     compress_(model, BlockCirculantConfig(2))
     values = {weight.name: weight.code.values.detach().clone() for weight in coded_weights(model)}
     assert set(values) == {"3", "6"}
-    compress_(model, MagnitudeConfig(0.5, None))
+    compress_(model, MagnitudeConfig(0.5, None, "layer"))
     compress_(model, UniformQuantConfig(8))
     for weight in coded_weights(model):
         if weight.name in values:
@@ -322,7 +322,7 @@ def test_a_report_says_what_was_done() -> None:
     torch.manual_seed(0)
     model = convolutional()
     plain = {name: weight.detach().clone() for name, weight in all_weights(model).items()}
-    report = compress_(model, MagnitudeConfig(0.25, 4))
+    report = compress_(model, MagnitudeConfig(0.25, 4, "layer"))
     assert report.parameters == sum(p.numel() for p in convolutional().parameters())
     assert report.dense_bytes == 4 * report.parameters
     assert report.ratio == report.dense_bytes / report.packed_bytes
@@ -404,6 +404,22 @@ def test_the_largest_stay_as_many_as_the_density_says(density, outputs, inputs, 
     assert int(kept.count_nonzero()) == ceil(density * weight.numel())
     assert torch.equal(layer.weight.detach()[kept], weight[kept])
     assert kept.all() or weight[kept].abs().min() >= weight[~kept].abs().max()
+
+
+@given(st.floats(0.01, 1), st.integers(0, 1 << 20))
+def test_of_a_network_the_largest_stay_wherever_they_are_and_one_of_each_layer(density, seed) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight *= 10 ** float(torch.rand(()) * 4 - 2)
+    before = torch.cat([layer.weight.detach().flatten().abs() for layer in model])
+    report = compress_(model, MagnitudeConfig(density, None))
+    kept = torch.cat([layer.weight.detach().flatten() for layer in model]) != 0
+    many = ceil(density * 20)
+    assert int(kept.count_nonzero()) - many in (0, 1) and all(line.kept >= 1 for line in report.weights)
+    largest = torch.zeros(20, dtype=torch.bool)
+    largest[before.topk(many).indices] = True
+    assert kept[largest].all()
 
 
 def test_baking_a_plain_model_changes_nothing() -> None:

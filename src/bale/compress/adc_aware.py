@@ -77,7 +77,8 @@ class ADCAwareConfig(WeightConfig):
         """l, the most non-zeros of a column."""
         return most_nonzeros(self.adc_bits, self.cell_bits, self.dac_bits) if self.nonzeros is None else self.nonzeros
 
-    def encode(self, code: Code, weight: Weight) -> None:
+    def encode(self, weight: Weight) -> None:
+        code = weight.code
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
         matrix = code.kept_values().flatten(1)

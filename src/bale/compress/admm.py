@@ -7,7 +7,7 @@ f(W) + rho / 2 ||W - Z + U||^2, P the nearest weight that a method allows, and r
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -24,16 +24,15 @@ from bale.errors import CompressionError
 
 @dataclass(eq=False)
 class _Pulled:
-    """What is stored of a weight, what its numbers are pulled to, and the scaled dual of that."""
+    """A weight, with what is stored of it; what its numbers are pulled to, and the scaled dual of that."""
 
-    code: Code
     weight: Weight
     target: Tensor
     dual: Tensor
 
     @property
     def parameter(self) -> nn.Parameter:
-        return self.code.values
+        return self.weight.code.values
 
 
 class Admm:
@@ -79,9 +78,10 @@ class Admm:
         self._pulled = {}
         for weight in coded_weights(trial):
             if weight.name in changed:
-                code = _code(model, weight.key)
-                start = self._project(code.values, code, weight)
-                self._pulled[weight.name] = _Pulled(code, weight, start, torch.zeros_like(start))
+                stored = replace(weight, code=_code(model, weight.key))
+                values = stored.code.values.detach()
+                self._pulled[weight.name] = _Pulled(stored, values, torch.zeros_like(values))
+        self._project()
         return self
 
     def penalty(self) -> Tensor:
@@ -97,8 +97,8 @@ class Admm:
         self.steps += 1
         if self.steps % self.every:
             return
+        self._project()
         for each in pulled:
-            each.target = self._project(each.parameter + each.dual, each.code, each.weight)
             each.dual += each.parameter - each.target
             each.dual /= self.growth  # the scaled dual is the multiplier over rho
         self.rho *= self.growth
@@ -139,12 +139,21 @@ class Admm:
             raise CompressionError("prepare(model) comes first")
         return list(self._pulled.values())
 
-    def _project(self, values: Tensor, stored: Code, weight: Weight) -> Tensor:
-        """What the method makes of these numbers, stored in a layout and left out as those of `stored` are."""
-        code = copy.deepcopy(stored)
-        code.values = nn.Parameter(values.detach().clone())
-        self.config.encode(code, weight)
-        return (code.numbers() if code.layout == stored.layout else code()).clone()
+    def _project(self) -> None:
+        """Pull each weight to what the method makes of W + U, stored in a layout and left out as the weight is."""
+        trials = [replace(each.weight, code=_moved(each.weight.code, each.dual)) for each in self._pulled.values()]
+        encode = self.config.encoder(trials)
+        for each, trial in zip(self._pulled.values(), trials, strict=True):
+            encode(trial)
+            same = trial.code.layout == each.weight.code.layout
+            each.target = (trial.code.numbers() if same else trial.code()).clone()
+
+
+def _moved(code: Code, by: Tensor) -> Code:
+    """A copy whose values are others."""
+    moved = copy.deepcopy(code)
+    moved.values = nn.Parameter(code.values.detach() + by)
+    return moved
 
 
 def _code(model: nn.Module, key: str) -> Code:

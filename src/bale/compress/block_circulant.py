@@ -41,7 +41,8 @@ class BlockCirculantConfig(WeightConfig):
     def ladder(cls) -> tuple[Self, ...]:
         return tuple(cls(block) for block in (2, 4, 8, 16, 32, 64))
 
-    def encode(self, code: Code, weight: Weight) -> None:
+    def encode(self, weight: Weight) -> None:
+        code = weight.code
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant already")
         if code.changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -101,8 +101,12 @@ class WeightConfig(Config):
     keeps_ends: ClassVar[bool] = False  # does it leave the first and the last layer as they are, unless told otherwise?
 
     @abstractmethod
-    def encode(self, code: Code, weight: Weight) -> None:
+    def encode(self, weight: Weight) -> None:
         """Change the code of a weight; raises UnsuitableError to leave it as it is."""
+
+    def encoder(self, weights: Sequence[Weight]) -> Callable[[Weight], None]:
+        """`encode` for each of these weights; a method that weighs them against one another looks at all here."""
+        return self.encode
 
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
@@ -110,14 +114,15 @@ class WeightConfig(Config):
         layers = {name: attach_(layer) for name, layer in chosen.items()}
         changed: list[str] = []
         try:
-            for name, layer in layers.items():
-                for weight in weights_of(name, layer):
-                    try:
-                        self.encode(weight.code, weight)
-                    except UnsuitableError as unsuitable:
-                        skipped[weight.name] = str(unsuitable)
-                    else:
-                        changed.append(weight.name)
+            weights = [weight for name, layer in layers.items() for weight in weights_of(name, layer)]
+            encode = self.encoder(weights)
+            for weight in weights:
+                try:
+                    encode(weight)
+                except UnsuitableError as unsuitable:
+                    skipped[weight.name] = str(unsuitable)
+                else:
+                    changed.append(weight.name)
         finally:
             detach_unchanged(layers.values())
         return Outcome(tuple(changed), skipped)

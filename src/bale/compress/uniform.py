@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from bale.compress.code import Code
 from bale.compress.config import WeightConfig
 from bale.compress.weights import Weight
 
@@ -31,5 +30,5 @@ class UniformQuantConfig(WeightConfig):
     def ladder(cls) -> tuple[Self, ...]:
         return tuple(cls(bits) for bits in reversed(_BITS))
 
-    def encode(self, code: Code, weight: Weight) -> None:
-        code.quantize(self.bits)
+    def encode(self, weight: Weight) -> None:
+        weight.code.quantize(self.bits)
