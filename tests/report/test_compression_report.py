@@ -166,5 +166,5 @@ def test_a_dict_has_the_same_numbers(adc):
 
 
 def test_methods_in_words():
-    assert method_text(MagnitudeConfig(0.2, None)) == "magnitude: density 0.2"
+    assert method_text(MagnitudeConfig(0.2, None)) == "magnitude: density 0.2, scope network"
     assert method_text(ADCAwareConfig(3)).startswith("adc-aware: adc_bits 3, rows 128, weight_bits 8")
