@@ -233,8 +233,8 @@ def test_a_folder_of_another_run(compress, fails, own):
     assert compress(*options, "--packed", "again.bale").exit_code == 0
     line = fails(*options[:2], "--method", "magnitude", "--save", "run")
     assert line == (
-        "error: run: is of another run: --method is uniform:bits=8 there and magnitude:density=0.1,bits=8,scope=network here; "
-        "use another folder"
+        "error: run: is of another run: --method is uniform:bits=8 there and "
+        "magnitude:density=0.1,bits=8,scope=network here; use another folder"
     )
     line = fails(*options, "--target", "ratio=5", "--packed", "c.bale")
     assert "--target is not given there and ratio=5 here" in line
