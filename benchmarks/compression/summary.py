@@ -23,6 +23,7 @@ _COLOURS = {
     "magnitude": "#b5483a",
     "uniform": "#6f4fa0",
 }
+_TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)  # kB
 _TITLES = {"lenet5": "LeNet-5", "lstm": "LSTM-128", "vgg8": "VGG-8, width 16", "resnet20": "ResNet-20, width 8"}
 
 
@@ -149,8 +150,9 @@ def draw(lines: Sequence[Line]) -> Figure:
         axes.set_title(_TITLES[model], fontsize=10)
         axes.set_xlabel("kB in the packed file" if place >= len(models) - 2 else "")
         axes.set_ylabel("accuracy, %" if place % 2 == 0 else "")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.set_xlim(0.8 * min(row.packed_bytes.least for row in mine) / 1000, 1.25 * size)
+        axes.minorticks_off()
         axes.tick_params(axis="both", which="both", labelsize=8)
         axes.grid(color="0.92", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
