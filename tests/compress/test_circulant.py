@@ -33,7 +33,8 @@ def everywhere(module: nn.Module, name: str) -> bool:
 def places(layout: BlockCirculant) -> Tensor:
     """Which stored number stands at each place of the weight, by the rule W[t, s] = w[(t - s) mod k]."""
     shape, k = layout.shape, layout.block
-    blocks = torch.arange(torch.Size(layout.values_shape).numel()).reshape(layout.values_shape).tolist()
+    numbers = torch.arange(torch.Size(layout.values_shape).numel()).reshape(layout.values_shape)
+    blocks = layout.blocks(numbers).tolist()  # [parts, block rows, block columns, taps, k]
     found = [
         blocks[part][output // k][source // k][tap][(output % k - source % k) % k]
         for part in range(shape.parts)
@@ -257,12 +258,10 @@ def test_what_is_circulant_stays_as_it_is(layout, seed) -> None:
 def test_what_is_said_of_padding_and_of_multiply_accumulates(layout) -> None:
     shape, k = layout.shape, layout.block
     assert layout.padded == (shape.outputs % k > 0 or shape.inputs % k > 0)
-    assert layout.macs == torch.Size(shape.weight).numel()
-    by_fourier = BlockCirculant(shape, k, fft=True)
     rows, columns = -(-shape.outputs // k), -(-shape.inputs // k)
     log = {2: 1, 3: 2, 4: 2, 5: 3}[k]
     products = 4 * (k // 2 + 1) * shape.parts * rows * columns * shape.taps  # complex: four each
-    assert by_fourier.macs == products + (columns + shape.parts * rows) * k * log
+    assert layout.fft_macs == products + (columns + shape.parts * rows) * k * log
 
 
 def test_auto_takes_transforms_where_they_pay() -> None:

@@ -156,5 +156,6 @@ def test_what_the_report_says_of_columns() -> None:
 def test_more_than_an_adc_holds_is_refused_with_what_to_do() -> None:
     with pytest.raises(CompressionError, match=r"adc-aware\.adc_bits: 2 bits do not hold the 21 .* expected 5"):
         ADCAwareConfig(adc_bits=2, cell_bits=3, dac_bits=2)
-    with pytest.raises(CompressionError, match=r"adc-aware\.encoding: must be .* got 'offset'"):
-        ADCAwareConfig(encoding="offset")  # type: ignore[arg-type]
+    with pytest.raises(CompressionError, match=r"adc-aware\.nonzeros: is given, 10, and adc_bits, 5, too"):
+        ADCAwareConfig(adc_bits=5, nonzeros=10)
+    assert ADCAwareConfig().most == ADCAwareConfig(adc_bits=5).most == 10

@@ -118,7 +118,7 @@ def test_sizes_are_as_said(model, stack) -> None:
         if code.quantizer is None:
             size += 4 * many
         else:
-            size += 4 * code.quantizer.scale.numel() + ceil(code.bits * many / 8)
+            size += 4 * code.quantizer.step().numel() + ceil(code.bits * many / 8)
         assert len(pack_code(code)[1]) == size
 
 

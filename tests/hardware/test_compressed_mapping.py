@@ -88,7 +88,7 @@ def test_no_column_of_a_network_exceeds_the_cap_and_no_conversion_clips(name, en
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
     model, x = make(), torch.rand(shape)
-    config = ADCAwareConfig(adc_bits=3, rows=16, weight_bits=6, cell_bits=2, encoding=encoding)  # type: ignore[arg-type]
+    config = ADCAwareConfig(adc_bits=3, rows=16, weight_bits=6, cell_bits=2)
     chip = chip_of(rows=16, columns=48, cell_bits=2, weight_bits=6, adc_bits=3, encoding=encoding)
     chip = replace(chip, tiles=1000)
     plain = put_on_chip(model, chip, x)

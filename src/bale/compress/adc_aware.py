@@ -9,15 +9,17 @@ for each sign where signs have columns of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from bale.compress.admm import Admm
-from bale.compress.code import Code
+from bale.compress.code import Code, UnsuitableError
 from bale.compress.columns import ColumnBounds, column_bounds, largest_by_sign, most_nonzeros
-from bale.compress.config import UnsuitableError, WeightConfig
+from bale.compress.config import WeightConfig
 from bale.compress.layout import Dense
 from bale.compress.weights import Weight
 
+_ADC_BITS = 5  # unless something else is said
+_MOST = 1 << 20  # rows of a crossbar, and non-zeros
 _UPDATES = 15  # of Z, U and rho in a training
 
 
@@ -30,42 +32,42 @@ class ADCAwareConfig(WeightConfig):
     sign in training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells.
 
     adc_bits     of the converter; l is the most that it holds: l (2^cell_bits - 1)(2^dac_bits - 1) <= 2^adc_bits - 1
-    nonzeros     l itself; None: by `adc_bits`, which is else not looked at
+    nonzeros     l itself, instead of `adc_bits`; neither: a converter of 5 bits
     rows         height of a crossbar
     weight_bits  of a weight, sign included, 2 to 16; weights are rounded to them, with a scale for each output
     cell_bits    of a cell
     dac_bits     of an input that is driven at a time
-    encoding     "differential" or "sign-magnitude". With an offset, a weight of 0 is no cell of 0, and the rule buys
-                 nothing
+
+    It is for encodings that give signs columns of their own (differential, sign-magnitude). With an offset a weight
+    of 0 is no cell of 0, and the rule buys nothing.
 
     The report says of each weight the most non-zeros of a column, and the bits by both bounds: a priori, and exact
     for the cells programmed.
     """
 
-    adc_bits: int = 5
+    adc_bits: int | None = None
     nonzeros: int | None = None
     rows: int = 128
     weight_bits: int = 8
     cell_bits: int = 2
     dac_bits: int = 1
-    encoding: Literal["differential", "sign-magnitude"] = "differential"
     method: ClassVar[str] = "adc-aware"
     acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("adc_bits", "rows", "cell_bits", "dac_bits"):
+        for field, most in (("adc_bits", 32), ("nonzeros", _MOST), ("rows", _MOST), ("cell_bits", 8), ("dac_bits", 8)):
             number = getattr(self, field)
-            self.check(number >= 1, field, f"must be at least 1, got {number}")
+            self.check(number is None or 1 <= number <= most, field, f"must be from 1 to {most:,}, got {number}")
         self.check(2 <= self.weight_bits <= 16, "weight_bits", f"must be from 2 to 16, got {self.weight_bits}")
-        if self.nonzeros is not None:
-            self.check(self.nonzeros >= 1, "nonzeros", f"must be at least 1, got {self.nonzeros}")
+        one = self.adc_bits is None or self.nonzeros is None
+        self.check(one, "nonzeros", f"is given, {self.nonzeros}, and adc_bits, {self.adc_bits}, too; give one of them")
         least = (2**self.cell_bits - 1) * (2**self.dac_bits - 1)
         self.check(
             self.most >= 1,
             "adc_bits",
-            f"{self.adc_bits} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven by "
-            f"{self.dac_bits}; expected {least.bit_length()} or more",
+            f"{self.adc_bits or _ADC_BITS} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven "
+            f"by {self.dac_bits}; expected {least.bit_length()} or more",
         )
 
     @classmethod
@@ -75,12 +77,13 @@ class ADCAwareConfig(WeightConfig):
     @property
     def most(self) -> int:
         """l, the most non-zeros of a column."""
-        return most_nonzeros(self.adc_bits, self.cell_bits, self.dac_bits) if self.nonzeros is None else self.nonzeros
+        return self.nonzeros or most_nonzeros(self.adc_bits or _ADC_BITS, self.cell_bits, self.dac_bits)
 
     def encode(self, weight: Weight) -> None:
         code = weight.code
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
+        code.check_not_quantized()
         matrix = code.kept_values().flatten(1)
         code.keep_signs(largest_by_sign(matrix, self.most, self.rows).view_as(code.values))
         code.quantize(self.weight_bits)

@@ -63,6 +63,8 @@ class Admm:
         ):
             if not holds:
                 raise CompressionError(f"{name}: must be {'above 0' if name == 'rho' else 'at least 1'}, got {value}")
+        if not isinstance(config, WeightConfig):
+            raise CompressionError(f"config: expected a method that stores weights in another way, got {config!r}")
         self.config, self.rho, self.growth, self.every = config, rho, growth, every
         self.steps = 0
         self._model: nn.Module | None = None
@@ -114,6 +116,7 @@ class Admm:
         """Compress the model for good."""
         self._all()
         assert self._model is not None
+        self._pulled = {}
         return compress_(self._model, self.config, self._filter)
 
     def state_dict(self) -> dict[str, Tensor]:

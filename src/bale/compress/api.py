@@ -6,6 +6,7 @@ from torch import nn
 
 from bale.compress.config import Config, Filter
 from bale.compress.layers import detach_
+from bale.compress.packed import pack
 from bale.compress.summary import Before, Report, report_of
 from bale.compress.weights import compressed_layers
 from bale.errors import CompressionError
@@ -31,8 +32,8 @@ def compress_(model: nn.Module, config: Config, filter_fn: Filter | None = None)
     little more; what is compressed stays so in training. A state_dict loads into a copy that was compressed in the same
     way. `bake_` makes the model plain again.
 
-    Raises CompressionError where the config fits no layer, and for weights that are NaN or infinite; the model is then
-    as it was.
+    Raises CompressionError where the config fits no layer, for weights that are NaN or infinite, and for state that no
+    packed file can hold; the model is then as it was.
 
     >>> from bale.compress import BlockCirculantConfig
     >>> from bale.models import LeNet5
@@ -49,6 +50,7 @@ def compress_(model: nn.Module, config: Config, filter_fn: Filter | None = None)
             raise CompressionError(
                 f"{name}: has weights that are NaN or infinite; take the model as it was before they were"
             )
+    pack(model)  # what no packed file can hold is an error now, not when the model is another
     outcome = config.apply_(model, filter_fn)
     if not outcome.changed:
         reasons = [f"{name} {reason}" for name, reason in outcome.skipped.items()]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from bale.compress.code import Code
-from bale.compress.config import UnsuitableError, WeightConfig
+from bale.compress.code import Code, UnsuitableError
+from bale.compress.config import WeightConfig
 from bale.compress.fourier import fft_pays
 from bale.compress.layout import BlockCirculant, Dense
 from bale.compress.weights import Weight
@@ -22,8 +22,9 @@ class BlockCirculantConfig(WeightConfig):
 
     block    k
     kernel   how products are made: "fft", by Fourier transforms of the blocks; "direct", by the weight written out;
-             both agree. "auto": the faster by the layer's size. Conv1d, convolutions in groups or padded with other
-             than zeros, LSTM and GRU (which use their weight in each step) and half types are direct in any case.
+             both agree. "auto": the faster by the layer's size, measured for up to a thousand vectors a call; with many
+             more "direct" may be. Conv1d, convolutions in groups or padded with other than zeros, LSTM and GRU (which
+             use their weight in each step) and half types are direct in any case.
 
     Source: CirCNN (Ding et al., MICRO 2017), also of the projection.
     """
@@ -54,7 +55,8 @@ class BlockCirculantConfig(WeightConfig):
                 f"has {shape.outputs} outputs and {shape.inputs} inputs{each}, fewer than {self.block}"
             )
         layout = BlockCirculant(shape, self.block)
-        code.become(replace(layout, fft=self.kernel == "fft" or (self.kernel == "auto" and fft_pays(layout))))
+        fft = self.kernel == "fft" or (self.kernel == "auto" and fft_pays(layout))
+        code.become(replace(layout, fft=fft and weight.fourier))
 
     def facts(self, code: Code) -> dict[str, float]:
         return {"padded": 1} if isinstance(code.layout, BlockCirculant) and code.layout.padded else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +13,10 @@ from bale.compress.layout import BlockCirculant, Dense, Layout
 from bale.compress.quantizer import UniformQuantizer
 
 _FOURIER_TYPES = (torch.float32, torch.float64)  # torch has no transforms of half types on CPUs
+
+
+class UnsuitableError(Exception):
+    """A weight that a method leaves as it is; the message says why, and becomes part of the report."""
 
 
 class Code(nn.Module):
@@ -66,10 +72,16 @@ class Code(nn.Module):
         self.signs = signs.to(torch.int8)
         self.keep_only(signs != 0)
 
+    def check_not_quantized(self) -> None:
+        """Raise UnsuitableError where numbers are rounded already: from another grid they would be others again."""
+        if self.quantizer is not None:
+            raise UnsuitableError(f"is quantised to {self.quantizer.bits} bits already; quantisation comes last")
+
     @torch.no_grad()
     def quantize(self, bits: int) -> None:
         """Round what is kept to `bits` bits, a scale for each channel."""
-        quantizer = UniformQuantizer(self.kept_values(), bits, self.layout.channel_axes)
+        self.check_not_quantized()
+        quantizer = UniformQuantizer(self.kept_values(), bits)
         self.quantizer = quantizer.train(self.training).requires_grad_(self.values.requires_grad)
 
     @torch.no_grad()
@@ -84,8 +96,8 @@ class Code(nn.Module):
 
     @property
     def kept(self) -> int:
-        """How many numbers are stored."""
-        return self.values.numel() if self.mask is None else int(self.mask.count_nonzero())
+        """How many numbers are stored: where some are left out, those that are not 0."""
+        return self.values.numel() if self.mask is None else int(self.numbers().count_nonzero())
 
     @property
     def bits(self) -> int:
@@ -94,8 +106,10 @@ class Code(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the product with one vector; numbers that are left out need none."""
-        return self.layout.macs if isinstance(self.layout, BlockCirculant) else self.kept
+        """Multiply-accumulates of the product with one vector, as it is made; numbers left out need none."""
+        if not isinstance(self.layout, BlockCirculant):
+            return self.kept
+        return self.layout.fft_macs if self.by_fourier() else prod(self.layout.weight_shape)
 
     def by_fourier(self) -> bool:
         """Are products with it made by Fourier transforms?"""
@@ -127,7 +141,8 @@ class Code(nn.Module):
 
     def _as_values(self, given: Tensor) -> Tensor:
         """Under autocast layers before this one return half types, which a dense layer would have taken, too."""
-        return given.to(self.values.dtype) if torch.is_autocast_enabled(given.device.type) else given
+        same = given.dtype == self.values.dtype
+        return given if same or not torch.is_autocast_enabled(given.device.type) else given.to(self.values.dtype)
 
     def extra_repr(self) -> str:
         kept = "" if self.mask is None else f", {self.kept} kept"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_or
 import torch
 from torch import nn
 
-from bale.compress.code import Code
+from bale.compress.code import Code, UnsuitableError
 from bale.compress.layers import attach_
 from bale.compress.weights import Weight, detach_unchanged, layers_of, suitable_layers, weights_of
 from bale.errors import CompressionError
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
 # (module, its name) -> shall it be compressed?
 Filter = Callable[[nn.Module, str], bool]
-
-
-class UnsuitableError(Exception):
-    """A weight that a method leaves as it is; the message says why, and becomes part of the report."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +115,7 @@ class WeightConfig(Config):
             for weight in weights:
                 try:
                     encode(weight)
+                    weight.code.values.grad = None  # of what it was before
                 except UnsuitableError as unsuitable:
                     skipped[weight.name] = str(unsuitable)
                 else:
@@ -133,7 +130,7 @@ class WeightConfig(Config):
         ends = _ends([name for name, _ in layers_of(model)]) if self.keeps_ends and filter_fn is None else {}
         for name, layer in layers.items():
             if name in ends:
-                skipped[name] = f"is the {ends[name]} layer; a filter_fn can choose it"
+                skipped[name] = f"is registered {ends[name]}; a filter_fn can choose it"
             elif filter_fn is not None and not filter_fn(layer, name):
                 skipped[name or type(layer).__name__] = "filter_fn leaves it out"
         return {name: layer for name, layer in layers.items() if (name or type(layer).__name__) not in skipped}, skipped

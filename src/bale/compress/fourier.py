@@ -54,7 +54,7 @@ def fft_conv2d(layout: BlockCirculant, values: Tensor, maps: Tensor, kernel: tup
     x = functional.pad(maps, (0, 0, 0, 0, 0, q * k - shape.inputs)).view(many, q, k, height, width)
     x = torch.view_as_real(torch.fft.rfft(x, dim=2))  # [samples, q, frequencies, height, width, 2]
     x = x.permute(0, 2, 5, 1, 3, 4).reshape(many, frequencies * 2 * q, height, width)
-    w = torch.fft.rfft(values[0]).permute(3, 0, 1, 2)  # [frequencies, p, q, taps]
+    w = torch.fft.rfft(layout.blocks(values)[0]).permute(3, 0, 1, 2)  # [frequencies, p, q, taps]
     real, imaginary = w.real, w.imag
     w = torch.cat((torch.cat((real, -imaginary), 2), torch.cat((imaginary, real), 2)), 1)  # [frequencies, 2p, 2q, taps]
     w = w.reshape(frequencies * 2 * p, 2 * q, *kernel)

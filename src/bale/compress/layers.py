@@ -30,6 +30,14 @@ class Compressed(nn.Module):
         assert isinstance(code, Code)
         return code
 
+    def takes_fourier(self) -> bool:
+        """Can it multiply by transforms of what is stored, without the weight written out?"""
+        return False
+
+    def reset_parameters(self) -> None:
+        """Refuse what would write into a weight that is computed."""
+        raise CompressionError("a compressed layer has no weights to draw anew; bale.bake_ the model first")
+
     def __setattr__(self, name: str, value: Any) -> None:
         codes = self.__dict__.get("_modules", {}).get("codes")
         if codes is not None and name in codes:
@@ -48,6 +56,9 @@ class CompressedLinear(Compressed, nn.Linear):
     plain = nn.Linear
     weight = _computed("weight")  # pyright: ignore[reportAssignmentType]
 
+    def takes_fourier(self) -> bool:
+        return True
+
     def forward(self, input: Tensor) -> Tensor:
         return self.code("weight").linear(input, self.bias)
 
@@ -61,10 +72,12 @@ class CompressedConv2d(Compressed, nn.Conv2d):
     plain = nn.Conv2d
     weight = _computed("weight")  # pyright: ignore[reportAssignmentType]
 
+    def takes_fourier(self) -> bool:
+        return self.groups == 1 and self.padding_mode == "zeros"
+
     def forward(self, input: Tensor) -> Tensor:
         code = self.code("weight")
-        fits = code.by_fourier() and self.groups == 1 and self.padding_mode == "zeros"
-        if fits and input.dim() == 4 and input.numel():
+        if code.by_fourier() and input.dim() == 4 and input.numel():
             return code.conv2d(input, self)
         return super().forward(input)
 
@@ -72,6 +85,9 @@ class CompressedConv2d(Compressed, nn.Conv2d):
 class _CompressedCell(Compressed):
     weight_ih = _computed("weight_ih")
     weight_hh = _computed("weight_hh")
+
+    def takes_fourier(self) -> bool:
+        return True
 
     def by_fourier(self) -> bool:
         return self.code("weight_ih").by_fourier() or self.code("weight_hh").by_fourier()
@@ -126,6 +142,9 @@ class _CompressedRecurrent(Compressed):
     @_flat_weights.setter
     def _flat_weights(self, weights: list[Tensor]) -> None:
         pass  # torch writes here what it has just read
+
+    def _replicate_for_data_parallel(self) -> Any:
+        return nn.Module._replicate_for_data_parallel(self)  # an LSTM's own copies the list of its weights
 
     def flatten_parameters(self) -> None:
         """Weights that are computed anew in each call have no memory of their own to be laid out in."""

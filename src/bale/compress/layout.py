@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Protocol
 
 import torch
@@ -20,11 +19,8 @@ class Layout(Protocol):
 
     @property
     def values_shape(self) -> tuple[int, ...]:
-        """Of the stored numbers; the first axes, `channel_axes` of them, count what has a scale of its own."""
+        """Of the stored numbers; the first axis counts what has a scale of its own."""
         ...
-
-    @property
-    def channel_axes(self) -> int: ...
 
     def expand(self, values: Tensor) -> Tensor:
         """The weight that the numbers mean."""
@@ -32,11 +28,6 @@ class Layout(Protocol):
 
     def project(self, weight: Tensor) -> Tensor:
         """The numbers whose weight is nearest to this one (least squares)."""
-        ...
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the product with one vector (one position of a convolution's output)."""
         ...
 
 
@@ -49,14 +40,6 @@ class Dense:
     @property
     def values_shape(self) -> tuple[int, ...]:
         return self.weight_shape
-
-    @property
-    def channel_axes(self) -> int:
-        return 1
-
-    @property
-    def macs(self) -> int:
-        return prod(self.weight_shape)
 
     def expand(self, values: Tensor) -> Tensor:
         return values
@@ -98,17 +81,17 @@ class BlockCirculant:
 
     @property
     def values_shape(self) -> tuple[int, ...]:
-        return (self.shape.parts, self.block_rows, self.block_columns, self.shape.taps, self.block)
+        """[parts * block rows, block columns, taps * k]: three axes, which no memory format rearranges."""
+        return (self.shape.parts * self.block_rows, self.block_columns, self.shape.taps * self.block)
+
+    def blocks(self, values: Tensor) -> Tensor:
+        """The stored numbers as [parts, block rows, block columns, taps, k]."""
+        shape = self.shape
+        return values.view(shape.parts, self.block_rows, self.block_columns, shape.taps, self.block)
 
     @property
-    def channel_axes(self) -> int:
-        return 2
-
-    @property
-    def macs(self) -> int:
-        """Of the kernel that is used: (k/2 + 1) complex products a block, and the transforms at k log2(k) each."""
-        if not self.fft:
-            return prod(self.weight_shape)
+    def fft_macs(self) -> int:
+        """Of a product by transforms: (k/2 + 1) complex products a block, and the transforms at k log2(k) each."""
         blocks = self.shape.parts * self.block_rows * self.block_columns * self.shape.taps
         transforms = self.block_columns + self.shape.parts * self.block_rows
         return blocks * 4 * (self.block // 2 + 1) + transforms * self.block * (self.block - 1).bit_length()
@@ -117,7 +100,7 @@ class BlockCirculant:
         shape, k = self.shape, self.block
         # Row t of a block is the reversed column, turned by t + 1: all rows are windows of it, written twice, the last
         # row first. Nothing is copied until they are turned round, each to its place.
-        turned = values.flip(-1)
+        turned = self.blocks(values).flip(-1)
         windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1)  # [..., k - 1 - t, s]
         blocks = windows.permute(0, 1, 4, 2, 5, 3).flip(2)  # [parts, block rows, t, block columns, s, taps]
         padded = blocks.reshape(shape.parts, self.block_rows * k, self.block_columns * k, shape.taps)
@@ -126,7 +109,8 @@ class BlockCirculant:
     def project(self, weight: Tensor) -> Tensor:
         """The mean over each wrapped diagonal, of what is not padding; 0 where a diagonal is nothing else."""
         there = torch.ones_like(weight)
-        return self._diagonal_sums(weight) / self._diagonal_sums(there).clamp(min=1)
+        means = self._diagonal_sums(weight) / self._diagonal_sums(there).clamp(min=1)
+        return means.reshape(self.values_shape)
 
     def _diagonal_sums(self, weight: Tensor) -> Tensor:
         shape, k = self.shape, self.block

@@ -52,6 +52,8 @@ class MagnitudeConfig(WeightConfig):
         return lambda weight: self._keep(weight, masks[weight.name])
 
     def _keep(self, weight: Weight, mask: Tensor) -> None:
+        if self.bits is not None:
+            weight.code.check_not_quantized()
         weight.code.keep_only(mask)
         if self.bits is not None:
             weight.code.quantize(self.bits)

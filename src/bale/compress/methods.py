@@ -20,8 +20,8 @@ METHODS: dict[str, type[Config]] = {
 
 def config_from_dict(given: dict[str, Any]) -> Config:
     """Return the config that `Config.to_dict` made, of whatever method; raises CompressionError for unknown ones."""
-    method = given.get("method")
-    if method not in METHODS:
+    method = given.get("method") if isinstance(given, dict) else given
+    if not isinstance(method, str) or method not in METHODS:
         raise CompressionError(f"method: {method!r} is unknown; known are {', '.join(METHODS)}")
     return METHODS[method].from_dict(given)
 
@@ -40,6 +40,8 @@ def parse_config(text: str) -> Config:
         field, equals, value = each.partition("=")
         if not equals:
             raise CompressionError(f"{method}.{each}: expected FIELD=VALUE")
+        if field.strip() in given:
+            raise CompressionError(f"{method}.{field.strip()}: is given twice")
         given[field.strip()] = _value(value.strip())
     return config_from_dict(given)
 

@@ -54,15 +54,32 @@ def pack(model: nn.Module, configs: tuple[Config, ...] = (), facts: Mapping[str,
         elif not isinstance(tensor, Tensor):
             raise CompressionError(f"{key}: is a {type(tensor).__name__}; a packed file holds tensors only")
         else:
-            same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-            if tensor.numel() and same in places:
-                entries[key] = {"as": places[same]}
-                continue
-            places[same] = key
-            entries[key], content = pack_tensor(tensor)
+            try:
+                entries[key], content = pack_tensor(tensor)
+            except (RuntimeError, NotImplementedError, TypeError) as error:  # sparse, on the meta device, ...
+                raise CompressionError(f"{key}: cannot be packed: {error}") from error
+            same = (
+                tensor.data_ptr(),
+                tuple(tensor.shape),
+                tensor.stride(),
+                tensor.dtype,
+                tensor.is_conj(),
+                tensor.is_neg(),
+            )
+            first = places.setdefault(same, key) if tensor.numel() else key
+            if first != key:
+                entries[key], content = {"as": first}, b""
         contents.append(content)
+    missing = sorted(set(codes) - set(entries))
+    if missing:
+        raise CompressionError(
+            f"{missing[0]}: is not in the model's state_dict; a hook of the model has changed its keys"
+        )
     header = {"entries": entries, "configs": [config.to_dict() for config in configs], "facts": dict(facts or {})}
-    written = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    try:
+        written = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    except TypeError as error:
+        raise CompressionError(f"facts: expected what JSON can hold: {error}") from error
     whole = b"".join((_MAGIC, bytes([_FORMAT]), len(written).to_bytes(4, "little"), written, *contents))
     return whole + hashlib.sha256(whole).digest()[:_DIGEST]
 
@@ -106,6 +123,7 @@ def save_packed(
         new.write_bytes(content)
         new.replace(path)
     except OSError as error:
+        new.unlink(missing_ok=True)
         raise CompressionError(f"{path}: cannot be written: {error.strerror or error}") from error
     return len(content)
 
@@ -129,6 +147,10 @@ def load_packed_(model: nn.Module, path: str | PathLike[str]) -> Packed:
     packed = read_packed(path)
     if compressed_layers(model):
         raise CompressionError(f"{path}: goes into a plain model; bale.bake_ this one, or make a new one")
+    for key, tensor in model.state_dict().items():
+        if key in packed.state and packed.state[key].dtype != tensor.dtype:
+            kinds = [str(kind).removeprefix("torch.") for kind in (packed.state[key].dtype, tensor.dtype)]
+            raise CompressionError(f"{path}: {key} is {kinds[0]}, and the model's is {kinds[1]}; model.to({kinds[0]})")
     try:
         resize_(model, packed.state)
     except BaleError as error:

@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 
 def pack_tensor(tensor: Tensor) -> tuple[Facts, bytes]:
     """Any tensor as it is: what its header says, and its bytes."""
-    plain = tensor.detach().cpu().contiguous()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     facts = {"shape": list(plain.shape), "dtype": _name(plain.dtype)}
     return facts, plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
@@ -63,8 +63,8 @@ def unpack_code(facts: Facts, reader: Reader) -> Tensor:
     there = torch.from_numpy(unpack_bits(reader.take(packed_size(1, many)), 1, many) != 0) if "kept" in facts else None
     kept = facts.get("kept", many)
     if "bits" in facts:
-        bits, channels = facts["bits"], layout.channel_axes
-        scale = reader.tensor(dtype, prod(shape[:channels])).view(*shape[:channels], *[1] * (len(shape) - channels))
+        bits = facts["bits"]
+        scale = reader.tensor(dtype, shape[0]).view(-1, *[1] * (len(shape) - 1))
         codes = unpack_bits(reader.take(packed_size(bits, kept)), bits, kept) - (2 ** (bits - 1) - 1)
         numbers = _spread(torch.from_numpy(codes).to(dtype), there).view(shape) * scale
     else:

@@ -7,43 +7,45 @@ from math import frexp
 import torch
 from torch import Tensor, nn
 
-_FRACTIONS = 64  # of the largest magnitude, tried as the end of the grid
+_FRACTIONS = 32  # of the largest magnitude, tried as the end of the grid
 _LEAST_SCALE = 1e-30
 
 
 class UniformQuantizer(nn.Module):
     """Numbers rounded to whole multiples, -(2^(bits - 1) - 1) to 2^(bits - 1) - 1, of a scale for each channel.
 
-    The first `scale` is that of least squared error. It is trained as a learned step size (LSQ; Esser et al., ICLR
-    2020): rounding passes gradients straight through, and the scale's own is that of the rounding's error.
+    The first scale is that of least squared error. It is trained as a learned step size (LSQ; Esser et al., ICLR 2020):
+    rounding passes gradients straight through, and the scale's own is that of the rounding's error. What is trained is
+    the logarithm of its ratio to the first (a logarithm as in Jain et al., MLSys 2020), so that a step of Adam is a
+    share of the scale, however small that is.
 
     Args:
-        values: the numbers [*channels, ...] whose grid it is to be.
-        bits: of a code, 2 to 8.
-        channel_axes: how many of the first axes count channels.
+        values: the numbers [channels, ...] whose grid it is to be.
+        bits: of a code, at least 2.
     """
 
-    def __init__(self, values: Tensor, bits: int, channel_axes: int) -> None:
+    first: Tensor
+
+    def __init__(self, values: Tensor, bits: int) -> None:
         super().__init__()
         self.bits = bits
-        self.scale = nn.Parameter(best_scale(values.detach(), bits, channel_axes))
+        self.register_buffer("first", best_scale(values.detach(), bits))
+        self.log_ratio = nn.Parameter(torch.zeros_like(self.first))  # near 0, where half types are exact
 
     @property
     def highest(self) -> int:
         return 2 ** (self.bits - 1) - 1
 
     def step(self) -> Tensor:
-        """The scale as it is multiplied: above 0."""
-        kind = torch.finfo(self.scale.dtype)
-        return self.scale.abs().clamp_min(max(_LEAST_SCALE, kind.tiny * kind.eps))  # float16 has no 1e-30
+        """The scale as it is multiplied."""
+        kind = torch.finfo(self.first.dtype)
+        return (self.first * self.log_ratio.exp()).clamp_min(
+            max(_LEAST_SCALE, kind.tiny * kind.eps)
+        )  # float16 has no 1e-30
 
     def forward(self, values: Tensor) -> Tensor:
         """Take the numbers, return the grid's nearest."""
-        # LSQ, section 2.2: a scale hangs on all numbers of its channel; without this its steps would be far too long.
-        damping = (values.numel() // self.scale.numel() * self.highest) ** -0.5
         step = self.step()
-        slow = step * damping
-        step = step.detach() + (slow - slow.detach())  # the step itself, bit for bit
         held = self._multiples(values, step)
         return (held + (held.round() - held).detach()) * step
 
@@ -64,15 +66,16 @@ class UniformQuantizer(nn.Module):
 
 
 @torch.no_grad()
-def best_scale(values: Tensor, bits: int, channel_axes: int) -> Tensor:
-    """The scale [*channels, 1, ...] of least squared error, of those whose grid ends at a fraction of the largest."""
+def best_scale(values: Tensor, bits: int) -> Tensor:
+    """The scale [channels, 1, ...] of least squared error, of those whose grid ends at a fraction of the largest."""
     highest, dtype = 2 ** (bits - 1) - 1, values.dtype
     values = values if dtype == torch.float64 else values.float()  # squares of half types would vanish
-    axes = tuple(range(channel_axes, values.dim()))
+    axes = tuple(range(1, values.dim()))
     largest = values.abs().amax(axes, keepdim=True).clamp_min(_LEAST_SCALE * highest)
     best, least = largest / highest, torch.full_like(largest, float("inf"))
     for place in range(_FRACTIONS, 0, -1):
         scale = largest * (place / _FRACTIONS) / highest
-        error = ((values / scale).round().clamp(-highest, highest) * scale - values).square().sum(axes, keepdim=True)
+        error = (values / scale).round_().clamp_(-highest, highest).mul_(scale).sub_(values).square_()
+        error = error.sum(axes, keepdim=True)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best.to(dtype)

@@ -54,7 +54,9 @@ class StructuredConfig(Config):
         chosen = filter_fn and [name for name, module in model.named_modules() if filter_fn(module, name)]
         pruned = prune_(model, self.keep, self.by, chosen)
         smaller = (name for name, weight in all_weights(model).items() if weight.shape != shapes[name])
-        return Outcome(tuple(smaller), pruned.unprunable)
+        whole = {name: f"keeps all of its {kept.before} outputs, rounded up" for name, kept in pruned.kept.items()
+                 if kept.after == kept.before}  # fmt: skip
+        return Outcome(tuple(smaller), pruned.unprunable | whole)
 
 
 @dataclass(frozen=True)

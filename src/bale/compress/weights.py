@@ -18,14 +18,16 @@ from bale.compress.matrix import Shape
 class Weight:
     """A weight of a compressed layer.
 
-    name    the layer's, and the weight's where a layer has several
-    key     as in the state_dict of the plain model
+    name      the layer's, and the weight's where a layer has several
+    key       as in the state_dict of the plain model
+    fourier   can the layer multiply by transforms of what is stored?
     """
 
     name: str
     key: str
     code: Code
     shape: Shape
+    fourier: bool
 
 
 def compressed_layers(model: nn.Module) -> dict[str, Compressed]:
@@ -68,7 +70,7 @@ def weights_of(name: str, layer: Compressed) -> Iterator[Weight]:
         assert isinstance(code, Code)
         key = f"{name}.{weight}" if name else weight
         shape = Shape(code.layout.weight_shape, parts_of(layer))
-        yield Weight(weight_name(name, weight, len(layer.codes)), key, code, shape)
+        yield Weight(weight_name(name, weight, len(layer.codes)), key, code, shape, layer.takes_fourier())
 
 
 def suitable_layers(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, str]]:
@@ -107,7 +109,7 @@ def layers_of(model: nn.Module, prefix: str = "", seen: set[int] | None = None) 
 
 
 def _readers(model: nn.Module) -> dict[int, list[str]]:
-    """The names of each parameter."""
+    """The names of each parameter, those by which a module is known a second time among them."""
     readers: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         readers.setdefault(id(parameter), []).append(name)
