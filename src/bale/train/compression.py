@@ -99,7 +99,7 @@ def compress_and_train(
     before = Before.of(model)
     start = None if save is None else _digest(model)
     changed: set[str] = set()
-    skipped: dict[str, str] = {}
+    reasons: dict[str, list[str]] = {}
     place = 0
     for number, (config, parts) in enumerate(zip(configs, parts_of(configs, how.epochs), strict=True), 1):
         facts = {"methods": [each.to_dict() for each in configs[:number]], "model before, SHA-256": start}
@@ -115,10 +115,18 @@ def compress_and_train(
                 report = compressor.squash()
         assert report is not None
         changed |= {weight.name for weight in report.weights}
-        many = len(configs) > 1
-        skipped |= {name: f"{config.method}: {why}" if many else why for name, why in report.skipped.items()}
+        for name, why in report.skipped.items():
+            reasons.setdefault(name, []).append(f"{config.method}: {why}" if len(configs) > 1 else why)
     model.eval()
-    return report_of(model, before, tuple(configs), changed, skipped)
+    return report_of(model, before, tuple(configs), changed, _left(model, changed, reasons))
+
+
+def _left(model: nn.Module, changed: set[str], reasons: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Which layers and weights no method has changed, and why."""
+    modules = dict(model.named_modules())
+    # A weight has its layer's name, and its own after that where the layer has several.
+    layers = {name if name in modules else name.rpartition(".")[0] for name in changed}
+    return {name: "; ".join(whys) for name, whys in reasons.items() if name not in changed | layers}
 
 
 def _train(
