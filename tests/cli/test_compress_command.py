@@ -227,6 +227,41 @@ def test_wrong_options(fails, own, monkeypatch, arguments, problem):
     assert problem in fails(*model, *arguments, fast=fast)
 
 
+def test_a_run_may_replace_its_own_file(compress, fails, own, here, monkeypatch):
+    options = ("--model", own, "--method", "uniform", "--save", "run", "--packed", "net.bale")
+    (here / "net.bale").write_bytes(b"mine")
+    assert "net.bale: exists already" in fails(*options)  # nothing was written yet
+    (here / "net.bale").unlink()
+
+    def press(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_print_report", press)
+        assert compress(*options).exit_code == 130
+    content = (here / "net.bale").read_bytes()
+    first, again = compress(*options), compress(*options)
+    assert first.exit_code == again.exit_code == 0 and first.stdout == again.stdout
+    assert (here / "net.bale").read_bytes() == content
+    assert "exists already" in fails(*options[:-4], "--packed", "net.bale")
+    assert "exists already" in fails(*options[:-4], "--save", "other", "--packed", "net.bale")
+    assert "--method is uniform:bits=8 there" in fails(*options, "--method", "magnitude")
+    assert (here / "net.bale").read_bytes() == content
+
+
+def test_a_folder_that_was_stopped_before_its_file_has_none(compress, fails, own, here, monkeypatch):
+    options = ("--model", own, "--save", "run", "--packed", "net.bale")
+
+    def press(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "compress_and_train", press)
+        assert compress(*options).exit_code == 130
+    (here / "net.bale").write_bytes(b"mine")
+    assert "net.bale: exists already" in fails(*options)
+
+
 def test_a_folder_of_another_run(compress, fails, own):
     options = ("--model", own, "--method", "uniform", "--save", "run")
     assert compress(*options).exit_code == 0
