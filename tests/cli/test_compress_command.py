@@ -289,6 +289,13 @@ def test_other_weights_in_a_file_of_the_same_name_are_another_run(compress, fail
     assert "--weights is w.safetensors (SHA-256" in fails(*options, "--packed", "b.bale", fast=fast)
 
 
+def test_other_code_in_a_file_of_the_same_name_is_another_run(compress, fails, own, here):
+    options = ("--model", own, "--method", "uniform", "--save", "run")
+    assert compress(*options).exit_code == 0
+    (here / "nets.py").write_text(OWN.replace("nn.ReLU()", "nn.Tanh()"))
+    assert "--model is nets.py:make (SHA-256" in fails(*options)
+
+
 @pytest.mark.parametrize("step", ["image_accuracy", "compress_and_train"])
 def test_ctrl_c_says_how_to_go_on(compress, own, monkeypatch, step):
     def press(*arguments, **options):

@@ -196,13 +196,11 @@ class _Asked:
 
     def options(self, images: ReadImages, width: int | None) -> dict[str, Any]:
         """All that the result depends on, threads aside, by the options' names."""
-        weights = None
-        if self.weights is not None:
-            digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-            weights = f"{self.weights} (SHA-256 {digest[:12]})"
+        weights = None if self.weights is None else _with_digest(str(self.weights), self.weights)
+        file = self.spec.rpartition(":")[0]
         before = of_amount(images.train, EPOCHS, EPOCHS_OF_FEW) if self.epochs is None else self.epochs
         return {
-            "model": self.spec,
+            "model": _with_digest(self.spec, Path(file)) if file.endswith(".py") else self.spec,
             "data": images.name,
             "width": width,
             "weights": weights,
@@ -321,6 +319,11 @@ def _print_report(
     lines = [("data", images.text), ("weights", trained.text), ("trained again", again)]
     warnings = ["the network had random weights: its accuracy means nothing"] if trained.random else []
     Console().print(compression_table(result, lines, warnings))
+
+
+def _with_digest(text: str, file: Path) -> str:
+    """So that another content of a file of the same name is seen."""
+    return f"{text} (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
 
 
 def _text_of(config: Config) -> str:
