@@ -3,11 +3,12 @@
     python -m benchmarks.compression --results FILE.jsonl              all runs; hours, in as many goes as you like
     python -m benchmarks.compression --results FILE.jsonl --shard 1/2  half of them, for one of two processes
     python -m benchmarks.compression --quick --json -                  LeNet-5 and the LSTM on 10,000 images: minutes
-    python -m benchmarks.compression --results FILE.jsonl --summary    what the file has, as a table
+    python -m benchmarks.compression --results FILE.jsonl --summary    what the file has, as a table; or of --quick
 
 A run is a network, a setting and a seed. Each line is appended when its run is done, and runs that the file has are
-not done again; Ctrl-C leaves checkpoints (in --work), from which the next call goes on. Dense networks are trained once
-and kept there, too. Threads: one, so that processes can share a machine. See benchmarks/README.md.
+not done again, unless their setting means other numbers now; Ctrl-C leaves checkpoints (in --work), from which the next
+call goes on. Dense networks are trained once and kept there, too. The setting "none" is the control: a dense network
+that is trained for as many epochs more. Threads: one, so that processes can share a machine. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bale.cli.progress import ImageProgress
 from bale.data import image_data
 from bale.train import ImageStep
 from benchmarks import command
-from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid
+from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid, holds
 from benchmarks.compression.study import Line, Study
 from benchmarks.compression.summary import draw, table_of
 
@@ -42,7 +43,7 @@ def read(path: Path | None) -> list[Line]:
 
 def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console) -> list[Line]:
     """Do the runs that the file has not; return the lines of all of them."""
-    done = {Run.of(line).key: line for line in read(path)}
+    done = {Run.of(line).key: line for line in read(path) if holds(line)}
     lines: list[Line] = []
     left = [run for run in runs if run.key not in done]
     train, test = image_data("fashion-mnist") if left else (None, None)
@@ -82,6 +83,12 @@ class _Bars:
             self.bar = None
 
 
+def measured(path: Path | None, amount: Amount) -> list[Line]:
+    """The lines of a file that are of an amount, and of settings as they are today; one for each run."""
+    lines = [line for line in read(path) if holds(line) and Run.of(line).amount == amount]
+    return list({Run.of(line).key: line for line in lines}.values())
+
+
 def shard(text: str) -> tuple[int, int]:
     """I/N: of N processes the I-th."""
     mine, _, all_of_them = text.partition("/")
@@ -116,9 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.parse_args(arguments)
     torch.set_num_threads(1)
     if chosen.summary:
-        lines = read(chosen.results)
+        lines = measured(chosen.results, QUICK if chosen.quick else Amount())
         if not lines:
-            options.error("--summary needs --results with a file that has lines")
+            options.error("--summary needs --results with a file that has lines of this study (or those of --quick)")
     else:
         lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True))
     command.tell(lines, chosen.json, table_of, width=170)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +13,25 @@ from bale.compress import Config, parse_config
 # Networks and the width of their first convolutions: those that train in minutes (docs/compression.md).
 NETWORKS: dict[str, int | None] = {"lenet5": None, "lstm": None, "vgg8": 16, "resnet20": 8}
 
-# In the order in which they run: first those of which an accuracy is wanted, then points beside them, then baselines.
+CONTROL = "none"  # the dense network, trained for as many epochs more as the others: what training alone brings
+
+# In the order in which they run: first those of which an accuracy is wanted, then what they are compared with.
 SETTINGS = (
     "adc-aware:adc_bits=5",
     "block-circulant:block=8",
     "block-circulant:block=4",
+    CONTROL,
     "magnitude:density=0.1",
     "uniform:bits=3",
-    "structured:keep=0.7",
+    "structured:keep=0.7 + uniform:bits=8",
     "structured:keep=0.7 + adc-aware:adc_bits=5",
     "block-circulant:block=8 + uniform:bits=8",
     "adc-aware:adc_bits=4",
     "uniform:bits=4",
     "uniform:bits=2",
     "magnitude:density=0.05",
-    "structured:keep=0.5",
+    "structured:keep=0.5 + uniform:bits=8",
 )
-METHODS = tuple(dict.fromkeys(part.split(":")[0] for setting in SETTINGS for part in setting.split(" + ")))
 
 # The accuracy that is wanted of some: at most so much below the dense network's.
 WANTED_DROP = 0.01
@@ -52,7 +56,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Run:
-    """A network, compressed by a setting, from one seed."""
+    """A network, compressed by a setting or only trained for longer, from one seed."""
 
     model: str
     setting: str
@@ -61,11 +65,17 @@ class Run:
 
     @property
     def configs(self) -> tuple[Config, ...]:
-        return tuple(parse_config(part) for part in self.setting.split(" + "))
+        """The methods; none of the control."""
+        return () if self.setting == CONTROL else tuple(parse_config(part) for part in self.setting.split(" + "))
 
     @property
     def method(self) -> str:
-        return " + ".join(config.method for config in self.configs)
+        return " + ".join(config.method for config in self.configs) or CONTROL
+
+    @property
+    def meaning(self) -> list[dict[str, Any]]:
+        """The methods with all their numbers, those that the setting does not give too, as a line has them."""
+        return [config.to_dict() for config in self.configs]
 
     @property
     def key(self) -> str:
@@ -74,15 +84,22 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Of its checkpoints."""
+        """Of its checkpoints, which are no other run's, nor its own from when its setting meant something else."""
         plain = self.setting.replace(" + ", "+").replace(":", "-").replace("=", "")
-        return f"{self.model}-{plain}-{self.seed}-{self.amount.epochs}x{self.amount.images}"
+        digest = hashlib.sha256(f"{self.key} {json.dumps(self.meaning)}".encode()).hexdigest()
+        return f"{self.model}-{plain}-{self.seed}-{digest[:8]}"
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> Run:
         """The run of which a line is."""
         amount = Amount(line["dense_epochs"], line["epochs"], line["images"], line["lr"])
         return cls(line["model"], line["setting"], line["seed"], amount)
+
+
+def holds(line: dict[str, Any]) -> bool:
+    """Is a line of a setting that is still one, and still means what was measured?"""
+    run = Run.of(line)
+    return run.setting in SETTINGS and line.get("configs") == run.meaning
 
 
 def grid(models: Sequence[str], settings: Sequence[str], seeds: Sequence[int], amount: Amount) -> list[Run]:

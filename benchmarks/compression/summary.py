@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from benchmarks.compression.runs import NETWORKS, SETTINGS, WANTED, WANTED_DROP
+from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, WANTED, WANTED_DROP, Run
 
 Line = dict[str, Any]
 
@@ -19,9 +19,10 @@ _COLOURS = {
     "block-circulant + uniform": "#66a3d2",
     "adc-aware": "#2e7d4f",
     "structured + adc-aware": "#8fbf8a",
-    "structured": "#d99a2b",
+    "structured + uniform": "#d99a2b",
     "magnitude": "#b5483a",
     "uniform": "#6f4fa0",
+    CONTROL: "0.55",
 }
 _TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)  # kB
 _TITLES = {"lenet5": "LeNet-5", "lstm": "LSTM-128", "vgg8": "VGG-8, width 16", "resnet20": "ResNet-20, width 8"}
@@ -47,7 +48,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """The runs of one network by one setting, from all its seeds."""
+    """The runs of one network by one setting, from all its seeds; `control` is the mean accuracy of the control."""
 
     model: str
     setting: str
@@ -60,6 +61,12 @@ class Summary:
     packed_bytes: Spread
     adc_bits: int
     train_s: float
+    control: float | None
+
+    @property
+    def to_control(self) -> float | None:
+        """How much less accurate than the control, in the mean; None: there is none, or this is it."""
+        return None if self.control is None or self.method == CONTROL else self.control - self.accuracy.mean
 
     @property
     def ratio(self) -> float:
@@ -72,14 +79,16 @@ class Summary:
 
 
 def summaries(lines: Sequence[Line]) -> list[Summary]:
-    """By network, then by setting, in the order of the study."""
+    """By network, then by setting, in the order of the study; lines of one amount."""
+    assert len({Run.of(line).amount for line in lines}) <= 1
     keys = dict.fromkeys((line["model"], line["setting"]) for line in lines)
     models, settings = list(NETWORKS), list(SETTINGS)
     order = sorted(keys, key=lambda key: (models.index(key[0]), settings.index(key[1])))
-    return [_summary([line for line in lines if (line["model"], line["setting"]) == key]) for key in order]
+    groups = {key: [line for line in lines if (line["model"], line["setting"]) == key] for key in order}
+    return [_summary(groups[key], groups.get((key[0], CONTROL), [])) for key in order]
 
 
-def _summary(lines: Sequence[Line]) -> Summary:
+def _summary(lines: Sequence[Line], controls: Sequence[Line]) -> Summary:
     first = lines[0]
     return Summary(
         first["model"],
@@ -93,15 +102,20 @@ def _summary(lines: Sequence[Line]) -> Summary:
         Spread.of(line["packed_bytes"] for line in lines),
         max(line["adc_bits"] for line in lines),
         fmean(line["train_s"] for line in lines),
+        fmean(line["accuracy"] for line in controls) if controls else None,
     )
 
 
 def table_of(lines: Sequence[Line]) -> Table:
-    """A row for each network and setting; +- is half of what lies between the seeds' extremes."""
+    """A row for each network and setting; +- is half of what lies between the seeds' extremes.
+
+    Drops are to the dense network; "to control", to the one that was trained for as many epochs more.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("network", "setting"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("seeds", "dense %", "accuracy %", "drop", "wanted", "bytes", "ratio", "ADC", "train s"):
+    numbers = "seeds", "dense %", "accuracy %", "drop", "wanted", "to control", "bytes", "ratio", "ADC", "train s"
+    for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     last = ""
     for row in summaries(lines):
@@ -114,6 +128,7 @@ def table_of(lines: Sequence[Line]) -> Table:
             f"{100 * row.accuracy.mean:.2f} +- {100 * row.accuracy.half:.2f}",
             f"{100 * row.drop.mean:.2f}",
             wanted[row.wanted],
+            "" if row.to_control is None else f"{100 * row.to_control:.2f}",
             f"{row.packed_bytes.mean:,.0f}",
             f"{row.ratio:.1f}",
             str(row.adc_bits),
@@ -141,7 +156,8 @@ def draw(lines: Sequence[Line]) -> Figure:
                 [100 * (row.accuracy.mean - row.accuracy.least) for row in points],
                 [100 * (row.accuracy.most - row.accuracy.mean) for row in points],
             ]
-            axes.errorbar(x, y, bars, color=colour, marker="o", markersize=5, linewidth=1, capsize=2, label=method)
+            label = "not compressed, trained on" if method == CONTROL else method
+            axes.errorbar(x, y, bars, color=colour, marker="o", markersize=5, linewidth=1, capsize=2, label=label)
         dense = 100 * Spread.of(row.dense.mean for row in mine).mean
         size = mine[0].dense_bytes / 1000
         axes.scatter([size], [dense], marker="*", s=110, color="0.25", zorder=3, label="dense, float32")

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from benchmarks.compression import __main__ as command
-from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid
+from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, Amount, Run, grid
 from benchmarks.compression.study import Study
-from benchmarks.compression.summary import draw, summaries, table_of
+from benchmarks.compression.summary import _COLOURS, draw, summaries, table_of
 
 from bale.data import FASHION_CLASSES, Images
 
@@ -26,6 +26,7 @@ def line_of(run: Run, accuracy: float = 0.9) -> dict:
         "model": run.model,
         "method": run.method,
         "setting": run.setting,
+        "configs": run.meaning,
         "seed": run.seed,
         "dense_accuracy": 0.91,
         "accuracy": accuracy,
@@ -37,14 +38,18 @@ def line_of(run: Run, accuracy: float = 0.9) -> dict:
     }
 
 
-@pytest.mark.parametrize("setting", ["structured:keep=0.7 + adc-aware:adc_bits=5", "uniform:bits=2"])
+@pytest.mark.parametrize("setting", ["structured:keep=0.7 + adc-aware:adc_bits=5", "uniform:bits=2", CONTROL])
 def test_a_run_reports_the_file_that_it_wrote_and_leaves_no_checkpoints(setting, images, tmp_path) -> None:
     told = []
     study = Study(images, images, tmp_path, lambda what, step: told.append(what))
     run = Run("lenet5", setting, 0, TINY)
     line = study.run(run)
     assert Run.of(json.loads(json.dumps(line))) == run
-    assert 0 < line["packed_bytes"] < line["dense_bytes"] == 4 * 61706
+    assert line["dense_bytes"] == 4 * 61706
+    assert 0 < line["packed_bytes"] < (1.1 if setting == CONTROL else 1) * line["dense_bytes"]
+    assert [config["method"] for config in line["configs"]] == (
+        [] if setting == CONTROL else line["method"].split(" + ")
+    )
     assert line["adc_bits"] == (5 if "adc" in setting else line["adc_bits"]) and line["dense_adc_bits"] >= 8
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]  # the dense network's
     assert set(told) == {"dense", setting}
@@ -62,6 +67,44 @@ def test_runs_that_the_file_has_are_not_done_again(tmp_path, monkeypatch) -> Non
     lines = command.measure(runs, path, tmp_path, command.Console(quiet=True))
     assert done == [runs[-1]] and [Run.of(line) for line in lines] == runs
     assert [Run.of(line) for line in command.read(path)] == runs
+
+
+def test_a_setting_that_means_something_else_now_is_run_again(tmp_path, monkeypatch) -> None:
+    run, same = grid(["lenet5"], ["uniform:bits=3", "uniform:bits=2"], [0], TINY)
+    was, gone = line_of(run, 0.5), line_of(Run("lenet5", "structured:keep=0.7", 0, TINY))
+    was["configs"] = [{**was["configs"][0], "rounding": "floor"}]
+    unknown = {name: value for name, value in line_of(run).items() if name != "configs"}
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (was, gone, unknown, line_of(same))))
+    done = []
+    monkeypatch.setattr(command, "image_data", lambda name: (_Any(), _Any()))
+    monkeypatch.setattr(command.Study, "run", lambda self, run: done.append(run) or line_of(run, 0.8))
+    command.measure([run, same], path, tmp_path, command.Console(quiet=True))
+    command.measure([run, same], path, tmp_path, command.Console(quiet=True))
+    assert done == [run]
+    found = {line["setting"]: line["accuracy"] for line in command.measured(path, TINY)}
+    assert found == {"uniform:bits=3": 0.8, "uniform:bits=2": 0.9}
+    (row, *_) = summaries(command.measured(path, TINY))
+    assert row.seeds == 1
+
+
+def test_a_summary_is_of_one_amount(tmp_path, monkeypatch, capsys) -> None:
+    path = tmp_path / "lines.jsonl"
+    runs = [Run("lenet5", "uniform:bits=3", seed, amount) for seed in (0, 1) for amount in (Amount(), command.QUICK)]
+    path.write_text("".join(json.dumps(line_of(run, 0.8 if run.amount == Amount() else 0.5)) + "\n" for run in runs))
+    monkeypatch.setattr(torch, "set_num_threads", lambda many: None)
+    command.main(["--results", str(path), "--summary"])
+    full = capsys.readouterr().out
+    command.main(["--results", str(path), "--summary", "--quick"])
+    quick = capsys.readouterr().out
+    assert "80.00 +- 0.00" in full and "50.00 +- 0.00" in quick
+
+
+def test_checkpoints_are_of_one_meaning(monkeypatch) -> None:
+    run = Run("lenet5", "uniform:bits=3", 0, TINY)
+    folders = {run.folder, Run("lenet5", "uniform:bits=3", 0, Amount(2, 2, 64)).folder}
+    monkeypatch.setattr(Run, "meaning", property(lambda self: [{"method": "uniform", "bits": 3, "rounding": "floor"}]))
+    assert len({*folders, run.folder}) == 3
 
 
 class _Any:
@@ -101,3 +144,27 @@ def test_the_summary_has_means_and_extremes_and_says_what_was_wanted() -> None:
     assert summaries([line_of(Run("vgg8", setting, 0, TINY), 0.85)])[0].wanted is False
     assert table_of(lines).row_count == 2
     assert len(draw(lines).axes) == 2
+
+
+def test_a_control_says_what_training_alone_brings() -> None:
+    def lines_of(model, setting, *accuracies):
+        return [line_of(Run(model, setting, seed, TINY), accuracy) for seed, accuracy in enumerate(accuracies)]
+
+    setting = "adc-aware:adc_bits=5"
+    lines = [
+        *lines_of("vgg8", setting, 0.90, 0.91),
+        *lines_of("vgg8", CONTROL, 0.93, 0.94),
+        *lines_of("lstm", setting, 0.9),
+    ]
+    lstm, pruned, control = summaries(lines)
+    assert pruned.to_control == pytest.approx(0.03) and pruned.drop.mean == pytest.approx(0.005) and pruned.wanted
+    assert lstm.to_control is None and control.to_control is None
+    (column,) = (column for column in table_of(lines).columns if column.header == "to control")
+    assert list(column.cells) == ["", "3.00", ""]
+    labels = [text.get_text() for text in draw(lines).legends[0].texts]
+    assert "not compressed, trained on" in labels
+
+
+def test_every_method_has_a_colour() -> None:
+    assert {run.method for run in grid(list(NETWORKS), SETTINGS, [0], TINY)} == _COLOURS.keys()
+    assert len(set(_COLOURS.values())) == len(_COLOURS)

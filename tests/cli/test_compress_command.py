@@ -83,7 +83,11 @@ def test_a_report_on_stdout_and_a_file_beside(compress, here):
     result = compress("--model", "lenet5")
     assert result.exit_code == 0 and result.stderr == ""
     text = words(result.stdout)
-    assert "compressed block-circulant: block 8, kernel auto" in text and "fc3: is the last layer" in text
+    assert (
+        "compressed block-circulant: block 8, kernel auto" in text
+        and "fc3: is " in text
+        and "a filter_fn can choose it" in text
+    )
     assert "file lenet5-block-circulant.bale" in text
     assert "random weights: its accuracy means nothing" in text
     assert f"{(here / 'lenet5-block-circulant.bale').stat().st_size:,} packed" in text
@@ -227,6 +231,41 @@ def test_wrong_options(fails, own, monkeypatch, arguments, problem):
     assert problem in fails(*model, *arguments, fast=fast)
 
 
+def test_a_run_may_replace_its_own_file(compress, fails, own, here, monkeypatch):
+    options = ("--model", own, "--method", "uniform", "--save", "run", "--packed", "net.bale")
+    (here / "net.bale").write_bytes(b"mine")
+    assert "net.bale: exists already" in fails(*options)  # nothing was written yet
+    (here / "net.bale").unlink()
+
+    def press(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_print_report", press)
+        assert compress(*options).exit_code == 130
+    content = (here / "net.bale").read_bytes()
+    first, again = compress(*options), compress(*options)
+    assert first.exit_code == again.exit_code == 0 and first.stdout == again.stdout
+    assert (here / "net.bale").read_bytes() == content
+    assert "exists already" in fails(*options[:-4], "--packed", "net.bale")
+    assert "exists already" in fails(*options[:-4], "--save", "other", "--packed", "net.bale")
+    assert "--method is uniform:bits=8 there" in fails(*options, "--method", "magnitude")
+    assert (here / "net.bale").read_bytes() == content
+
+
+def test_a_folder_that_was_stopped_before_its_file_has_none(compress, fails, own, here, monkeypatch):
+    options = ("--model", own, "--save", "run", "--packed", "net.bale")
+
+    def press(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "compress_and_train", press)
+        assert compress(*options).exit_code == 130
+    (here / "net.bale").write_bytes(b"mine")
+    assert "net.bale: exists already" in fails(*options)
+
+
 def test_a_folder_of_another_run(compress, fails, own):
     options = ("--model", own, "--method", "uniform", "--save", "run")
     assert compress(*options).exit_code == 0
@@ -252,6 +291,13 @@ def test_other_weights_in_a_file_of_the_same_name_are_another_run(compress, fail
     assert compress(*options, fast=fast).exit_code == 0
     save_weights(LeNet5(), here / "w.safetensors")
     assert "--weights is w.safetensors (SHA-256" in fails(*options, "--packed", "b.bale", fast=fast)
+
+
+def test_other_code_in_a_file_of_the_same_name_is_another_run(compress, fails, own, here):
+    options = ("--model", own, "--method", "uniform", "--save", "run")
+    assert compress(*options).exit_code == 0
+    (here / "nets.py").write_text(OWN.replace("nn.ReLU()", "nn.Tanh()"))
+    assert "--model is nets.py:make (SHA-256" in fails(*options)
 
 
 @pytest.mark.parametrize("step", ["image_accuracy", "compress_and_train"])

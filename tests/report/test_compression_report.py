@@ -104,7 +104,7 @@ def test_narrower_layers_have_no_error(lenet):
 def test_tables_fit_the_console(width):
     torch.manual_seed(0)
     wide = nn.Sequential(nn.Conv2d(3, 256, 3), nn.ReLU(), nn.Conv2d(256, 512, 3))
-    lines = shown(result_of(compress_(wide, MagnitudeConfig(0.5))), width).splitlines()
+    lines = shown(result_of(compress_(wide, MagnitudeConfig(0.5, scope="layer"))), width).splitlines()
     assert max(map(len, lines)) <= width
     row = next(line for line in lines if "512x256x3x3" in line)
     assert "1.18M" in row and "50.0%" in row
@@ -152,6 +152,9 @@ def test_tries_are_told(adc):
     result = replace(adc, target=Target("accuracy", 0.85), tries=tries)
     text = words(shown(result))
     assert "tried adc-aware adc_bits 3: 80.00%, too little adc-aware adc_bits 4: 90.00%, enough" in text
+    assert "enough (chosen by the same images of the test as the accuracy below" in text
+    assert "chosen by" not in words(shown(adc))
+    assert (compression_dict(result)["chosen_by"], compression_dict(adc)["chosen_by"]) == ("test", None)
     first, second = compression_dict(result)["tries"]
     assert first["config"] == ADCAwareConfig(3).to_dict() and first["packed_bytes_before_training"] == 100
     assert (second["accuracy"], second["holds"]) == (0.9, True)

@@ -17,7 +17,7 @@ from bale.compress import (
     pack,
 )
 from bale.data import Images
-from bale.errors import BaleError, CompressionError
+from bale.errors import BaleError, CheckpointError, CompressionError
 from bale.train import (
     Retraining,
     Target,
@@ -72,6 +72,18 @@ def stopped(model, images, configs, folder, after):
     with pytest.raises(KeyboardInterrupt):
         compress_and_train(model, images, configs, HOW, on_step=on_step, save=folder)
     return told
+
+
+def _forget(module):
+    """Nothing of the plain network's own numbers is to matter."""
+    for parameter in module.parameters(recurse=False):
+        nn.init.constant_(parameter, 7.0)
+
+
+def _forget_little(module):
+    """As a network of another seed is: the same shapes, other numbers."""
+    for parameter in module.parameters(recurse=False):
+        nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(3))
 
 
 def same(one, other):
@@ -133,6 +145,43 @@ def test_what_was_stopped_goes_on_exactly(dense, images, tmp_path, stack, after)
     assert len(told) == 4 * EPOCH and same(finished, whole)
 
 
+@pytest.mark.parametrize(
+    ("configs", "after", "problem"),
+    [
+        ([StructuredConfig(0.7), MagnitudeConfig(0.5, 4)], 3 * EPOCH, "magnitude"),
+        ([StructuredConfig(0.7), UniformQuantConfig(3)], 3 * EPOCH, "'bits': 4"),
+        ([StructuredConfig(0.75), UniformQuantConfig(4)], EPOCH, "'keep': 0.7"),
+        ([MagnitudeConfig(), UniformQuantConfig(4)], EPOCH, "magnitude"),
+    ],
+)
+def test_a_folder_of_other_methods_is_refused(dense, images, tmp_path, configs, after, problem):
+    stopped(copy.deepcopy(dense), images, [StructuredConfig(0.7), UniformQuantConfig(4)], tmp_path, after)
+    with pytest.raises(CheckpointError, match="is of another run: methods") as error:
+        compress_and_train(copy.deepcopy(dense), images, configs, HOW, save=tmp_path)
+    assert problem in str(error.value)
+
+
+def test_a_folder_of_another_model_is_refused(dense, images, tmp_path):
+    stopped(copy.deepcopy(dense), images, [UniformQuantConfig(4)], tmp_path, EPOCH)
+    other = copy.deepcopy(dense).apply(_forget_little)
+    with pytest.raises(CheckpointError, match="is of another run: model before, SHA-256 '"):
+        compress_and_train(other, images, [UniformQuantConfig(4)], HOW, save=tmp_path)
+
+
+def test_a_search_does_not_take_tries_of_another_model_or_method(dense, images, tmp_path):
+    how = Retraining(epochs=1, batch_size=8)
+
+    def search(model, *configs):
+        find_for_accuracy(model, images, images, configs, 0.1, how, save=tmp_path)
+
+    search(dense, MagnitudeConfig(bits=4))
+    search(dense, MagnitudeConfig(bits=4))
+    with pytest.raises(CheckpointError, match="is of another run: methods"):
+        search(dense, MagnitudeConfig(bits=8))
+    with pytest.raises(CheckpointError, match="is of another run: model before"):
+        search(copy.deepcopy(dense).apply(_forget_little), MagnitudeConfig(bits=4))
+
+
 def test_a_report_compares_with_the_model_that_was_given(dense, images):
     model = copy.deepcopy(dense)
     configs = [StructuredConfig(0.5), UniformQuantConfig(4)]
@@ -143,7 +192,47 @@ def test_a_report_compares_with_the_model_that_was_given(dense, images):
     assert report.packed_bytes == len(pack(model, tuple(configs)))
     assert (rows["5"].parameters, rows["5"].kept, rows["5"].shape) == (2048, 8 * 64, (8, 64))
     assert rows["5"].error is None and {row.bits for row in report.weights} == {4}
-    assert report.skipped["7"].startswith("structured: ")
+    assert "7" not in report.skipped  # its outputs had to stay, its numbers have fewer bits
+
+
+class Tagger(nn.Module):
+    """A layer of several weights, one of a kind of its own with a known one inside, and a last one."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 8, batch_first=True)
+        self.mix = Mix()
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.mix(self.lstm(x.squeeze(1))[0][:, -1]))
+
+
+class Mix(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(8))
+        self.inner = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.inner(x) @ self.matrix
+
+
+def test_what_any_method_changed_was_not_left(images):
+    torch.manual_seed(0)
+    model = Tagger()
+    alone = compress_(copy.deepcopy(model), BlockCirculantConfig(4)).skipped
+    configs = [BlockCirculantConfig(4), UniformQuantConfig(4)]
+
+    def but_last(module, name):
+        return name != "last"
+
+    whole = compress_and_train(copy.deepcopy(model), images, configs, Retraining(epochs=0))
+    assert {"lstm", "last", "mix"} <= alone.keys()
+    assert whole.skipped == {"mix": "block-circulant: no method is for Mix; uniform: no method is for Mix"}
+    part = compress_and_train(copy.deepcopy(model), images, configs, Retraining(epochs=0), filter_fn=but_last)
+    assert part.skipped.keys() == {"mix", "last"}
+    assert part.skipped["last"] == "block-circulant: filter_fn leaves it out; uniform: filter_fn leaves it out"
 
 
 def test_errors_are_those_of_the_weights_after_training(dense, images):
@@ -179,12 +268,6 @@ def test_a_packed_file_is_as_right_as_what_was_written(dense, images, tmp_path):
     assert file.same and file.accuracy == image_accuracy(model, images)
     other = write_and_test(model, copy.deepcopy(dense).apply(_forget), tmp_path / "net.bale", configs, images)
     assert other == file
-
-
-def _forget(module):
-    """Nothing of the plain network's own numbers is to matter."""
-    for parameter in module.parameters(recurse=False):
-        nn.init.constant_(parameter, 7.0)
 
 
 # ---- targets

@@ -286,6 +286,25 @@ def test_other_numbers_are_refused(images, tmp_path, change, problem):
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 
+def test_other_facts_are_refused(images, tmp_path):
+    facts = {"start": "a1", "sizes": (1, 2)}
+    Run().train(images, tmp_path, facts=facts)
+    Run().train(images, tmp_path, facts=facts)
+    problem = "is of another run: start 'a1' there, 'b2' here; use another folder"
+    assert_refused(tmp_path, lambda: Run().train(images, tmp_path, facts=facts | {"start": "b2"}), problem)
+    assert_refused(tmp_path, lambda: Run().train(images, tmp_path), "is of another run: start 'a1' there, None here")
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [({"start": {1, 2}}, "expected what JSON can hold"), ({"epochs": 2}, "epochs is one of the run's own")],
+)
+def test_facts_that_cannot_be(images, facts, problem):
+    with pytest.raises(BaleError, match="facts: ") as error:
+        Run().train(images, facts=facts)
+    assert problem in str(error.value)
+
+
 def test_other_images_are_refused(images, tmp_path):
     Run().stopped(images, tmp_path, 1)
     other = Images(images.images, images.labels, images.classes, "others")

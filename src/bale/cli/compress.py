@@ -35,7 +35,7 @@ from bale.cli.networks import (
 )
 from bale.cli.options import check_json, check_writable, option, write_json
 from bale.cli.progress import TrainingsProgress
-from bale.cli.saved_options import keep_options
+from bale.cli.saved_options import is_packed_of, keep_options, keep_packed
 from bale.compress import METHODS, Config, Report, compress_, parse_config
 from bale.data import Images
 from bale.errors import BaleError
@@ -123,7 +123,7 @@ def compress(
     if not 0 < lr < inf:
         raise BaleError(f"--lr must be above 0 and finite, got {lr}")
     check_weights(weights, epochs)
-    _check_files(path, force, json_to)
+    _check_files(path, force, save, json_to)
     if threads is not None:
         torch.set_num_threads(threads)
     notes = Console(stderr=True)
@@ -196,13 +196,11 @@ class _Asked:
 
     def options(self, images: ReadImages, width: int | None) -> dict[str, Any]:
         """All that the result depends on, threads aside, by the options' names."""
-        weights = None
-        if self.weights is not None:
-            digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-            weights = f"{self.weights} (SHA-256 {digest[:12]})"
+        weights = None if self.weights is None else _with_digest(str(self.weights), self.weights)
+        file = self.spec.rpartition(":")[0]
         before = of_amount(images.train, EPOCHS, EPOCHS_OF_FEW) if self.epochs is None else self.epochs
         return {
-            "model": self.spec,
+            "model": _with_digest(self.spec, Path(file)) if file.endswith(".py") else self.spec,
             "data": images.name,
             "width": width,
             "weights": weights,
@@ -246,10 +244,14 @@ class _Compressed:
     tries: tuple[Try, ...] = ()
 
 
-def _check_files(packed: Path, force: bool, json_to: Path | None) -> None:
+def _check_files(packed: Path, force: bool, save: Path | None, json_to: Path | None) -> None:
+    """Raise BaleError for files that cannot be written, and for a packed file that was written by something else.
+
+    One that the run in `save` has written may be replaced, by that run: `keep_options` refuses another.
+    """
     check_json(json_to)
     check_writable(packed, "--packed expects a file")
-    if packed.exists() and not force:
+    if packed.exists() and not force and (save is None or not is_packed_of(save, packed)):
         raise BaleError(f"{packed}: exists already; choose another name with --packed, or replace it with --force")
 
 
@@ -269,6 +271,8 @@ def _compress(
     before = image_accuracy(model, images.test)
     with TrainingsProgress(notes) as progress:
         compressed = _search(asked, model, images, before, _Bars(progress, images.train, save, asked.name))
+    if save is not None:
+        keep_packed(save, path)
     file = write_and_test(compressed.model, model, path, compressed.report.configs, images.test)
     result = CompressionResult(
         asked.name, compressed.report, before, len(images.test), file, asked.target, compressed.tries
@@ -315,6 +319,11 @@ def _print_report(
     lines = [("data", images.text), ("weights", trained.text), ("trained again", again)]
     warnings = ["the network had random weights: its accuracy means nothing"] if trained.random else []
     Console().print(compression_table(result, lines, warnings))
+
+
+def _with_digest(text: str, file: Path) -> str:
+    """So that another content of a file of the same name is seen."""
+    return f"{text} (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
 
 
 def _text_of(config: Config) -> str:

@@ -22,6 +22,7 @@ _FACTS = {  # what methods add, in a heading's words
     "adc_bits_exact": "\nexact",
     "padded": "padded\nblocks",
 }
+_CHOSEN = "chosen by the same images of the test as the accuracy below, which others may not quite reach"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ def warnings_of(result: CompressionResult) -> list[str]:
 
 
 def compression_dict(result: CompressionResult) -> dict[str, Any]:
-    """Return a result as JSON can hold it: the report's numbers, and those of the file."""
+    """Return a result as JSON can hold it: the report's numbers, and those of the file.
+
+    `chosen_by` is "test" where tries were compared on the images of which the accuracy is, else None.
+    """
     target = result.target
     wanted = None if target is None else {"kind": target.kind, "value": target.value, "met": result.met}
     return {
@@ -96,6 +100,7 @@ def compression_dict(result: CompressionResult) -> dict[str, Any]:
             "samples": result.samples,
         },
         "target": wanted,
+        "chosen_by": "test" if result.tries else None,
         "tries": [
             {
                 "config": each.setting.configs[-1].to_dict(),
@@ -140,7 +145,7 @@ def _facts(result: CompressionResult) -> Facts:
         met = "met" if result.met else "NOT met"
         lines.append(("target", f"{result.target}: {met}, {_reached(result)}"))
     if result.tries:
-        lines.append(("tried", "\n".join(map(_try_text, result.tries))))
+        lines.append(("tried", "\n".join([*map(_try_text, result.tries), f"({_CHOSEN})"])))
     return [
         *lines,
         (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bale.compress import Config, Filter, Report, compress_
 from bale.compress.compressor import Compressor
@@ -16,6 +17,7 @@ from bale.compress.summary import Before, report_of
 from bale.data.images import Images
 from bale.errors import BaleError
 from bale.train.images import ImageStep, train_images
+from bale.train.tensor_bytes import short_digest
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ def compress_and_train(
         filter_fn: which layers; see `bale.compress_`.
         on_part: called with its number, from 0, before each of `parts_of(configs, how.epochs)`.
         on_step: called after every step; its `step` begins anew in each part.
-        save: a folder for checkpoints. Where it holds those of a run like this, that run goes on where it was.
+        save: a folder for checkpoints. Where it holds those of this run, of the same methods on the same model, it goes
+            on where it was.
 
     Returns the report on the model at the end, compared with the model as it was given. The model is left in eval mode.
 
     Ctrl-C comes through as from `train_images`; the model is then somewhere on its way. Raises CompressionError for a
-    method that fits no layer, and what `train_images` raises.
+    method that fits no layer, and what `train_images` raises, such as CheckpointError for a folder of another run.
     """
     how = how or Retraining()
     if not configs:
@@ -94,26 +97,36 @@ def compress_and_train(
     if how.epochs < 0:
         raise BaleError(f"epochs must be at least 0, got {how.epochs}")
     before = Before.of(model)
+    start = None if save is None else _digest(model)
     changed: set[str] = set()
-    skipped: dict[str, str] = {}
+    reasons: dict[str, list[str]] = {}
     place = 0
-    for config, parts in zip(configs, parts_of(configs, how.epochs), strict=True):
+    for number, (config, parts) in enumerate(zip(configs, parts_of(configs, how.epochs), strict=True), 1):
+        facts = {"methods": [each.to_dict() for each in configs[:number]], "model before, SHA-256": start}
         steps = sum(part.epochs for part in parts if part.pulled) * ceil(len(images) / how.batch_size)
         compressor = config.compressor(steps).prepare(model, filter_fn) if steps else None
         report = None if compressor else compress_(model, config, filter_fn)
         for part in parts:
             if on_part is not None:
                 on_part(place, part)
-            _train(model, images, part, place, how, compressor if part.pulled else None, on_step, save)
+            _train(model, images, part, place, how, compressor if part.pulled else None, on_step, save, facts)
             place += 1
             if compressor and part.pulled:
                 report = compressor.squash()
         assert report is not None
         changed |= {weight.name for weight in report.weights}
-        many = len(configs) > 1
-        skipped |= {name: f"{config.method}: {why}" if many else why for name, why in report.skipped.items()}
+        for name, why in report.skipped.items():
+            reasons.setdefault(name, []).append(f"{config.method}: {why}" if len(configs) > 1 else why)
     model.eval()
-    return report_of(model, before, tuple(configs), changed, skipped)
+    return report_of(model, before, tuple(configs), changed, _left(model, changed, reasons))
+
+
+def _left(model: nn.Module, changed: set[str], reasons: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Which layers and weights no method has changed, and why."""
+    modules = dict(model.named_modules())
+    # A weight has its layer's name, and its own after that where the layer has several.
+    layers = {name if name in modules else name.rpartition(".")[0] for name in changed}
+    return {name: "; ".join(whys) for name, whys in reasons.items() if name not in changed | layers}
 
 
 def _train(
@@ -125,6 +138,7 @@ def _train(
     compressor: Compressor | None,
     on_step: Callable[[ImageStep], None] | None,
     save: str | PathLike[str] | None,
+    facts: Mapping[str, Any],
 ) -> None:
     def tell(step: ImageStep) -> None:
         if compressor is not None:
@@ -143,7 +157,13 @@ def _train(
         penalty=None if compressor is None else compressor.penalty,
         state=compressor,
         save=None if save is None else part_folder(save, place),
+        facts=facts,
     )
+
+
+def _digest(model: nn.Module) -> str:
+    """Of a model's tensors; `train_images` says of anything else in its state_dict that it cannot be saved."""
+    return short_digest({name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)})
 
 
 def part_folder(save: str | PathLike[str], place: int) -> Path:

@@ -229,7 +229,7 @@ def find_for_accuracy(
     Args:
         on_try: called before each try with its number, from 1, how many there are at most, and the setting.
         save: a folder for the checkpoints of all tries; see `compress_and_train`, which takes the other arguments as
-            they are.
+            they are. A try whose methods or model are others than there is refused.
 
     Raises BaleError, which names the best try, where no setting holds; and what `settings_of` and `compress_and_train`
     raise.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil, inf
@@ -54,6 +55,7 @@ def train_images(
     penalty: Callable[[], Tensor] | None = None,
     state: Stateful | None = None,
     save: str | PathLike[str] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> list[float]:
     """Train `model` in place by Adam and cross-entropy; return the mean cross-entropy of each epoch.
 
@@ -70,6 +72,7 @@ def train_images(
         state: what else changes while training (by `on_step` or `penalty`), saved and restored with the run.
         save: a folder for a checkpoint, written after every epoch and at Ctrl-C. Where it holds one of the same run,
             training goes on from there; where that run was finished, its end is what the model gets, at once.
+        facts: what else must be the same for a run to go on, as JSON can hold it, such as what the model started from.
 
     The same model, images and seed give the same parameters, bit for bit, on one machine, number of threads and
     versions, with stops or without. The model is left in eval mode, torch's random state as it was.
@@ -80,9 +83,9 @@ def train_images(
     not hold as told; one that raised KeyboardInterrupt counts as told, so it should do so after all its work.
 
     Raises BaleError for numbers out of range, no images, labels that the model has no logits for, a penalty that is no
-    scalar, a loss that with its penalty is not finite, and a state_dict that cannot be saved. Raises CheckpointError
-    for a folder that cannot be written, or whose checkpoint is damaged, of another model or of a run with other
-    numbers; the folder then stays as it was.
+    scalar, a loss that with its penalty is not finite, and a state_dict or facts that cannot be saved. Raises
+    CheckpointError for a folder that cannot be written, or whose checkpoint is damaged, of another model or of a run
+    with other numbers or facts; the folder then stays as it was.
 
     >>> from bale.data import digits
     >>> from bale.models import LeNet5
@@ -111,17 +114,20 @@ def train_images(
         penalty=penalty,
         state=state,
         folder=None if save is None else Path(save),
-        facts={
-            "epochs": int(epochs),
-            "batch_size": int(batch_size),
-            "lr": float(lr),
-            "seed": int(seed),
-            "images": len(images),
-            "data": images.name,
-            "device": device.type,
-            "penalty": penalty is not None,
-            "state": state is not None,
-        },
+        facts=_with_others(
+            {
+                "epochs": int(epochs),
+                "batch_size": int(batch_size),
+                "lr": float(lr),
+                "seed": int(seed),
+                "images": len(images),
+                "data": images.name,
+                "device": device.type,
+                "penalty": penalty is not None,
+                "state": state is not None,
+            },
+            facts or {},
+        ),
         device=device,
         steps=steps,
         optimizer=optimizer,
@@ -235,6 +241,16 @@ class _Run:
             checkpoint = ImageCheckpoint.of(self.model, self.optimizer, self.state, self.device, self.place, self.facts)
             checkpoint.save(self.folder)
             self.saved = self.place
+
+
+def _with_others(own: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's own facts and the caller's, as they come back from a checkpoint, where a tuple is a list."""
+    for name in own.keys() & facts.keys():
+        raise BaleError(f"facts: {name} is one of the run's own; choose another name")
+    try:
+        return own | json.loads(json.dumps(dict(facts), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BaleError(f"facts: {error}; expected what JSON can hold") from error
 
 
 def _with_penalty(entropy: Tensor, penalty: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """How do a network's tensors and an optimizer's state become the bytes of files, and come back?"""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Return the content of a .safetensors file."""
     # Clones, because safetensors refuses tensors that share memory, as tied weights do.
     return safetensors.torch.save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
+
+
+def short_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the start of the SHA-256 of names, shapes, types and numbers: enough to tell two networks apart."""
+    return hashlib.sha256(to_bytes(tensors)).hexdigest()[:12]
 
 
 def from_bytes(content: bytes) -> dict[str, Tensor]:
