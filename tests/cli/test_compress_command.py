@@ -249,7 +249,7 @@ def test_a_run_may_replace_its_own_file(compress, fails, own, here, monkeypatch)
     assert (here / "net.bale").read_bytes() == content
     assert "exists already" in fails(*options[:-4], "--packed", "net.bale")
     assert "exists already" in fails(*options[:-4], "--save", "other", "--packed", "net.bale")
-    assert "--method is uniform:bits=8 there" in fails(*options, "--method", "magnitude")
+    assert "--method is uniform:bits=8 there" in fails(*options, "--method", "magnitude:bits=none")
     assert (here / "net.bale").read_bytes() == content
 
 

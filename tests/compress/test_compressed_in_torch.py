@@ -180,3 +180,8 @@ def test_admm_is_over_when_it_has_squashed() -> None:
 def test_structured_pruning_that_removes_nothing_says_so() -> None:
     with pytest.raises(CompressionError, match="conv1 keeps all of its 6 outputs, rounded up"):
         compress_(LeNet5(), StructuredConfig(1.0))
+
+
+def test_a_filter_that_leaves_all_out_fits_no_layer() -> None:
+    with pytest.raises(CompressionError, match="magnitude: fits no layer of LeNet5: conv1 filter_fn leaves it out"):
+        compress_(LeNet5(), MagnitudeConfig(), lambda module, name: False)

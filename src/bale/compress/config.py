@@ -111,7 +111,7 @@ class WeightConfig(Config):
         changed: list[str] = []
         try:
             weights = [weight for name, layer in layers.items() for weight in weights_of(name, layer)]
-            encode = self.encoder(weights)
+            encode = self.encoder(weights) if weights else self.encode
             for weight in weights:
                 try:
                     encode(weight)
