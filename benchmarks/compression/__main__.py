@@ -105,13 +105,13 @@ def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
     mine, many = chosen.shard
     pairs = [(seed, model) for seed in seeds for model in models]
     own = set(pairs[mine - 1 :: many])
-    return [run for run in grid(models, chosen.settings, seeds, amount) if (run.seed, run.model) in own]
+    return [run for run in grid(models, chosen.setting or SETTINGS, seeds, amount) if (run.seed, run.model) in own]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = command.parser("compression", __doc__)
     options.add_argument("--models", type=command.some_of(str, NETWORKS), metavar="A,B")
-    options.add_argument("--settings", type=command.some_of(str, SETTINGS), default=list(SETTINGS), metavar="A,B")
+    options.add_argument("--setting", choices=SETTINGS, action="append", metavar="A", help="one of them; several")
     options.add_argument("--seeds", type=command.some_of(int), metavar="A,B")
     options.add_argument("--quick", action="store_true", help="LeNet-5 and the LSTM, one seed, 10,000 images")
     options.add_argument("--results", type=Path, metavar="FILE", help=f"append to it and resume, such as {RESULTS}")

@@ -19,6 +19,7 @@ CONTROL = "none"  # the dense network, trained for as many epochs more as the ot
 SETTINGS = (
     "adc-aware:adc_bits=5",
     "block-circulant:block=8",
+    "block-circulant:block=8,least_blocks=4",
     "block-circulant:block=4",
     CONTROL,
     "magnitude:density=0.1",
@@ -38,6 +39,7 @@ WANTED_DROP = 0.01
 WANTED = {
     "adc-aware:adc_bits=5": tuple(NETWORKS),
     "block-circulant:block=8": ("vgg8", "resnet20"),
+    "block-circulant:block=8,least_blocks=4": ("vgg8", "resnet20"),
 }
 
 

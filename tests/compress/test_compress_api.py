@@ -60,9 +60,13 @@ def test_a_config_goes_to_json_and_back(config) -> None:
 @pytest.mark.parametrize(
     "make,field",
     [
+        (lambda: BlockCirculantConfig(8, least_blocks=0), "block-circulant.least_blocks"),
         (lambda: BlockCirculantConfig(1), "block-circulant.block"),
+        (lambda: BlockCirculantConfig(8, least_blocks=0), "block-circulant.least_blocks"),
         (lambda: BlockCirculantConfig(2.5), "block-circulant.block"),  # type: ignore[arg-type]
+        (lambda: BlockCirculantConfig(8, least_blocks=0), "block-circulant.least_blocks"),
         (lambda: BlockCirculantConfig("8"), "block-circulant.block"),  # type: ignore[arg-type]
+        (lambda: BlockCirculantConfig(8, least_blocks=0), "block-circulant.least_blocks"),
         (lambda: BlockCirculantConfig(8, "quick"), "block-circulant.kernel"),  # type: ignore[arg-type]
         (lambda: ADCAwareConfig(adc_bits=0), "adc-aware.adc_bits"),
         (lambda: ADCAwareConfig(nonzeros=0), "adc-aware.nonzeros"),

@@ -185,3 +185,10 @@ def test_structured_pruning_that_removes_nothing_says_so() -> None:
 def test_a_filter_that_leaves_all_out_fits_no_layer() -> None:
     with pytest.raises(CompressionError, match="magnitude: fits no layer of LeNet5: conv1 filter_fn leaves it out"):
         compress_(LeNet5(), MagnitudeConfig(), lambda module, name: False)
+
+
+def test_narrow_layers_can_be_left_dense() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 4))
+    report = compress_(model, BlockCirculantConfig(4, least_blocks=5))
+    assert [line.name for line in report.weights] == ["2"]
+    assert report.skipped["1"] == "has 32 outputs and 16 inputs, fewer than 20"

@@ -56,6 +56,8 @@ class ADCAwareConfig(WeightConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.adc_bits is None and self.nonzeros is None:
+            object.__setattr__(self, "adc_bits", _ADC_BITS)
         for field, most in (("adc_bits", 32), ("nonzeros", _MOST), ("rows", _MOST), ("cell_bits", 8), ("dac_bits", 8)):
             number = getattr(self, field)
             self.check(number is None or 1 <= number <= most, field, f"must be from 1 to {most:,}, got {number}")
@@ -66,7 +68,7 @@ class ADCAwareConfig(WeightConfig):
         self.check(
             self.most >= 1,
             "adc_bits",
-            f"{self.adc_bits or _ADC_BITS} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven "
+            f"{self.adc_bits} bits do not hold the {least} of one cell of {self.cell_bits} bits, driven "
             f"by {self.dac_bits}; expected {least.bit_length()} or more",
         )
 
@@ -77,7 +79,7 @@ class ADCAwareConfig(WeightConfig):
     @property
     def most(self) -> int:
         """l, the most non-zeros of a column."""
-        return self.nonzeros or most_nonzeros(self.adc_bits or _ADC_BITS, self.cell_bits, self.dac_bits)
+        return self.nonzeros or most_nonzeros(self.adc_bits or 0, self.cell_bits, self.dac_bits)
 
     def encode(self, weight: Weight) -> None:
         code = weight.code
