@@ -1,9 +1,8 @@
-"""ADC-aware pruning: few non-zeros in each crossbar column, so that its converter needs fewer bits (TinyADC, DATE
-2021).
+"""ADC-aware pruning: few non-zeros in each crossbar column, so that its converter needs fewer bits.
 
-Published: "column proportional pruning", a fixed number of non-zero weights in each crossbar column at positions that
-vary, by ADMM, together with structured pruning. Our reconstruction: the projection, the bounds, and that the rule holds
-for each sign where signs have columns of their own.
+TinyADC, DATE 2021. Published: "column proportional pruning", a fixed number of non-zero weights in each crossbar
+column at positions that vary, by ADMM, together with structured pruning. Our reconstruction: the projection, the
+bounds, and that the rule holds for each sign where signs have columns of their own.
 """
 
 from __future__ import annotations

@@ -39,9 +39,8 @@ class UniformQuantizer(nn.Module):
     def step(self) -> Tensor:
         """The scale as it is multiplied."""
         kind = torch.finfo(self.first.dtype)
-        return (self.first * self.log_ratio.exp()).clamp_min(
-            max(_LEAST_SCALE, kind.tiny * kind.eps)
-        )  # float16 has no 1e-30
+        least = max(_LEAST_SCALE, kind.tiny * kind.eps)  # float16 has no 1e-30
+        return (self.first * self.log_ratio.exp()).clamp_min(least)
 
     def forward(self, values: Tensor) -> Tensor:
         """Take the numbers, return the grid's nearest."""
