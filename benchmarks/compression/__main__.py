@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import torch
 from rich.console import Console
 
@@ -130,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True))
     command.tell(lines, chosen.json, table_of, width=170)
     if chosen.picture is not None:
+        matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time
         draw(lines).savefig(chosen.picture, dpi=120, metadata={"Date": None} if chosen.picture.suffix == ".svg" else {})
     return 0
 
