@@ -23,9 +23,9 @@ def main() -> dict[tuple[str, int], float]:
     train, test = digits("train", size=16), digits("test", size=16)
     pixels = test.pixels()
     dense = LeNet5(size=16)
-    train_images(dense, train, epochs=15, lr=3e-3)
+    train_images(dense, train, epochs=10, lr=3e-3)
     pruned = copy.deepcopy(dense)
-    print(compress_and_train(pruned, train, [bale.ADCAwareConfig(adc_bits=5)], Retraining(epochs=20)))
+    print(compress_and_train(pruned, train, [bale.ADCAwareConfig(adc_bits=5)], Retraining(epochs=12)))
     print("\nnetwork  ADC bits  accuracy  conversions clipped  wrong sums  uJ an image")
     accuracies = {}
     for name, model in (("dense", dense), ("pruned", pruned)):

@@ -17,3 +17,10 @@ def test_converter_bits(capsys) -> None:
     accuracies = runpy.run_path(str(EXAMPLES / "converter_bits.py"))["main"]()
     assert accuracies[0] > 0.9 > accuracies[-1]
     assert "nothing is clipped" in capsys.readouterr().out
+
+
+def test_few_weights_a_column(capsys) -> None:
+    accuracies = runpy.run_path(str(EXAMPLES / "few_weights_a_column.py"))["main"]()
+    assert accuracies["pruned", 5] == accuracies["pruned", 8] > 0.9
+    clipped = [line.split()[3:5] for line in capsys.readouterr().out.splitlines() if line.startswith("pruned ")]
+    assert clipped == [["0.00%", "0"]] * 2

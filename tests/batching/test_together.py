@@ -224,7 +224,7 @@ def test_code_is_the_cell_where_nothing_is_gathered(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru cell", "tied weights"])
-@pytest.mark.parametrize("frozen", [0b1, 0b0110, 0b101010101010, 0b111111110000, 0b0101010101010101])
+@pytest.mark.parametrize("frozen", [0b1, 0b101010101010, 0b111111110000])
 def test_some_weights_are_not_trained(name: str, frozen: int) -> None:
     small = CELLS[name]
 
