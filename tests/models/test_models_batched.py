@@ -29,7 +29,7 @@ def test_batched_is_the_loop(name, executor):
     )
     for some in (samples, samples[:1], samples[4:], samples[::-1]):
         wanted = observe(lambda some=some: [model(sample) for sample in some], model, some)
-        for policy in bale.POLICIES:
+        for policy in bale.POLICIES if executor == "planned" else ("depth", "auto"):
             got = observe(lambda some=some: batched(some), model, some)
             try:
                 assert_observed(got, wanted, RELATIVE, RELATIVE)
