@@ -2,8 +2,8 @@
 
     python examples/few_weights_a_column.py
 
-Trains LeNet-5 on scikit-learn's digits, prunes it for converters of 5 bits (our reconstruction of TinyADC's rule), trains
-it again, and lays both on ISAAC with a column for each sign and converters of 8 and of 5 bits.
+Trains LeNet-5 on scikit-learn's digits, prunes it for converters of 5 bits (our reconstruction of TinyADC's rule),
+trains it again, and lays both on ISAAC with a column for each sign and converters of 8 and of 5 bits.
 """
 
 import copy
