@@ -27,7 +27,7 @@ from bale.cli.progress import ImageProgress
 from bale.data import image_data
 from bale.train import ImageStep
 from benchmarks import command
-from benchmarks.compression.runs import NETWORKS, SETTINGS, Amount, Run, grid, holds
+from benchmarks.compression.runs import NETWORKS, SETTINGS, WIDER, Amount, Run, grid, holds
 from benchmarks.compression.study import Line, Study
 from benchmarks.compression.summary import draw, table_of
 
@@ -42,7 +42,7 @@ def read(path: Path | None) -> list[Line]:
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
 
 
-def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console) -> list[Line]:
+def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console, device: str = "cpu") -> list[Line]:
     """Do the runs that the file has not; return the lines of all of them."""
     done = {Run.of(line).key: line for line in read(path) if holds(line)}
     lines: list[Line] = []
@@ -53,7 +53,7 @@ def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console
             assert train is not None and test is not None
             title = f"{number + 1}/{len(runs)} {run.model}, {run.setting}, seed {run.seed}"
             bars = _Bars(console, title)
-            done[run.key] = Study(train.take(run.amount.images), test, work, bars.on_step).run(run)
+            done[run.key] = Study(train.take(run.amount.images), test, work, bars.on_step, device).run(run)
             bars.close()
             if path is not None:
                 with path.open("a", encoding="utf-8") as file:
@@ -111,24 +111,26 @@ def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = command.parser("compression", __doc__)
-    options.add_argument("--models", type=command.some_of(str, NETWORKS), metavar="A,B")
+    options.add_argument("--models", type=command.some_of(str, [*NETWORKS, *WIDER]), metavar="A,B")
     options.add_argument("--setting", choices=SETTINGS, action="append", metavar="A", help="one of them; several")
     options.add_argument("--seeds", type=command.some_of(int), metavar="A,B")
     options.add_argument("--quick", action="store_true", help="LeNet-5 and the LSTM, one seed, 10,000 images")
     options.add_argument("--results", type=Path, metavar="FILE", help=f"append to it and resume, such as {RESULTS}")
     options.add_argument("--work", type=Path, default=Path("runs/compression"), metavar="FOLDER", help="checkpoints")
     options.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="of N processes the I-th")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on which networks are trained")
     options.add_argument("--summary", action="store_true", help="measure nothing; show what --results has")
     options.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy against bytes")
     command.add_json(options)
     chosen = options.parse_args(arguments)
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False  # float32, as on a CPU
     if chosen.summary:
         lines = measured(chosen.results, QUICK if chosen.quick else Amount())
         if not lines:
             options.error("--summary needs --results with a file that has lines of this study (or those of --quick)")
     else:
-        lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True))
+        lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True), chosen.device)
     command.tell(lines, chosen.json, table_of, width=170)
     if chosen.picture is not None:
         matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time

@@ -25,7 +25,7 @@ from bale.train import (
     train_images,
 )
 from bale.train.tensor_bytes import short_digest
-from benchmarks.compression.runs import NETWORKS, Run
+from benchmarks.compression.runs import NETWORKS, WIDER, Run
 from benchmarks.race.machine import processor
 
 _SEED_OF_PARTS = 100  # beyond the seeds of dense networks, so that none sees its images in the same order again
@@ -34,10 +34,11 @@ OnStep = Callable[[str, ImageStep], None]
 
 
 class Study:
-    """Runs on some images; dense networks and checkpoints are kept in `folder`."""
+    """Runs on some images, trained on a device; dense networks and checkpoints are kept in `folder`."""
 
-    def __init__(self, train: Images, test: Images, folder: Path, on_step: OnStep) -> None:
+    def __init__(self, train: Images, test: Images, folder: Path, on_step: OnStep, device: str = "cpu") -> None:
         self.train, self.test, self.folder, self.on_step = train, test, folder, on_step
+        self.device = torch.device(device)
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, run: Run) -> Line:
@@ -48,7 +49,8 @@ class Study:
         checkpoints = self.folder / run.folder
         begin = time.process_time()
         how = Retraining(run.amount.epochs, lr=run.amount.lr, seed=_SEED_OF_PARTS * (run.seed + 1))
-        reported = self.train_again(run, model, how, checkpoints)
+        reported = self.train_again(run, model.to(self.device), how, checkpoints)
+        model.cpu()
         seconds = time.process_time() - begin
         accuracy = image_accuracy(model, self.test)
         packed = self.packed_bytes(run, model, accuracy)
@@ -71,6 +73,7 @@ class Study:
             **run.amount.fields(),
             "threads": torch.get_num_threads(),
             "processor": processor(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "torch": torch.__version__,
         }
 
@@ -95,7 +98,7 @@ class Study:
 
     def dense(self, run: Run) -> tuple[nn.Module, Line]:
         """The network before compression, trained now or by an earlier run."""
-        model = build_classifier(run.model, self.train, width=NETWORKS[run.model], seed=run.seed)
+        model = self.build(run)
         name = f"dense-{run.model}-{run.seed}-{run.amount.dense_epochs}x{run.amount.images}"
         weights, facts = self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
         if facts.exists():
@@ -103,7 +106,7 @@ class Study:
             return model, json.loads(facts.read_text())
         begin = time.process_time()
         train_images(
-            model,
+            model.to(self.device),
             self.train,
             epochs=run.amount.dense_epochs,
             lr=run.amount.lr,
@@ -111,18 +114,23 @@ class Study:
             on_step=lambda step: self.on_step("dense", step),
             save=self.folder / name,
         )
+        model.cpu()
         told = {"accuracy": image_accuracy(model, self.test), "train_s": round(time.process_time() - begin, 1)}
         save_weights(model, weights)
         facts.write_text(json.dumps(told))
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return model, told
 
+    def build(self, run: Run) -> nn.Module:
+        spec, width = (NETWORKS | WIDER)[run.model]
+        return build_classifier(spec, self.train, width=width, seed=run.seed)
+
     def packed_bytes(self, run: Run, model: nn.Module, accuracy: float) -> int:
         """Write the packed file, and see whether what comes back is the same network."""
         path = self.folder / f"{run.folder}.bale"
         size = save_packed(model, path, *run.configs)
         assert size == path.stat().st_size
-        again = build_classifier(run.model, self.train, width=NETWORKS[run.model])
+        again = self.build(run)
         load_packed_(again, path)
         baked = bake_(model).state_dict()
         assert all(torch.equal(tensor, baked[key]) for key, tensor in again.state_dict().items())

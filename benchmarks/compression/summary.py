@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, WANTED, WANTED_DROP, Run
+from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, WANTED, WANTED_DROP, WIDER, Run
 
 Line = dict[str, Any]
 
@@ -24,8 +24,15 @@ _COLOURS = {
     "uniform": "#6f4fa0",
     CONTROL: "0.55",
 }
-_TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)  # kB
-_TITLES = {"lenet5": "LeNet-5", "lstm": "LSTM-128", "vgg8": "VGG-8, width 16", "resnet20": "ResNet-20, width 8"}
+_TICKS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # kB
+_TITLES = {
+    "lenet5": "LeNet-5",
+    "lstm": "LSTM-128",
+    "vgg8": "VGG-8, width 16",
+    "resnet20": "ResNet-20, width 8",
+    "vgg8-64": "VGG-8, width 64",
+    "resnet20-16": "ResNet-20, width 16",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def summaries(lines: Sequence[Line]) -> list[Summary]:
     """By network, then by setting, in the order of the study; lines of one amount."""
     assert len({Run.of(line).amount for line in lines}) <= 1
     keys = dict.fromkeys((line["model"], line["setting"]) for line in lines)
-    models, settings = list(NETWORKS), list(SETTINGS)
+    models, settings = [*NETWORKS, *WIDER], list(SETTINGS)
     order = sorted(keys, key=lambda key: (models.index(key[0]), settings.index(key[1])))
     groups = {key: [line for line in lines if (line["model"], line["setting"]) == key] for key in order}
     return [_summary(groups[key], groups.get((key[0], CONTROL), [])) for key in order]
@@ -141,7 +148,7 @@ def table_of(lines: Sequence[Line]) -> Table:
 def draw(lines: Sequence[Line]) -> Figure:
     """A panel for each network: accuracy against bytes, both of the packed file; bars are the seeds' extremes."""
     rows = summaries(lines)
-    models = [model for model in NETWORKS if any(row.model == model for row in rows)]
+    models = [model for model in (*NETWORKS, *WIDER) if any(row.model == model for row in rows)]
     figure = Figure(figsize=(4.6 * min(2, len(models)) + 1.9, 3.3 * -(-len(models) // 2)), layout="constrained")
     panels = figure.subplots(-(-len(models) // 2), min(2, len(models)), squeeze=False)
     for place, (axes, model) in enumerate(zip(panels.flat, models, strict=False)):

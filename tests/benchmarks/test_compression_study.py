@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from benchmarks.compression import __main__ as command
-from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, Amount, Run, grid
+from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, WIDER, Amount, Run, grid
 from benchmarks.compression.study import Study
 from benchmarks.compression.summary import _COLOURS, draw, summaries, table_of
 
@@ -120,6 +120,8 @@ def test_shards_share_out_all_runs_and_a_dense_network_is_of_one() -> None:
     assert len(whole) == 3 * (len(NETWORKS) * len(SETTINGS) - structured)  # an LSTM's states cannot go
     pairs = [{(run.model, run.seed) for run in part} for part in parts]
     assert not (pairs[0] & pairs[1] or pairs[0] & pairs[2] or pairs[1] & pairs[2])
+    assert {run.model for run in whole} == set(NETWORKS)
+    assert {run.model for run in _chosen("--models", ",".join(WIDER), "--seeds", "0")} == set(WIDER)
 
 
 def _chosen(*arguments: str) -> list[Run]:

@@ -20,6 +20,7 @@ from bale.compress import (
     save_packed,
     unpack,
 )
+from bale.compress.weights import coded_weights
 from bale.errors import CompressionError
 from bale.models import LeNet5
 
@@ -39,6 +40,12 @@ def test_shapes_without_numbers(kernel) -> None:
     layer = nn.Linear(12, 8)
     compress_(layer, BlockCirculantConfig(4, kernel))
     assert copy.deepcopy(layer).to("meta")(torch.empty(5, 12, device="meta")).shape == (5, 8)
+
+
+def test_a_weight_without_its_padding_is_contiguous_as_cudnn_wants_it() -> None:
+    layer = nn.LSTM(28, 16)
+    compress_(layer, BlockCirculantConfig(8), lambda module, name: True)
+    assert all(weight.code().is_contiguous() for weight in coded_weights(layer))
 
 
 def test_recurrent_layers_are_replicated_as_torchs_are() -> None:

@@ -104,7 +104,8 @@ class BlockCirculant:
         windows = torch.cat((turned, turned[..., :-1]), -1).unfold(-1, k, 1)  # [..., k - 1 - t, s]
         blocks = windows.permute(0, 1, 4, 2, 5, 3).flip(2)  # [parts, block rows, t, block columns, s, taps]
         padded = blocks.reshape(shape.parts, self.block_rows * k, self.block_columns * k, shape.taps)
-        return padded[:, : shape.outputs, : shape.inputs].reshape(shape.weight)
+        weight = padded[:, : shape.outputs, : shape.inputs].reshape(shape.weight)
+        return weight.contiguous()  # without its padding it may be a view, which cuDNN's recurrent layers refuse
 
     def project(self, weight: Tensor) -> Tensor:
         """The mean over each wrapped diagonal, of what is not padding; 0 where a diagonal is nothing else."""
