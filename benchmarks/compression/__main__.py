@@ -123,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy against bytes")
     command.add_json(options)
     chosen = options.parse_args(arguments)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        options.error("--device cuda: this torch finds no GPU; leave the option out to train on the CPU")
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False  # float32, as on a CPU
     if chosen.summary:

@@ -124,6 +124,25 @@ def test_shards_share_out_all_runs_and_a_dense_network_is_of_one() -> None:
     assert {run.model for run in _chosen("--models", ",".join(WIDER), "--seeds", "0")} == set(WIDER)
 
 
+def test_a_wider_network_is_the_same_one_with_more_maps(images, tmp_path) -> None:
+    study = Study(images, images, tmp_path, lambda what, step: None)
+
+    def shapes(model: str) -> list[tuple[str, int]]:
+        return [(name, p.numel()) for name, p in study.build(Run(model, CONTROL, 0, TINY)).named_parameters()]
+
+    for name, (spec, _) in WIDER.items():
+        wide, narrow = shapes(name), shapes(spec)
+        assert [key for key, _ in wide] == [key for key, _ in narrow]
+        assert all(more >= fewer for (_, more), (_, fewer) in zip(wide, narrow, strict=True)) and wide != narrow
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error_before_anything_runs(capsys) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--device", "cuda", "--quick"])
+    assert "--device cuda: this torch finds no GPU" in capsys.readouterr().err
+
+
 def _chosen(*arguments: str) -> list[Run]:
     found = []
     with pytest.MonkeyPatch.context() as patch:
