@@ -75,7 +75,8 @@ def train_images(
         facts: what else must be the same for a run to go on, as JSON can hold it, such as what the model started from.
 
     The same model, images and seed give the same parameters, bit for bit, on one machine, number of threads and
-    versions, with stops or without; on a GPU, where torch adds up in any order, nearly the same. The model is left in eval mode, torch's random state as it was.
+    versions, with stops or without; on a GPU, where torch adds up in any order, nearly the same. The model is
+    left in eval mode, torch's random state as it was.
 
     Ctrl-C, or a KeyboardInterrupt from `on_step`, comes through as KeyboardInterrupt, after the step or the `on_step`
     that is running: the parameters are then those of a whole number of steps. A second Ctrl-C breaks off what is
