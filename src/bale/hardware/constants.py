@@ -15,6 +15,8 @@ NEUROSIM = "NeuroSim V1.4, SAR, 32 nm LSTP"
 MNSIM = "MNSIM's table"
 RERAM = "ReRAM of 1.33k to 20k ohm, .2 V"
 PIPELAYER = "PipeLayer (Song et al., HPCA 2017)"
+SMARTEXCHANGE = "SmartExchange (Zhao et al., ISCA 2020), 28 nm"
+HOROWITZ = "Horowitz (ISSCC 2014), 45 nm"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,22 @@ CONSTANTS: tuple[Constant, ...] = (
     *_rows(NEUROSIM, "published", "1", neurosim_column_exponent=-2.297),
     *_rows(f"{MNSIM}, 1.28 GS/s", "published", "mW", mnsim_4=0.7, mnsim_6=1.26, mnsim_8=2),
     *_rows(MNSIM, "published", "um2", mnsim_area_4=500, mnsim_area_6=580, mnsim_area_8=1200),
+    # A digital array of MACs: what 8 bits cost. Its ratios, 9.5 and 700 MACs for SRAM and DRAM, are second-hand, too.
+    *_rows(f"{SMARTEXCHANGE}, per 8 bit", "recalled", "pJ", array_mac=0.143, array_multiply=0.124, array_add=0.019),
+    *_rows(f"{SMARTEXCHANGE}, per 8 bit", "recalled", "pJ", array_sram_small=1.36, array_sram_large=2.45),
+    *_rows(f"{SMARTEXCHANGE}, per 8 bit", "recalled", "pJ", array_dram=100),
+    *_rows("a register of some numbers: as an 8-bit adder", "inferred", "pJ", array_register=0.019),
+    *_rows("two bits compared: an eighth of an 8-bit adder", "inferred", "pJ", array_compare=0.019 / 8),
+    *_rows(f"{HOROWITZ}: float32 x and + over int8 x and +", "recalled", "1", float32_over_int8=(3.7 + 0.9) / 0.23),
+    *_rows(SMARTEXCHANGE, "recalled", "1", array_slices=64, array_lines=16, array_macs=8),
+    *_rows(SMARTEXCHANGE, "published", "1", array_engines=2),
+    *_rows(SMARTEXCHANGE, "recalled", "KiB", array_input_buffer=512, array_weight_buffer=256, array_output_buffer=4),
+    *_rows(SMARTEXCHANGE, "recalled", "GHz", array_clock=1),
+    *_rows("sums that a slice holds: its outputs fill half the output buffer", "inferred", "1", array_sums=32),
+    *_rows("16 GB/s at 1 GHz: one channel of DDR4-2133", "inferred", "bit", array_dram_cycle=128),
+    # what training with SmartDeal is said to gain over dense training
+    *_rows("SmartDeal (Chen et al., TNNLS 2022)", "published", "1", claim_training_storage=10.56),
+    *_rows("SmartDeal (Chen et al., TNNLS 2022)", "published", "1", claim_training_energy=4.48),
 )
 
 _VALUES = {constant.name: constant.value for constant in CONSTANTS}
