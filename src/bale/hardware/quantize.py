@@ -10,16 +10,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bale.errors import MappingError
-from bale.hardware.chip import Chip
 from bale.hardware.evaluating import evaluating
 from bale.hardware.layers import Matrix, Product, kind_of
 from bale.hardware.network import Network
+
+
+class Widths(Protocol):
+    """What says of how many bits integers are, such as a chip."""
+
+    @property
+    def weight_bits(self) -> int: ...
+
+    @property
+    def input_bits(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ..
     return ranges
 
 
-def integers(network: Network, chip: Chip, ranges: dict[str, Range]) -> dict[str, IntegerMatrix]:
+def integers(network: Network, chip: Widths, ranges: dict[str, Range]) -> dict[str, IntegerMatrix]:
     """Every matrix in the chip's integers. Raises `MappingError` for one that no calibration sample has met."""
     for name in network.matrices:
         if name not in ranges:
@@ -120,7 +129,7 @@ def integers(network: Network, chip: Chip, ranges: dict[str, Range]) -> dict[str
     return {name: _integers(matrix, chip, ranges[name]) for name, matrix in network.matrices.items()}
 
 
-def _integers(matrix: Matrix, chip: Chip, found: Range) -> IntegerMatrix:
+def _integers(matrix: Matrix, chip: Widths, found: Range) -> IntegerMatrix:
     highest = 2 ** (chip.weight_bits - 1) - 1
     weights = matrix.weight.cpu()
     largest = weights.abs().amax(dim=1, keepdim=True).double()  # [groups, 1, outputs]

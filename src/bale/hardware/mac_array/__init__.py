@@ -1,0 +1,35 @@
+"""An accelerator of bit-serial MACs that rebuilds weights from powers of two, as SmartDeal's: energy, time, traffic."""
+
+from bale.hardware.mac_array.array import MacArray, mac_energy_pj, smartdeal
+from bale.hardware.mac_array.booth import booth_digits, digit_counts
+from bale.hardware.mac_array.cost import ArrayLayer, MacArrayCost, compare, mac_array_cost
+from bale.hardware.mac_array.counts import Counts
+from bale.hardware.mac_array.rebuild import rebuild
+from bale.hardware.mac_array.weights import (
+    Decomposed,
+    DenseWeights,
+    UniformWeights,
+    WeightForm,
+    dense_weights,
+    equal_byte_weights,
+)
+
+__all__ = [
+    "ArrayLayer",
+    "Counts",
+    "Decomposed",
+    "DenseWeights",
+    "MacArray",
+    "MacArrayCost",
+    "UniformWeights",
+    "WeightForm",
+    "booth_digits",
+    "compare",
+    "dense_weights",
+    "digit_counts",
+    "equal_byte_weights",
+    "mac_array_cost",
+    "mac_energy_pj",
+    "rebuild",
+    "smartdeal",
+]
