@@ -71,7 +71,7 @@ def by_loops(model, array, data, form):
         return integer_product(given_vectors, integer.weight, integer.highest_input)
 
     list(run_in_integers(model, network, integers(network, array, ranges), [(data[:1],)], multiply))
-    conv = isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
+    conv = isinstance(module, nn.Conv2d) and module.kernel_size[1] > 1
     size = module.kernel_size[1] if conv else 3
     rows = [range(low, min(low + size, matrix.rows)) for low in range(0, matrix.rows, size)]
     width = network.calls[0].use.plane[1]
@@ -147,6 +147,7 @@ LAYERS = [
     (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 4, 5)),
     (nn.Conv2d(4, 4, 3, groups=4), (4, 5, 5)),
     (nn.Conv2d(5, 4, 1, stride=2), (5, 5, 6)),
+    (nn.Conv2d(2, 4, (4, 1)), (2, 6, 5)),
     (nn.Linear(13, 8), (13,)),
     (nn.Linear(7, 5), (6, 7)),
 ]

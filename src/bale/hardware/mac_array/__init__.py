@@ -5,6 +5,15 @@ from bale.hardware.mac_array.booth import booth_digits, digit_counts
 from bale.hardware.mac_array.cost import ArrayLayer, MacArrayCost, compare, mac_array_cost
 from bale.hardware.mac_array.counts import Counts
 from bale.hardware.mac_array.rebuild import rebuild
+from bale.hardware.mac_array.training import (
+    SCHEMES,
+    DenseTraining,
+    Optimiser,
+    SmartDealTraining,
+    TrainingCost,
+    TrainingTensor,
+    training_cost,
+)
 from bale.hardware.mac_array.weights import (
     Decomposed,
     DenseWeights,
@@ -15,12 +24,18 @@ from bale.hardware.mac_array.weights import (
 )
 
 __all__ = [
+    "SCHEMES",
     "ArrayLayer",
     "Counts",
     "Decomposed",
+    "DenseTraining",
     "DenseWeights",
     "MacArray",
     "MacArrayCost",
+    "Optimiser",
+    "SmartDealTraining",
+    "TrainingCost",
+    "TrainingTensor",
     "UniformWeights",
     "WeightForm",
     "booth_digits",
@@ -32,4 +47,5 @@ __all__ = [
     "mac_energy_pj",
     "rebuild",
     "smartdeal",
+    "training_cost",
 ]

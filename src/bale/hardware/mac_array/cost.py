@@ -15,8 +15,9 @@ from bale.hardware.call import Digital
 from bale.hardware.cost import batches
 from bale.hardware.mac_array.activity import activity
 from bale.hardware.mac_array.array import MacArray
-from bale.hardware.mac_array.counts import Counts, Tally, Traffic
+from bale.hardware.mac_array.counts import Counts, Tally
 from bale.hardware.mac_array.rows import RowShape, row_shapes
+from bale.hardware.mac_array.traffic import plane_widths, traffic_of, waiting_bits
 from bale.hardware.mac_array.weights import (
     DECOMPOSED,
     DENSE,
@@ -33,9 +34,7 @@ from bale.hardware.network import Network, read_network
 from bale.hardware.quantize import IntegerMatrix, calibrate, integer_product, integers, run_in_integers
 
 RESIDUALS = "(residual sums)"  # where is counted what waits in DRAM for a sum of two tensors
-_SUMS = frozenset(("add", "__add__", "add_", "__iadd__"))
 _DRAM_MAPS = "DRAM: inputs, outputs"
-_KEPT = 3  # maps that must fit the input buffer together, where one of them waits for a sum
 
 
 @dataclass(frozen=True)
@@ -262,14 +261,6 @@ def _run(
     return sum(1 for _ in run_in_integers(model, network, matrices, inputs, multiply))
 
 
-def plane_widths(network: Network) -> dict[str, int]:
-    """Positions of each matrix that follow one another in a row of its plane; 1 where a position waits for another."""
-    widths: dict[str, int] = {}
-    for call in network.calls:
-        widths.setdefault(call.matrix, 1 if call.use.in_turn else max(1, call.use.plane[1]))
-    return widths
-
-
 def _cost(
     model: str,
     array: MacArray,
@@ -299,55 +290,7 @@ def _cost(
                 energy_pj=energy_of_counts(counts, array),
             )
         )
-    waiting = _waiting_bits(network, array)
+    waiting = waiting_bits(network, array)
     return MacArrayCost(
         model, array, form, tuple(layers), network.digital, samples, waiting, waiting / 8 * array.dram_pj
-    )
-
-
-def traffic_of(network: Network, array: MacArray, shapes: Mapping[str, RowShape]) -> dict[str, Traffic]:
-    """Which maps come from DRAM and go there: the network's own, and those beyond half the input buffer."""
-    half = 8 * array.input_buffer / 2
-    read = {edge.producer for call in network.calls for edge in call.inputs}
-    parts: dict[str, list[Traffic]] = {}
-    for place, call in enumerate(network.calls):
-        matrix, shape = network.matrices[call.matrix], shapes[call.matrix]
-        channels = matrix.rows // shape.size // shape.of_channel if shape.overlaps else matrix.rows
-        plane = call.use.input_plane
-        inputs = matrix.groups * channels * plane[0] * plane[1]
-        outputs = matrix.width * call.positions
-        fits = [many * array.input_bits <= half for many in (inputs, outputs)]
-        first = not call.inputs and not call.use.of_state
-        parts.setdefault(call.matrix, []).append(
-            Traffic(
-                inputs=inputs,
-                outputs=outputs,
-                inputs_from_dram=first or not fits[0],
-                inputs_fit=fits[0],
-                outputs_to_dram=place not in read or not fits[1],
-                in_turn=call.use.in_turn > 0,
-            )
-        )
-    return {name: _joined(calls) for name, calls in parts.items()}
-
-
-def _joined(calls: Sequence[Traffic]) -> Traffic:
-    """Of a matrix in several calls: all their numbers, by DRAM if one call's are."""
-    return Traffic(
-        sum(call.inputs for call in calls),
-        sum(call.outputs for call in calls),
-        any(call.inputs_from_dram for call in calls),
-        all(call.inputs_fit for call in calls),
-        any(call.outputs_to_dram for call in calls),
-        any(call.in_turn for call in calls),
-    )
-
-
-def _waiting_bits(network: Network, array: MacArray) -> float:
-    """Bits of DRAM, out and in, of one operand of every sum of tensors that is too large to wait on the array."""
-    sums = [op for op in network.digital if op.function in _SUMS]
-    return sum(
-        2.0 * op.elements * array.input_bits
-        for op in sums
-        if _KEPT * op.elements / op.times * array.input_bits > 8 * array.input_buffer
     )

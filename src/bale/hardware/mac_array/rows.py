@@ -10,7 +10,7 @@ from torch import nn
 from bale.hardware.layers import Matrix
 from bale.hardware.network import Network
 
-TRIPLE = 3  # inputs of a row where a matrix has no kernel, as SmartDeal cuts them
+TRIPLE = 3  # inputs of a row where a matrix has no kernel wider than 1, as SmartDeal cuts them
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,13 @@ class RowShape:
 
     A convolution's row is a row of its kernel, used along a row of its input at `stride` and `dilation`. Any other
     matrix's is three inputs; the last may have fewer: `inputs` in all. `overlaps`: neighbouring positions
-    share numbers, which are read once.
+    share numbers, which are read once. `channels`: numbers at one place of the input's plane, of one group.
     """
 
     inputs: int
     count: int
     size: int
+    channels: int
     of_channel: int = 1
     stride: int = 1
     dilation: int = 1
@@ -56,11 +57,12 @@ class RowShape:
 
 def row_shape(module: nn.Module, matrix: Matrix) -> RowShape:
     """How the rows of a module's matrix are cut."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d) and np.prod(module.kernel_size) > 1:
-        height, width = int(np.prod(module.kernel_size[:-1], dtype=np.int64)), int(module.kernel_size[-1])
-        stride, dilation = int(module.stride[-1]), int(module.dilation[-1])
-        return RowShape(matrix.rows, matrix.rows // width, width, height, stride, dilation, overlaps=True)
-    return RowShape(matrix.rows, -(-matrix.rows // TRIPLE), TRIPLE)
+    kernel = module.kernel_size if isinstance(module, nn.Conv1d | nn.Conv2d) else (1,)
+    channels, width = matrix.rows // int(np.prod(kernel)), int(kernel[-1])
+    if not isinstance(module, nn.Conv1d | nn.Conv2d) or width == 1:
+        return RowShape(matrix.rows, -(-matrix.rows // TRIPLE), TRIPLE, channels)
+    height, stride, dilation = int(np.prod(kernel[:-1], dtype=np.int64)), module.stride[-1], module.dilation[-1]
+    return RowShape(matrix.rows, matrix.rows // width, width, channels, height, stride, dilation, overlaps=True)
 
 
 def row_shapes(model: nn.Module, network: Network) -> dict[str, RowShape]:
