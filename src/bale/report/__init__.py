@@ -5,6 +5,7 @@ from bale.report.compression import CompressionResult, compression_dict, compres
 from bale.report.hardware import chip_report, simulation_dict
 from bale.report.hardware_pictures import draw_energy, draw_pipeline
 from bale.report.hardware_tables import simulation_table
+from bale.report.mac_array import mac_array_dict, mac_array_table, training_tensor_table
 from bale.report.policies import draw_policy, draw_schedule
 from bale.report.policy_tables import comparison_dict, comparison_table, policy_dict, policy_facts, policy_table
 from bale.report.training import training_dict, training_table
@@ -23,6 +24,8 @@ __all__ = [
     "draw_pipeline",
     "draw_policy",
     "draw_schedule",
+    "mac_array_dict",
+    "mac_array_table",
     "policy_dict",
     "policy_facts",
     "policy_table",
@@ -30,4 +33,5 @@ __all__ = [
     "simulation_table",
     "training_dict",
     "training_table",
+    "training_tensor_table",
 ]

@@ -19,6 +19,7 @@ from bale.hardware.mac_array.weights import (
     DenseWeights,
     UniformWeights,
     WeightForm,
+    by_matrix,
     dense_weights,
     equal_byte_weights,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "UniformWeights",
     "WeightForm",
     "booth_digits",
+    "by_matrix",
     "compare",
     "dense_weights",
     "digit_counts",

@@ -43,7 +43,7 @@ class Optimiser:
     macs: int
 
 
-MOMENTUM, ADAM = Optimiser("SGD with momentum", 1, 2), Optimiser("Adam", 2, 8)
+MOMENTUM, ADAM = Optimiser("momentum", 1, 2), Optimiser("Adam", 2, 8)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class SmartDealTraining:
 Scheme = DenseTraining | SmartDealTraining
 
 SCHEMES: tuple[Scheme, ...] = (
-    DenseTraining("float32, SGD with momentum", MOMENTUM),
+    DenseTraining("float32, momentum", MOMENTUM),
     DenseTraining("float32, Adam", ADAM),
-    DenseTraining("8 bit, SGD with momentum", MOMENTUM, 8, 8, 8, 8),
+    DenseTraining("8 bit, momentum", MOMENTUM, 8, 8, 8, 8),
     SmartDealTraining(),
 )
 
@@ -251,7 +251,7 @@ class _Part:
             "forward": macs * mac_energy_pj(weight, value),
             "backward to inputs": to_inputs * mac_energy_pj(weight, error),
             "backward to weights": macs * mac_energy_pj(value, error),
-            "gradients of coefficients and bases": self._projected_pj(form),
+            "gradients of Ce and B": self._projected_pj(form),
             "update": self._update_pj(),
             "rebuild engines": float(form.shift_adds.sum()) * rebuilds * array.add_pj,
             "buffers": small / 8 * array.buffer_pj + input_loads / 8 * array.input_buffer_pj,

@@ -165,6 +165,12 @@ def equal_byte_weights(network: Network, decompositions: Mapping[str, Decomposed
     }
 
 
+def by_matrix(network: Network, weights: Mapping[str, Decomposed]) -> dict[str, Decomposed]:
+    """Weights by the keys of a state_dict as weights by matrix: a layer's `weight` is the matrix of its name."""
+    names = {f"{name}.weight": name for name in network.matrices}
+    return {names.get(key, key): form for key, form in weights.items()}
+
+
 def check_names(network: Network, weights: Mapping[str, object]) -> None:
     """Raise `MappingError` for weights of a matrix that the network does not have."""
     for name in weights:
