@@ -29,9 +29,9 @@ def test_tensors_of_two_layers_by_hand() -> None:
     found = costs(*two_layers(), batch=BATCH)
     weights, inputs = 6 * 4 + 4 * 2, BATCH * (6 + 4)
     for scheme, moments, each in (
-        ("float32, SGD with momentum", 1, 4),
+        ("float32, momentum", 1, 4),
         ("float32, Adam", 2, 4),
-        ("8 bit, SGD with momentum", 1, 1),
+        ("8 bit, momentum", 1, 1),
     ):
         assert found[scheme].by_kind() == {
             "weights": each * weights,
@@ -61,7 +61,7 @@ def test_tensors_of_two_layers_by_hand() -> None:
 
 def test_energy_of_two_layers_by_hand() -> None:
     found, array = costs(*two_layers(), batch=BATCH), smartdeal()
-    dense = found["float32, SGD with momentum"]
+    dense = found["float32, momentum"]
     one = mac_energy_pj(32, 32)
     parts = dense.energy_pj
     assert parts["forward"] == parts["backward to weights"] == pytest.approx(32 * BATCH * one)
@@ -79,7 +79,7 @@ def test_energy_of_two_layers_by_hand() -> None:
     assert smart["forward"] == smart["backward to weights"] == pytest.approx((2 * 3 + 3) * BATCH * one)
     assert smart["backward to inputs"] == pytest.approx(3 * BATCH * one)
     assert smart["rebuild engines"] == pytest.approx((3 + 2 * 2) * 3 * BATCH * array.add_pj)
-    assert smart["gradients of coefficients and bases"] == pytest.approx(5 * 3 * (one + array.add_pj))
+    assert smart["gradients of Ce and B"] == pytest.approx(5 * 3 * (one + array.add_pj))
     assert smart["update"] == pytest.approx(54 * 2 * one + 5 * array.add_pj)
 
 
@@ -97,9 +97,9 @@ def test_parts_add_up_and_fewer_bits_never_cost_more(model) -> None:
 
 def test_norms_and_gates_keep_what_they_need() -> None:
     data = torch.rand(1, 1, 28, 28)
-    norm = costs(ResNet20(width=4), data, {}, batch=1)["8 bit, SGD with momentum"]
+    norm = costs(ResNet20(width=4), data, {}, batch=1)["8 bit, momentum"]
     assert sum(tensor.numbers for tensor in norm.tensors if tensor.layer == "norm") == 4 * 28 * 28
-    gates = costs(LSTMClassifier(hidden=20), data, {}, batch=3)["8 bit, SGD with momentum"]
+    gates = costs(LSTMClassifier(hidden=20), data, {}, batch=3)["8 bit, momentum"]
     assert [tensor.numbers for tensor in gates.tensors if tensor.name == "gates"] == [3 * 28 * 5 * 20]
 
 
