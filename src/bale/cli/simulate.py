@@ -24,6 +24,7 @@ from bale.cli.networks import (
 )
 from bale.cli.options import check_json, check_picture, check_writable, option, save_picture, write_json
 from bale.cli.progress import SimulationProgress
+from bale.cli.simulate_array import ARRAY_SAMPLES, chosen_array, is_packed, simulate_array
 from bale.data import Images
 from bale.errors import BaleError
 from bale.hardware import (
@@ -36,6 +37,7 @@ from bale.hardware import (
     put_on_chip,
     run_on_chip,
 )
+from bale.hardware.mac_array import ARRAYS
 from bale.report import draw_energy, draw_pipeline, simulation_dict, simulation_table
 from bale.train import build_classifier, save_weights
 
@@ -47,16 +49,27 @@ def simulate(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"Networks: {NETWORK}", show_default=False)],
     chips: Annotated[
         list[str] | None,
-        option(f"A preset, {', '.join(PRESETS)}, or a YAML file; several are compared.", "isaac_ce", "--chip"),
+        option(
+            f"A preset, {', '.join(PRESETS)}, or a YAML file; several are compared. Or, by itself, an array of MACs: "
+            f"{', '.join(ARRAYS)}; with it, only options of networks, images and the report.",
+            "isaac_ce",
+            "--chip",
+        ),
     ] = None,
     data: Annotated[str | None, option(IMAGE_DATA, "fashion-mnist where it is installed, else digits")] = None,
     width: Annotated[int | None, option("Maps of the first convolutions of vgg8 and resnet20.", "16 and 8")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="A state_dict, .safetensors or .pt, instead of training; for one network.")
+        Path | None,
+        typer.Option(
+            help="A state_dict, .safetensors or .pt, or for an array of MACs also a packed .bale, instead of training; "
+            "for one network."
+        ),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the trained weights to this .safetensors.")] = None,
     epochs: Annotated[int | None, option("Train so long first; 0: weights as they come.", EPOCHS_TEXT)] = None,
-    samples: Annotated[int | None, option("Images of the test to run.", f"{_SAMPLES}, or all")] = None,
+    samples: Annotated[
+        int | None, option("Images of the test to run.", f"{_SAMPLES}, or all; on an array of MACs {ARRAY_SAMPLES}")
+    ] = None,
     weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
     input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,
     noise: Annotated[
@@ -97,6 +110,39 @@ def simulate(
     inputs are calibrated on images of training. Several networks and chips are compared side by side. The report goes
     to stdout, progress to stderr; Ctrl-C ends at once, with exit code 130.
     """
+    no_meaning = {
+        "noise": bool(noise),
+        "trials": trials != 1,
+        "every-conversion": every_conversion,
+        "weight-bits": weight_bits is not None,
+        "input-bits": input_bits is not None,
+        "crossbars": crossbars is not None,
+        "no-copies": not copies,
+        "multiplex": multiplex,
+        "strict": strict,
+        "energy-picture": energy_picture is not None,
+        "pipeline-picture": pipeline_picture is not None,
+    }
+    array = chosen_array(chips or [], no_meaning)
+    if array is not None:
+        plain = None if is_packed(weights, models, epochs) else weights
+        _check(len(models), models, plain, save, epochs, trials, samples, threads)
+        check_json(json_to)
+        simulate_array(
+            array,
+            list(zip(models, _names(models), strict=True)),
+            data=data,
+            width=width,
+            weights=weights,
+            save=save,
+            epochs=epochs,
+            samples=samples,
+            seed=seed,
+            threads=threads,
+            download=download,
+            json_to=json_to,
+        )
+        return
     notes = Console(stderr=True)
     devices = parse_noise(noise or "")
     known = _load_chips(chips or ["isaac_ce"])

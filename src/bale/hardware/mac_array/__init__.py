@@ -1,8 +1,8 @@
 """An accelerator of bit-serial MACs that rebuilds weights from powers of two, as SmartDeal's: energy, time, traffic."""
 
-from bale.hardware.mac_array.array import MacArray, mac_energy_pj, smartdeal
+from bale.hardware.mac_array.array import ARRAYS, MacArray, mac_energy_pj, smartdeal
 from bale.hardware.mac_array.booth import booth_digits, digit_counts
-from bale.hardware.mac_array.cost import ArrayLayer, MacArrayCost, compare, mac_array_cost
+from bale.hardware.mac_array.cost import ArrayLayer, MacArrayCost, compare, mac_array_cost, mac_array_costs
 from bale.hardware.mac_array.counts import Counts
 from bale.hardware.mac_array.rebuild import rebuild
 from bale.hardware.mac_array.training import (
@@ -25,6 +25,7 @@ from bale.hardware.mac_array.weights import (
 )
 
 __all__ = [
+    "ARRAYS",
     "SCHEMES",
     "ArrayLayer",
     "Counts",
@@ -46,6 +47,7 @@ __all__ = [
     "digit_counts",
     "equal_byte_weights",
     "mac_array_cost",
+    "mac_array_costs",
     "mac_energy_pj",
     "rebuild",
     "smartdeal",

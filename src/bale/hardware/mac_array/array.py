@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from bale.errors import ChipError
@@ -118,6 +120,9 @@ def smartdeal() -> MacArray:
         dram_pj=value("array_dram"),
         compare_pj=value("array_compare"),
     )
+
+
+ARRAYS: MappingProxyType[str, Callable[[], MacArray]] = MappingProxyType({"smartdeal": smartdeal})
 
 
 def mac_energy_pj(weight_bits: int, input_bits: int) -> float:

@@ -172,7 +172,7 @@ def mac_array_cost(
     >>> cost.macs, cost.layers[0].counts.dram_weight_bits
     (24, 320.0)
     """
-    (cost,) = _costs(model, array, data, {form: weights or {}}, samples, calibration)
+    (cost,) = mac_array_costs(model, array, data, {form: weights or {}}, samples=samples, calibration=calibration)
     return cost
 
 
@@ -195,7 +195,7 @@ def compare(
         UNIFORM: equal_byte_weights(network, decompositions),
         DECOMPOSED: decompositions,
     }
-    dense, uniform, decomposed = _costs(model, array, data, forms, samples, calibration, network)
+    dense, uniform, decomposed = mac_array_costs(model, array, data, forms, samples=samples, calibration=calibration)
     return dense, uniform, decomposed
 
 
@@ -205,20 +205,20 @@ def _read(model: nn.Module, data: Tensor | Sequence[Any]) -> Network:
     return read_network(model, next(batches(data, 1)))
 
 
-def _costs(
+def mac_array_costs(
     model: nn.Module,
     array: MacArray,
     data: Tensor | Sequence[Any],
     forms: Mapping[str, Mapping[str, WeightForm]],
-    samples: int,
-    calibration: int,
-    network: Network | None = None,
-) -> list[MacArrayCost]:
-    """Of several forms of the weights, from one run of the data."""
+    *,
+    samples: int = 4,
+    calibration: int = 64,
+) -> tuple[MacArrayCost, ...]:
+    """The costs of several forms of the weights, by name, from one run of the data; else as `mac_array_cost`."""
     for name, many in (("samples", samples), ("calibration", calibration)):
         if many < 1:
             raise MappingError(f"{name}: must be at least 1, got {many}")
-    network = network or _read(model, data)
+    network = _read(model, data)
     for weights in forms.values():
         check_names(network, weights)
     shapes = row_shapes(model, network)
@@ -232,7 +232,8 @@ def _costs(
     }
     matrices = integers(network, array, calibrate(model, network, batches(data[:calibration])))
     ran = _run(model, array, network, matrices, shapes, list(tallies.values()), islice(batches(data, 1), samples))
-    return [_cost(type(model).__name__, array, network, form, complete[form], tallies[form], ran) for form in tallies]
+    name = type(model).__name__
+    return tuple(_cost(name, array, network, form, complete[form], tallies[form], ran) for form in tallies)
 
 
 def _run(
