@@ -90,15 +90,14 @@ CONSTANTS: tuple[Constant, ...] = (
     *_rows("a register of some numbers: as an 8-bit adder", "inferred", "pJ", array_register=0.019),
     *_rows("two bits compared: an eighth of an 8-bit adder", "inferred", "pJ", array_compare=0.019 / 8),
     *_rows(f"{HOROWITZ}: float32 x and + over int8 x and +", "recalled", "1", float32_over_int8=(3.7 + 0.9) / 0.23),
-    *_rows(SMARTEXCHANGE, "recalled", "1", array_slices=64, array_lines=16, array_macs=8),
-    *_rows(SMARTEXCHANGE, "published", "1", array_engines=2),
+    *_rows(SMARTEXCHANGE, "recalled", "1", array_slices=64, array_lines=16, array_macs=8, array_engines=2),
     *_rows(SMARTEXCHANGE, "recalled", "KiB", array_input_buffer=512, array_weight_buffer=256, array_output_buffer=4),
     *_rows(SMARTEXCHANGE, "recalled", "GHz", array_clock=1),
     *_rows("sums that a slice holds: its outputs fill half the output buffer", "inferred", "1", array_sums=32),
-    *_rows("16 GB/s at 1 GHz: one channel of DDR4-2133", "inferred", "bit", array_dram_cycle=128),
+    *_rows("16 GB/s at 1 GHz: about a channel of DDR4-2133", "inferred", "bit", array_dram_cycle=128),
     # what training with SmartDeal is said to gain over dense training
-    *_rows("SmartDeal (Chen et al., TNNLS 2022)", "published", "1", claim_training_storage=10.56),
-    *_rows("SmartDeal (Chen et al., TNNLS 2022)", "published", "1", claim_training_energy=4.48),
+    *_rows("SmartDeal (Chen et al., 2021)", "published", "1", claim_training_storage=10.56),
+    *_rows("SmartDeal (Chen et al., 2021)", "published", "1", claim_training_energy=4.48),
 )
 
 _VALUES = {constant.name: constant.value for constant in CONSTANTS}

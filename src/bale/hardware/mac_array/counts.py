@@ -1,9 +1,10 @@
 """What happens in an array for one matrix, how often, and how long does it take?
 
 The loops, the outermost first: outputs, `slices` at a time; passes; rows of weights, each on its line. So the weights
-of the outputs at work are fetched once, or, where they are more than their half of the weight buffer, in every pass;
-and the inputs once, or, where they are more than their half of the input buffer, once for each round of outputs. Where
-a position waits for the one before (the states of an LSTM), passes are outermost, and all of the weights must fit.
+of the outputs at work are fetched once; where they are more than their half of the weight buffer, the rest comes anew
+in every pass. Inputs are fetched once, or, where they are more than their half of the input buffer, once for each round
+of outputs. Where a position waits for the one before (the states of an LSTM), passes are outermost, and what does not
+fit is counted of all weights. Of every sample all weights are fetched anew.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Traffic:
 class Counts:
     """Events of one matrix for one sample, mean over the data; cycles of the lines, and of DRAM beside them.
 
-    `shift_adds`, `line_adds`, `registers`: of 8 bits. `digits`: Booth digits not zero times a weight. `rebuilt`: rows.
-    `slots`: MACs times cycles of the whole array.
+    Bits of buffers are written and read. `digits`: Booth digits not zero, times a weight each. `rebuilt`: rows of
+    weights. `shift_adds`, `line_adds`, `registers`: of 8 bits.
     """
 
     dram_weight_bits: float
@@ -78,13 +79,13 @@ class Tally:
 
     def add(self, seen: Activity) -> None:
         """Count one product."""
-        form, groups = self.stored, self.matrix.groups
+        form = self.stored
         group = np.arange(self.matrix.width) // self.matrix.outputs  # of each output
         times = seen.active.sum(axis=0)[group]  # [outputs, rows]: passes in which a row of weights is used
         used = times * form.used
         first, asked = self._shared()
         # One read serves all slices of a group that are at work together.
-        read = np.einsum("sk,pgk,pk,sg->", asked, seen.active, seen.numbers, np.eye(groups)[group[first]])
+        read = np.einsum("sk,psk,pk->", asked, seen.active[:, group[first]], seen.numbers)
         pairs = self.matrix.width if form.indexed else len(first) * self.array.skip_zero_inputs
         lines = min(seen.lines, int(seen.line.max()) + 1)
         self._count("passes", seen.passes)
@@ -153,4 +154,5 @@ class Tally:
         """Bits of weights from DRAM."""
         starts = np.arange(0, self.matrix.width, self.matrix.width if in_turn else self.array.slices)
         rounds = np.add.reduceat(self.stored.output_bits, starts)
-        return float(np.where(rounds <= 8 * self.array.weight_buffer / 2, rounds, rounds * passes).sum())
+        stay = np.minimum(rounds, 8 * self.array.weight_buffer / 2)
+        return float((stay + (rounds - stay) * passes).sum())
