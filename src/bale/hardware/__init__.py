@@ -10,6 +10,8 @@ from bale.hardware.cost import Cost, LayerCost, OnChip, cost, cost_on_chip, put_
 from bale.hardware.encode import Block, encode
 from bale.hardware.events import Energy, Ledger
 from bale.hardware.mapping import Placement
+from bale.hardware.noc.matrix_traffic import MatrixTraffic, matrix_traffic, tile_flows
+from bale.hardware.noc.topology import Mesh, mesh_of
 from bale.hardware.noise import Noise, parse_noise
 from bale.hardware.presets import PRESETS, isaac_adc, isaac_ce, small_tiles
 from bale.hardware.replicate import Load, replicate
@@ -37,6 +39,8 @@ __all__ = [
     "Ledger",
     "Load",
     "Lossless",
+    "MatrixTraffic",
+    "Mesh",
     "Noise",
     "OnChip",
     "Peak",
@@ -53,6 +57,8 @@ __all__ = [
     "isaac_ce",
     "load_chip",
     "lossless",
+    "matrix_traffic",
+    "mesh_of",
     "parse_chip",
     "parse_noise",
     "peak",
@@ -61,4 +67,5 @@ __all__ = [
     "run_on_chip",
     "simulate",
     "small_tiles",
+    "tile_flows",
 ]
