@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.compress.made import Tagger, convolutional, images
+from tests.compress.traffic_made import by_hand, on_a_line
 from torch import nn
 
 from bale.compress import (
@@ -24,8 +26,6 @@ from bale.compress import (
 )
 from bale.compress.weights import coded_weights
 from bale.errors import CompressionError
-from tests.compress.made import Tagger, convolutional, images
-from tests.compress.traffic_made import by_hand, on_a_line
 
 CONFIGS = {
     "trained": CommunicationAwareConfig(0.4, rewire=0.3),

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compress.traffic_made import by_hand, line
 
 from bale.compress import Traffic, WeightTraffic, communication_cost
 from bale.compress.connections import Connections
 from bale.compress.rewiring import by_distance, connect_by_distance, drop_to, total_cost
 from bale.errors import CompressionError
-from tests.compress.traffic_made import by_hand, line
 
 
 @st.composite

@@ -35,10 +35,9 @@ def on_a_line(model: nn.Module, rows: int = 12, outputs: int = 4) -> Traffic:
     weights, at, finished = {}, 0, None
     for name, weight in all_weights(model).items():
         inputs = weight.shape[1]
-        if finished is None:
-            source = torch.full((inputs,), -1)
-        else:  # a flattened map has several inputs for each channel
-            source = finished.repeat_interleave(inputs // len(finished))
+        outside = torch.full((inputs,), -1)
+        # Of a flattened map each channel is several inputs.
+        source = outside if finished is None else finished.repeat_interleave(inputs // len(finished))
         weights[name] = cut(weight, at, rows, outputs, source, 4 if weight.dim() == 4 else 1)
         finished = weights[name].accumulator
         at = int(weights[name].tile.max()) + 1
