@@ -59,7 +59,7 @@ def test_what_was_stopped_goes_on_exactly(dense, images, tmp_path, start, after)
     assert compress_and_train(second, images, configs, HOW, save=tmp_path) == report
     assert same(second, whole)
     weights = all_weights(whole)
-    assert {name for name in weights} == {row.name for row in report.weights}
+    assert set(weights) == {row.name for row in report.weights}
     ones = {name: torch.ones_like(weight) for name, weight in weights.items()}
     assert communication_cost(traffic, weights) <= 0.3 * communication_cost(traffic, ones)
 

@@ -1,5 +1,5 @@
 """Codesign: networks and chips in turn, where one depends on the other."""
 
-from bale.codesign.communication import chip_traffic
+from bale.codesign.communication import chip_traffic, with_traffic
 
-__all__ = ["chip_traffic"]
+__all__ = ["chip_traffic", "with_traffic"]

@@ -6,6 +6,8 @@ compression room, which knows tiles by number only, says what may go.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bale.compress import Traffic, WeightTraffic
+from bale.compress import CommunicationAwareConfig, Config, Traffic, WeightTraffic, compress_
 from bale.errors import MappingError
 from bale.hardware import Chip, put_on_chip
 from bale.hardware.noc.matrix_traffic import MatrixTraffic, matrix_traffic, tiles_of
@@ -60,6 +62,23 @@ def chip_traffic(
         if (name or type(layer).__name__) in found and getattr(layer, "groups", 1) == 1
     }
     return Traffic(torch.from_numpy(hops), named)
+
+
+def with_traffic(
+    configs: Sequence[Config], model: nn.Module, chip: Chip | str | PathLike[str], sample: Tensor | tuple[Any, ...]
+) -> tuple[Config, ...]:
+    """Methods that are to be stacked; those that look at traffic know that of the model as the ones before make it.
+
+    The model stays as it is. Raises what `chip_traffic` raises, and `compress_` of the methods before.
+    """
+    trial, known = copy.deepcopy(model), list[Config]()
+    for config in configs:
+        if isinstance(config, CommunicationAwareConfig):
+            config = config.on(chip_traffic(trial, chip, sample))
+        known.append(config)
+        if len(known) < len(configs):
+            compress_(trial, config)
+    return tuple(known)
 
 
 def _as_tensors(matrix: MatrixTraffic) -> WeightTraffic:
