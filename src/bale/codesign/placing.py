@@ -1,0 +1,104 @@
+"""Connections that suit the places of tiles, and places that suit the connections: in turn, until neither helps.
+
+Our reconstruction of the last step of CANNON, "optimise the communication cost": its order is published (map, make
+sparse, optimise), its way is not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from bale.codesign.communication import ChipSource, Laid, Sample
+from bale.compress import CommunicationAwareConfig, Report, compress_
+from bale.data import Images
+from bale.errors import BaleError
+from bale.hardware.noc.topology import Mesh
+from bale.train import Retraining, compress_and_train
+
+# (bits [tiles, tiles], mesh, the router of each tile [tiles], seed) -> routers where the bits have shorter ways
+Place = Callable[[np.ndarray, Mesh, np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Round:
+    """C in bit x hops for one sample, all of the network's: dense and pruned on the places of before, then on new ones.
+
+    dense   before anything is pruned
+    pruned  afterwards
+    placed  with the tiles where the pruned network's traffic has them
+    """
+
+    dense: float
+    pruned: float
+    placed: float
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedNetwork:
+    """A pruned network, the router [tiles] of each of its tiles, what each round did, and the report of the best."""
+
+    model: nn.Module
+    nodes: np.ndarray
+    rounds: tuple[Round, ...]
+    report: Report
+
+    @property
+    def cost(self) -> float:
+        """C of the network as it is placed."""
+        return min(each.placed for each in self.rounds)
+
+
+def place_and_prune(
+    model: nn.Module,
+    chip: ChipSource,
+    sample: Sample,
+    config: CommunicationAwareConfig,
+    place: Place,
+    *,
+    images: Images | None = None,
+    how: Retraining | None = None,
+    rounds: int = 3,
+    seed: int = 0,
+) -> PlacedNetwork:
+    """Prune a network for the places of its tiles, place the tiles for what it then sends, and again for these places.
+
+    Args:
+        model: trained; it stays as it is, and every round begins with a copy of it.
+        chip, sample: as of `chip_traffic`. Tiles stand in snake order at first.
+        config: the share of C that may stay, of the dense network's on the same places.
+        place: finds the places.
+        images, how: what the network is trained on while it is pruned, and how long; without images it is not.
+        rounds: at most; fewer where C no longer falls.
+        seed: of the placement, another in each round.
+
+    Raises what `chip_traffic`, `compress_and_train` and `place` raise.
+    """
+    if rounds < 1:
+        raise BaleError(f"rounds must be at least 1, got {rounds}")
+    laid = Laid.on(model, chip, sample)
+    nodes, done = laid.snake(), list[Round]()
+    best: tuple[nn.Module, np.ndarray, Report] | None = None
+    for number in range(rounds):
+        pruned, hops = copy.deepcopy(model), laid.hops(nodes)
+        on_places = config.on(laid.traffic(nodes))
+        if images is None:
+            report = compress_(pruned, on_places)
+        else:
+            report = compress_and_train(pruned, images, [on_places], how)
+        flows = laid.flows(pruned)
+        placed = place(flows, laid.mesh, nodes, seed + number)
+        costs = [float((bits * links).sum()) for bits, links in (
+            (laid.flows(model), hops), (flows, hops), (flows, laid.hops(placed))
+        )]  # fmt: skip
+        falls = not done or costs[-1] < min(each.placed for each in done)
+        done.append(Round(*costs))
+        if not falls:
+            break
+        best, nodes = (pruned, placed, report), placed
+    assert best is not None
+    return PlacedNetwork(best[0], best[1], tuple(done), best[2])
