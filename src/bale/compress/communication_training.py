@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bale.compress.api import compress_
 from bale.compress.code import Code
-from bale.compress.communication import Network, mask_of
+from bale.compress.communication import Network, mask_of, share_of_squares
 from bale.compress.config import Filter
 from bale.compress.connections import Connections
 from bale.compress.layers import attach_
@@ -216,7 +216,7 @@ class CommunicationCompressor:
         network = {name: each.connections for name, each in self._pruned.items()}
         matters = {name: each.saliency.cpu().numpy() for name, each in self._pruned.items()}
         if not any(each.any() for each in matters.values()):  # no step since the last update
-            matters = {name: each.known().double().square().cpu().numpy() for name, each in self._pruned.items()}
+            matters = {name: share_of_squares(each.known()) for name, each in self._pruned.items()}
         dropped = drop_to(network, most, matters, spared)
         for each in self._pruned.values():
             each.write_mask()
