@@ -24,7 +24,7 @@ class Packets:
     def __post_init__(self) -> None:
         if len(self.flits) and self.flits.min() < 1:
             raise BaleError(f"packet {int(self.flits.argmin())}: must have at least 1 flit, got {self.flits.min()}")
-        if len(self.cycle) and self.cycle[0] < 0 or (np.diff(self.cycle) < 0).any():
+        if (len(self.cycle) and self.cycle[0] < 0) or (np.diff(self.cycle) < 0).any():
             raise BaleError("packets must be in the order of their cycles, which begin with 0")
 
     def __len__(self) -> int:

@@ -55,7 +55,7 @@ class Fabric(NamedTuple):
     sources: np.ndarray  # [routers]: the next packet in `Work.order`, its flits that have left, its VC's lane
     link_flits: np.ndarray  # int64 [routers * 4]
     arrived: np.ndarray  # int64 [deliveries], the cycle of the last flit; -1: not yet
-    count: np.ndarray  # int64
+    totals: np.ndarray  # int64
 
 
 class Work(NamedTuple):
@@ -77,23 +77,23 @@ class Work(NamedTuple):
 @njit(cache=True)
 def run(fabric: Fabric, work: Work, cycles: int) -> None:
     """Simulate up to `cycles`, or until all packets have arrived."""
-    count = fabric.count
-    while count[NOW] < cycles:
-        now = count[NOW]
+    totals = fabric.totals
+    while totals[NOW] < cycles:
+        now = totals[NOW]
         _arrive(fabric, work, now)
         _inject(fabric, work, now)
         _allocate_vcs(fabric, work)
         _route(fabric, work)
         _allocate_switch(fabric, work, now)
-        count[NOW] += 1
-        if count[UNDER_WAY] == 0:
+        totals[NOW] += 1
+        if totals[UNDER_WAY] == 0:
             soonest = _next_packet(fabric, work)
             if soonest < 0:
-                count[NOW] += _HOP - 1  # the last flit is on its way from the switch to its tile
+                totals[NOW] += _HOP - 1  # the last flit is on its way from the switch to its tile
                 break
             # Credits that are under way arrive meanwhile, as long as no cycle of the wheel is left out.
-            if soonest > count[NOW] + WHEEL and not fabric.due.any():
-                count[NOW] = min(cycles, soonest)
+            if soonest > totals[NOW] + WHEEL and not fabric.due.any():
+                totals[NOW] = min(cycles, soonest)
 
 
 @njit(cache=True, forceinline=True)
@@ -147,7 +147,7 @@ def _inject(fabric: Fabric, work: Work, now: int) -> None:
         source = fabric.sources[router]
         if source[NEXT] == work.last[router]:
             continue
-        packet = work.order[source[NEXT]]
+        packet = int(work.order[source[NEXT]])
         if work.packets[packet, CYCLE] > now:
             continue
         base = (router * PORTS + _HERE) * work.vcs
@@ -163,7 +163,7 @@ def _inject(fabric: Fabric, work: Work, now: int) -> None:
             continue
         _start(fabric, vc, packet, (now + _INJECTION) % WHEEL)
         source[GONE] += 1
-        fabric.count[INJECTED] += 1
+        fabric.totals[INJECTED] += 1
         if source[GONE] == work.packets[packet, FLITS]:
             source[GONE] = 0
             source[NEXT] += 1
@@ -176,7 +176,7 @@ def _start(fabric: Fabric, vc: int, packet: int, slot: int) -> None:
     fabric.flits_due[slot, fabric.due[slot, 0], 0] = vc
     fabric.flits_due[slot, fabric.due[slot, 0], 1] = packet
     fabric.due[slot, 0] += 1
-    fabric.count[UNDER_WAY] += 1
+    fabric.totals[UNDER_WAY] += 1
 
 
 @njit(cache=True, forceinline=True)
@@ -186,7 +186,7 @@ def _room(work: Work, packet: int) -> int:
     Then every branch that has begun can be sent to its end, whatever the others wait for, and forks cannot wait for
     one another in a circle.
     """
-    return work.packets[packet, FLITS] if work.ways[work.packets[packet, WAY], MANY] > 1 else 1
+    return int(work.packets[packet, FLITS]) if work.ways[work.packets[packet, WAY], MANY] > 1 else 1
 
 
 @njit(cache=True, forceinline=True)
@@ -248,7 +248,7 @@ def _wanted(fabric: Fabric, work: Work, branch: int) -> int:
     lane = fabric.vcs[vc, FIRST_EXIT] - port * work.vcs
     lane = lane if low <= lane < high else low
     for _ in range(high - low):
-        wanted = work.beyond[output] + lane
+        wanted = int(work.beyond[output] + lane)
         if not fabric.exits[wanted, OWNED] and fabric.exits[wanted, CREDITS] >= room:
             return wanted
         lane = lane + 1 if lane + 1 < high else low
@@ -357,7 +357,7 @@ def _send(fabric: Fabric, work: Work, branch: int, now: int) -> None:
     fabric.branches[branch, SENT] += 1
     whole = fabric.branches[branch, SENT] == work.packets[packet, FLITS]
     if port == _HERE:
-        fabric.count[DELIVERED] += 1
+        fabric.totals[DELIVERED] += 1
         if whole:
             way = work.packets[packet, WAY]
             delivery = work.packets[packet, DELIVERY] - work.ways[way, START]
@@ -387,7 +387,7 @@ def _make_room(fabric: Fabric, work: Work, vc: int, now: int) -> None:
         here[LEFT] += 1
         here[HEAD] = _next(here[HEAD], work.depth)
         here[WAITING] -= 1
-        fabric.count[UNDER_WAY] -= 1
+        fabric.totals[UNDER_WAY] -= 1
         fabric.credits_due[slot, fabric.due[slot, 1]] = vc
         fabric.due[slot, 1] += 1
     if here[OPEN] == 0:

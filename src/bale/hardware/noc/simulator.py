@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.errors import BaleError
-from bale.hardware.noc.packets import Packets
 from bale.hardware.noc import routers
+from bale.hardware.noc.packets import Packets
 from bale.hardware.noc.routers import PORTS, WHEEL, Fabric, Work
 from bale.hardware.noc.topology import DIRECTIONS, Mesh
 
@@ -50,7 +50,8 @@ class NocRun:
 
     `latency` [packets]: cycles from when a packet was there to the arrival of its last flit at its last destination,
     its time in the source's queue included; -1: not yet arrived. `arrived` [deliveries]: when, destination by
-    destination, packet after packet. A delivered flit is one at one destination.
+    destination, packet after packet. A delivered flit is one at one destination, from when it has left the switch of its
+    router.
     """
 
     packets: Packets
@@ -165,12 +166,12 @@ def _fabric(mesh: Mesh, router: Router, work: Work, deliveries: int) -> Fabric:
         sources=sources,
         link_flits=np.zeros(mesh.nodes * DIRECTIONS, np.int64),
         arrived=np.full(deliveries, -1, np.int64),
-        count=np.zeros(routers.COUNTERS, np.int64),
+        totals=np.zeros(routers.COUNTERS, np.int64),
     )
 
 
 def _result(packets: Packets, fabric: Fabric, many: np.ndarray) -> NocRun:
-    end = int(fabric.count[routers.NOW])
+    end = int(fabric.totals[routers.NOW])
     start = np.cumsum(many) - many
     missing = np.add.reduceat(fabric.arrived < 0, start) if len(many) else np.zeros(0, np.int64)
     last = np.maximum.reduceat(fabric.arrived, start) if len(many) else np.zeros(0, np.int64)
@@ -179,8 +180,8 @@ def _result(packets: Packets, fabric: Fabric, many: np.ndarray) -> NocRun:
         latency=np.where(missing > 0, -1, last - packets.cycle),
         arrived=fabric.arrived,
         link_flits=fabric.link_flits.reshape(-1, DIRECTIONS),
-        injected=int(fabric.count[routers.INJECTED]),
-        delivered=int(fabric.count[routers.DELIVERED]),
-        under_way=int(fabric.count[routers.UNDER_WAY]),
+        injected=int(fabric.totals[routers.INJECTED]),
+        delivered=int(fabric.totals[routers.DELIVERED]),
+        under_way=int(fabric.totals[routers.UNDER_WAY]),
         cycles=end,
     )

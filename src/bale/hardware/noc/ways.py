@@ -63,7 +63,7 @@ class Ways:
         Raises `BaleError` for routers that the mesh does not have.
         """
         for nodes in (self.source, self.to):
-            if len(nodes) and not (0 <= nodes.min() and nodes.max() < mesh.nodes):
+            if len(nodes) and not (nodes.min() >= 0 and nodes.max() < mesh.nodes):
                 raise BaleError(f"routers {nodes.min()} to {nodes.max()}: the mesh has 0 to {mesh.nodes - 1}")
         found = np.zeros((len(self), mesh.nodes), np.uint8)
         neighbours = mesh.neighbours()
