@@ -65,6 +65,14 @@ class Mesh:
         nodes = self.route(a, b)[:-1]
         return tuple(DIRECTIONS * node + direction for node, direction in zip(nodes, directions, strict=True))
 
+    def directions(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The direction of the first link from each of `a` to each of `b`; -1 on the same router."""
+        row, column = np.divmod(a, self.columns)
+        to_row, to_column = np.divmod(b, self.columns)
+        along, down = self._steps(to_column - column, self.columns), self._steps(to_row - row, self.rows)
+        first = np.where(along > 0, EAST, WEST)
+        return np.where(along != 0, first, np.where(down > 0, SOUTH, np.where(down < 0, NORTH, -1)))
+
     def tree(self, a: int, to: Sequence[int]) -> frozenset[int]:
         """The links of all routes from `a` to the routers `to`: a tree, as each router is reached by one way only."""
         return frozenset(link for b in to for link in self.links(a, b))
@@ -83,7 +91,7 @@ class Mesh:
         return found
 
     def snake(self) -> np.ndarray:
-        """int64 [nodes]: the routers row by row, every other one backwards, so that each is the next one's neighbour."""
+        """int64 [nodes]: the routers row by row, every other one backwards: each is the next one's neighbour."""
         nodes = np.arange(self.nodes).reshape(self.rows, self.columns)
         nodes[1::2] = nodes[1::2, ::-1]
         return nodes.reshape(-1)
@@ -91,13 +99,14 @@ class Mesh:
     def _way(self, a: int, b: int) -> tuple[int, int]:
         """Steps along the row, negative ones to the west, and then along the column, negative ones to the north."""
         (row, column), (to_row, to_column) = divmod(a, self.columns), divmod(b, self.columns)
-        return self._steps(to_column - column, self.columns), self._steps(to_row - row, self.rows)
+        return int(self._steps(to_column - column, self.columns)), int(self._steps(to_row - row, self.rows))
 
-    def _steps(self, ahead: int, size: int) -> int:
+    def _steps(self, ahead: int | np.ndarray, size: int) -> np.ndarray:
+        """The shorter of `ahead` steps, and as many as lead there the other way round, where there is one."""
         if not self.torus:
-            return ahead
-        ahead %= size
-        return ahead if 2 * ahead <= size else ahead - size
+            return np.asarray(ahead)
+        ahead = np.asarray(ahead) % size
+        return np.where(2 * ahead <= size, ahead, ahead - size)
 
     def _distances(self, place: np.ndarray, size: int) -> np.ndarray:
         far = np.abs(place[:, None] - place[None, :])
