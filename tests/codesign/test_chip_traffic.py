@@ -9,6 +9,7 @@ from torch import nn
 
 from bale.codesign import chip_traffic, place_and_prune, with_traffic
 from bale.codesign.communication import Laid
+from bale.codesign.placing import annealed
 from bale.compress import (
     CommunicationAwareConfig,
     MagnitudeConfig,
@@ -94,18 +95,19 @@ def test_methods_that_stack_know_the_traffic_of_what_is_before_them():
     assert known[1].traffic.weights["fc1"].tile.shape == all_weights(model)["fc1"].shape
 
 
-def shuffled(bits, mesh, nodes, seed):
-    """The best of some random places, and those of before."""
+def shuffled(bits, mesh, seed):
+    """The best of some random places."""
     random = np.random.default_rng(seed)
-    tries = [nodes, *(random.permutation(nodes) for _ in range(5))]
     far = mesh.hop_matrix()
+    tries = [mesh.snake()[: len(bits)], *(random.permutation(len(bits)) for _ in range(5))]
     return min(tries, key=lambda at: (bits * far[np.ix_(at, at)]).sum())
 
 
-def test_places_and_connections_are_found_in_turn():
+@pytest.mark.parametrize("place", [annealed, shuffled, lambda bits, mesh, seed: np.arange(100)[-len(bits) :]])
+def test_places_and_connections_are_found_in_turn(place):
     model = lenet5()
     before = copy.deepcopy(model.state_dict())
-    found = place_and_prune(model, "small_tiles", SAMPLE, CommunicationAwareConfig(0.6), shuffled, rounds=3)
+    found = place_and_prune(model, "small_tiles", SAMPLE, CommunicationAwareConfig(0.6), place=place, rounds=3)
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
     for each in found.rounds:
         assert each.placed <= each.pruned <= 0.6 * each.dense
@@ -115,13 +117,13 @@ def test_places_and_connections_are_found_in_turn():
     assert communication_cost(traffic, of_named(found.model, traffic)) == pytest.approx(found.cost)
     assert found.report.configs == (CommunicationAwareConfig(0.6),)
     with pytest.raises(BaleError, match="rounds must be at least 1, got 0"):
-        place_and_prune(model, "small_tiles", SAMPLE, CommunicationAwareConfig(), shuffled, rounds=0)
+        place_and_prune(model, "small_tiles", SAMPLE, CommunicationAwareConfig(), rounds=0)
 
 
 def test_networks_are_trained_while_places_are_found():
     pixels = torch.randint(0, 256, (32, 1, 16, 16), generator=torch.Generator().manual_seed(1)).byte()
     images = Images(pixels, torch.arange(32) % 10, tuple("abcdefghij"), "noise")
     config, how = CommunicationAwareConfig(0.4), Retraining(epochs=2, batch_size=8)
-    found = place_and_prune(lenet5(), "small_tiles", SAMPLE, config, shuffled, images=images, how=how, rounds=1)
+    found = place_and_prune(lenet5(), "small_tiles", SAMPLE, config, images=images, how=how, rounds=1)
     (only,) = found.rounds
     assert only.pruned <= 0.4 * only.dense

@@ -17,11 +17,17 @@ from bale.codesign.communication import ChipSource, Laid, Sample
 from bale.compress import CommunicationAwareConfig, Report, compress_
 from bale.data import Images
 from bale.errors import BaleError
+from bale.hardware.noc.placement import bit_hops, place_tiles
 from bale.hardware.noc.topology import Mesh
 from bale.train import Retraining, compress_and_train
 
-# (bits [tiles, tiles], mesh, the router of each tile [tiles], seed) -> routers where the bits have shorter ways
-Place = Callable[[np.ndarray, Mesh, np.ndarray, int], np.ndarray]
+# (bits [tiles, tiles], mesh, seed) -> the router of each tile [tiles], where the bits have short ways
+Place = Callable[[np.ndarray, Mesh, int], np.ndarray]
+
+
+def annealed(bits: np.ndarray, mesh: Mesh, seed: int) -> np.ndarray:
+    """By simulated annealing from the snake."""
+    return place_tiles(bits, mesh, "annealed", seed=seed)
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ def place_and_prune(
     chip: ChipSource,
     sample: Sample,
     config: CommunicationAwareConfig,
-    place: Place,
     *,
+    place: Place = annealed,
     images: Images | None = None,
     how: Retraining | None = None,
     rounds: int = 3,
@@ -71,7 +77,7 @@ def place_and_prune(
         model: trained; it stays as it is, and every round begins with a copy of it.
         chip, sample: as of `chip_traffic`. Tiles stand in snake order at first.
         config: the share of C that may stay, of the dense network's on the same places.
-        place: finds the places.
+        place: finds the places; those of before stay where it finds none with less.
         images, how: what the network is trained on while it is pruned, and how long; without images it is not.
         rounds: at most; fewer where C no longer falls.
         seed: of the placement, another in each round.
@@ -84,17 +90,16 @@ def place_and_prune(
     nodes, done = laid.snake(), list[Round]()
     best: tuple[nn.Module, np.ndarray, Report] | None = None
     for number in range(rounds):
-        pruned, hops = copy.deepcopy(model), laid.hops(nodes)
+        pruned = copy.deepcopy(model)
         on_places = config.on(laid.traffic(nodes))
         if images is None:
             report = compress_(pruned, on_places)
         else:
             report = compress_and_train(pruned, images, [on_places], how)
         flows = laid.flows(pruned)
-        placed = place(flows, laid.mesh, nodes, seed + number)
-        costs = [float((bits * links).sum()) for bits, links in (
-            (laid.flows(model), hops), (flows, hops), (flows, laid.hops(placed))
-        )]  # fmt: skip
+        costs = [bit_hops(each, laid.mesh, nodes) for each in (laid.flows(model), flows)]
+        placed = min((place(flows, laid.mesh, seed + number), nodes), key=lambda at: bit_hops(flows, laid.mesh, at))
+        costs.append(bit_hops(flows, laid.mesh, placed))
         falls = not done or costs[-1] < min(each.placed for each in done)
         done.append(Round(*costs))
         if not falls:
