@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
 from bale.codesign.communication import ChipSource, Laid, Sample
-from bale.compress import CommunicationAwareConfig, Report, compress_
+from bale.compress import CommunicationAwareConfig, Report, Traffic, all_weights, communication_cost, compress_
 from bale.data import Images
 from bale.errors import BaleError
 from bale.hardware.noc.placement import bit_hops, place_tiles
@@ -34,11 +34,13 @@ def annealed(bits: np.ndarray, mesh: Mesh, seed: int) -> np.ndarray:
 class Round:
     """C in bit x hops for one sample, all of the network's: dense and pruned on the places of before, then on new ones.
 
-    dense   before anything is pruned
+    share   of the dense network's C that could stay
+    dense   C before anything is pruned
     pruned  afterwards
     placed  with the tiles where the pruned network's traffic has them
     """
 
+    share: float
     dense: float
     pruned: float
     placed: float
@@ -76,7 +78,8 @@ def place_and_prune(
     Args:
         model: trained; it stays as it is, and every round begins with a copy of it.
         chip, sample: as of `chip_traffic`. Tiles stand in snake order at first.
-        config: the share of C that may stay, of the dense network's on the same places.
+        config: the share of C that may stay in the first round. Later the new places count: what the network of the
+            round before has there may stay, and connections that are near now can take the place of others.
         place: finds the places; those of before stay where it finds none with less.
         images, how: what the network is trained on while it is pruned, and how long; without images it is not.
         rounds: at most; fewer where C no longer falls.
@@ -90,20 +93,33 @@ def place_and_prune(
     nodes, done = laid.snake(), list[Round]()
     best: tuple[nn.Module, np.ndarray, Report] | None = None
     for number in range(rounds):
-        pruned = copy.deepcopy(model)
-        on_places = config.on(laid.traffic(nodes))
+        traffic, pruned = laid.traffic(nodes), copy.deepcopy(model)
+        share = config.cost if best is None else min(config.cost, _cost(best[0], traffic) / _cost(model, traffic))
+        if not share:
+            break  # nothing is left to be sent
+        on_places = replace(config, cost=share).on(traffic)
         if images is None:
             report = compress_(pruned, on_places)
         else:
             report = compress_and_train(pruned, images, [on_places], how)
-        flows = laid.flows(pruned)
-        costs = [bit_hops(each, laid.mesh, nodes) for each in (laid.flows(model), flows)]
-        placed = min((place(flows, laid.mesh, seed + number), nodes), key=lambda at: bit_hops(flows, laid.mesh, at))
-        costs.append(bit_hops(flows, laid.mesh, placed))
-        falls = not done or costs[-1] < min(each.placed for each in done)
-        done.append(Round(*costs))
+        bits = laid.flows(pruned)
+        places = (nodes, place(bits, laid.mesh, seed + number))
+        at = min(places, key=lambda routers: bit_hops(bits, laid.mesh, routers))
+        dense, before, after = (
+            bit_hops(laid.flows(model), laid.mesh, nodes),
+            bit_hops(bits, laid.mesh, nodes),
+            bit_hops(bits, laid.mesh, at),
+        )
+        falls = not done or after < done[-1].placed
+        done.append(Round(share, dense, before, after))
         if not falls:
             break
-        best, nodes = (pruned, placed, report), placed
+        best, nodes = (pruned, at, report), at
     assert best is not None
     return PlacedNetwork(best[0], best[1], tuple(done), best[2])
+
+
+def _cost(model: nn.Module, traffic: Traffic) -> float:
+    """C of the weights that can be pruned."""
+    weights = all_weights(model)
+    return communication_cost(traffic, {name: weights[name] for name in traffic.weights})
