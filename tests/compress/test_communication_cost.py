@@ -117,14 +117,15 @@ def of_a_line(outputs, inputs):
 
 @pytest.mark.parametrize("density", [0.1, 0.3, 1.0])
 def test_a_start_by_distance_has_the_density_and_more_near_connections(density):
-    outputs, inputs = 6, 400
+    outputs, inputs, drawn = 6, 400, np.zeros(6)
     each = Connections(of_a_line(outputs, inputs), line(outputs), np.ones((outputs, inputs), bool))
-    connect_by_distance(each, density, by_distance(each, 2.0, np.random.default_rng(3)))
-    assert each.kept.sum() == round(density * outputs * inputs)  # of groups of one number
-    if density == 0.1:
-        shares = each.of_output / each.of_output[0]
-        assert shares == pytest.approx(np.exp(-np.arange(outputs) / 2), abs=0.12)
-        assert (np.diff(each.of_output) < 0).all()
+    for seed in range(20):
+        connect_by_distance(each, density, by_distance(each, 2.0, np.random.default_rng(seed)))
+        assert each.kept.sum() == round(density * outputs * inputs)  # of groups of one number
+        drawn += each.of_output
+    assert (np.diff(drawn) < 0).all() or density == 1
+    if density == 0.1:  # so few that none is drawn out of most
+        assert drawn / drawn[0] == pytest.approx(np.exp(-np.arange(outputs) / 2), abs=0.05)
 
 
 def test_an_output_that_a_draw_leaves_empty_keeps_one_connection():

@@ -40,8 +40,10 @@ def same(one, other):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("start", ["trained", "distance"])
-@pytest.mark.parametrize("after", [1, 2, EPOCH + 1, 2 * EPOCH, 2 * EPOCH + 1])
+@pytest.mark.parametrize(
+    ("start", "after"),
+    [("trained", 1), ("trained", 2 * EPOCH), ("trained", 2 * EPOCH + 1), ("distance", EPOCH + 1)],
+)
 def test_what_was_stopped_goes_on_exactly(dense, images, tmp_path, start, after):
     traffic = on_a_line(dense)
     configs = [CommunicationAwareConfig(0.3, start, rewire=0.5).on(traffic)]
