@@ -12,6 +12,7 @@ from bale.batching.trace.trace import Trace
 from bale.compress import (
     ADCAwareConfig,
     BlockCirculantConfig,
+    CommunicationAwareConfig,
     MagnitudeConfig,
     StructuredConfig,
     UniformQuantConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "BlockCirculantConfig",
     "Checked",
     "Chip",
+    "CommunicationAwareConfig",
     "Costs",
     "Encoding",
     "Explanation",

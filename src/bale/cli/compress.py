@@ -36,9 +36,11 @@ from bale.cli.networks import (
 from bale.cli.options import check_json, check_writable, option, write_json
 from bale.cli.progress import TrainingsProgress
 from bale.cli.saved_options import is_packed_of, keep_options, keep_packed
-from bale.compress import METHODS, Config, Report, compress_, parse_config
+from bale.codesign import with_traffic
+from bale.compress import METHODS, CommunicationAwareConfig, Config, Report, compress_, parse_config
 from bale.data import Images
 from bale.errors import BaleError
+from bale.hardware import PRESETS
 from bale.report import CompressionResult, compression_dict, compression_table
 from bale.train import (
     Part,
@@ -62,6 +64,7 @@ from bale.train.compression_target import folder_of, settings_of, varied_field
 _RETRAIN_OF_FEW = 30
 _HOW = Retraining(batch_size=BATCH_SIZE)
 _METHOD = "block-circulant"
+_CHIP = "small_tiles"
 _TARGET = (
     "ratio=X, times fewer bytes; accuracy=X, or =-X or =-X% for a drop; adc_bits=N, for adc-aware. It chooses a field "
     "of the last method."
@@ -80,6 +83,10 @@ def compress(
     methods: Annotated[
         list[str] | None,
         option(f"METHOD[:FIELD=VALUE,...] of {', '.join(METHODS)}; several stack, in this order.", _METHOD, "--method"),
+    ] = None,
+    chip: Annotated[
+        str | None,
+        option(f"For communication-aware: a preset, {', '.join(PRESETS)}, or a YAML file.", _CHIP),
     ] = None,
     target: Annotated[str | None, option(_TARGET, "the fields as they are given")] = None,
     retrain_epochs: Annotated[
@@ -115,8 +122,10 @@ def compress(
         epochs=epochs,
         how=replace(_HOW, lr=lr, seed=seed),
         save=save,
+        chip=chip,
     )
     asked.check_target(texts[-1])
+    asked.check_chip()
     path = packed or Path(f"{asked.file_name}.bale")
     check_at_least(0, epochs=epochs, retrain_epochs=retrain_epochs, seed=seed)
     check_at_least(1, threads=threads)
@@ -149,6 +158,7 @@ class _Asked:
     epochs: int | None
     how: Retraining
     save: Path | None
+    chip: str | None = None
 
     @property
     def name(self) -> str:
@@ -172,6 +182,27 @@ class _Asked:
             raise BaleError(
                 f"--target {self.target} chooses {chosen}, which --method {last} gives; leave one of them out"
             )
+
+    @property
+    def traffic_chip(self) -> str | None:
+        """The chip whose traffic a method looks at; None: none does."""
+        return (
+            (self.chip or _CHIP) if any(isinstance(each, CommunicationAwareConfig) for each in self.configs) else None
+        )
+
+    def check_chip(self) -> None:
+        """Raise BaleError for a chip that no method looks at."""
+        if self.chip is not None and self.traffic_chip is None:
+            raise BaleError(
+                f"--chip {self.chip} is for --method {CommunicationAwareConfig.method}; the others look at no chip"
+            )
+
+    def on_chip(self, model: nn.Module, train: Images) -> _Asked:
+        """The same, where methods that look at a chip know its traffic."""
+        chip = self.traffic_chip
+        if chip is None:
+            return self
+        return replace(self, configs=with_traffic(self.configs, model, chip, train[:1].pixels()))
 
     def check_fit(self, model: nn.Module) -> None:
         """Raise BaleError, before any training, where a method fits no layer, or no setting reaches a ratio.
@@ -206,6 +237,7 @@ class _Asked:
             "weights": weights,
             "epochs": None if weights else before,
             "method": [_text_of(config) for config in self.configs],
+            **({} if self.traffic_chip is None else {"chip": _chip_text(self.traffic_chip)}),
             "target": None if self.target is None else str(self.target),
             "retrain-epochs": self.how.epochs,
             "lr": self.how.lr,
@@ -261,6 +293,7 @@ def _compress(
     """Train, choose, compress and train again, write, read back, report."""
     seed, save = asked.how.seed, asked.save
     model = build_classifier(asked.spec, images.train, width=width, seed=seed)
+    asked = asked.on_chip(model, images.train)
     asked.check_fit(model)
     if save is not None:
         keep_options(save, asked.options(images, width))
@@ -277,7 +310,7 @@ def _compress(
     result = CompressionResult(
         asked.name, compressed.report, before, len(images.test), file, asked.target, compressed.tries
     )
-    _print_report(result, trained, images, asked.how, json_to)
+    _print_report(result, trained, images, asked, json_to)
 
 
 def _search(asked: _Asked, model: nn.Module, images: ReadImages, before: float, bars: _Bars) -> _Compressed:
@@ -308,15 +341,18 @@ def _search(asked: _Asked, model: nn.Module, images: ReadImages, before: float, 
 
 
 def _print_report(
-    result: CompressionResult, trained: Trained, images: ReadImages, how: Retraining, json_to: Path | None
+    result: CompressionResult, trained: Trained, images: ReadImages, asked: _Asked, json_to: Path | None
 ) -> None:
+    how, chip = asked.how, asked.traffic_chip
     facts = {"data": {"name": images.train.name}, "trained": trained.facts, "retraining": asdict(how)}
+    facts |= {} if chip is None else {"chip": chip}
     write_json({**compression_dict(result), **facts}, json_to)
     if str(json_to) == "-":
         return
     epochs = f"{how.epochs} epoch{'' if how.epochs == 1 else 's'}"
     again = f"{epochs} by Adam, lr {how.lr:g}, seed {how.seed}" if how.epochs else "no"
     lines = [("data", images.text), ("weights", trained.text), ("trained again", again)]
+    lines += [] if chip is None else [("chip", chip)]
     warnings = ["the network had random weights: its accuracy means nothing"] if trained.random else []
     Console().print(compression_table(result, lines, warnings))
 
@@ -324,6 +360,10 @@ def _print_report(
 def _with_digest(text: str, file: Path) -> str:
     """So that another content of a file of the same name is seen."""
     return f"{text} (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
+
+
+def _chip_text(chip: str) -> str:
+    return _with_digest(chip, Path(chip)) if Path(chip).is_file() else chip
 
 
 def _text_of(config: Config) -> str:

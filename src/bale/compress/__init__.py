@@ -5,6 +5,7 @@ from bale.compress.admm import Admm
 from bale.compress.api import bake_, compress_
 from bale.compress.block_circulant import BlockCirculantConfig
 from bale.compress.columns import ColumnBounds, column_bounds
+from bale.compress.communication import CommunicationAwareConfig, communication_cost
 from bale.compress.compressor import Compressor
 from bale.compress.config import Config, Filter
 from bale.compress.magnitude import MagnitudeConfig
@@ -12,6 +13,7 @@ from bale.compress.methods import METHODS, config_from_dict, parse_config
 from bale.compress.packed import Packed, load_packed_, pack, read_packed, save_packed, unpack
 from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
+from bale.compress.traffic import Traffic, WeightTraffic
 from bale.compress.uniform import UniformQuantConfig
 from bale.compress.weights import all_weights
 
@@ -21,6 +23,7 @@ __all__ = [
     "Admm",
     "BlockCirculantConfig",
     "ColumnBounds",
+    "CommunicationAwareConfig",
     "Compressor",
     "Config",
     "Filter",
@@ -28,11 +31,14 @@ __all__ = [
     "Packed",
     "Report",
     "StructuredConfig",
+    "Traffic",
     "UniformQuantConfig",
     "WeightReport",
+    "WeightTraffic",
     "all_weights",
     "bake_",
     "column_bounds",
+    "communication_cost",
     "compress_",
     "config_from_dict",
     "load_packed_",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 import torch
@@ -50,7 +50,15 @@ class Config(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the config as JSON can hold it."""
-        return {"method": self.method, **asdict(self)}
+        return {"method": self.method, **self.numbers()}
+
+    def numbers(self) -> dict[str, Any]:
+        """The fields by name; not what is attached and makes no other config, such as a chip's traffic."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls) if field.compare]
 
     @classmethod
     def from_dict(cls, given: dict[str, Any]) -> Self:
@@ -59,7 +67,7 @@ class Config(ABC):
         method = numbers.pop("method", None)
         if method != cls.method:
             raise CompressionError(f"method: {method!r} is not {cls.__name__}'s, which is {cls.method!r}")
-        known = [field.name for field in fields(cls)]
+        known = cls._names()
         unknown = [name for name in numbers if name not in known]
         if unknown:
             raise CompressionError(f"{cls.method}.{unknown[0]}: no such field; there are {', '.join(known)}")
@@ -83,6 +91,10 @@ class Config(ABC):
     def facts(self, code: Code) -> dict[str, float]:
         """What the method has to say of a weight that it has changed, as it is now."""
         return {}
+
+    def facts_of(self, name: str, code: Code) -> dict[str, float]:
+        """The same, of the weight of that name."""
+        return self.facts(code)
 
     def check(self, holds: bool, field: str, problem: str) -> None:
         """Raise CompressionError, which names the field, unless what it needs holds."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from bale.compress.adc_aware import ADCAwareConfig
 from bale.compress.block_circulant import BlockCirculantConfig
+from bale.compress.communication import CommunicationAwareConfig
 from bale.compress.config import Config
 from bale.compress.magnitude import MagnitudeConfig
 from bale.compress.structured import StructuredConfig
@@ -14,7 +15,14 @@ from bale.errors import CompressionError
 
 METHODS: dict[str, type[Config]] = {
     config.method: config
-    for config in (BlockCirculantConfig, ADCAwareConfig, StructuredConfig, MagnitudeConfig, UniformQuantConfig)
+    for config in (
+        BlockCirculantConfig,
+        ADCAwareConfig,
+        CommunicationAwareConfig,
+        StructuredConfig,
+        MagnitudeConfig,
+        UniformQuantConfig,
+    )
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -112,7 +112,7 @@ class Report:
             for weight in self.weights
         ]
         methods = [
-            f"{config.method} ({', '.join(f'{name} {value}' for name, value in asdict(config).items())})"
+            f"{config.method} ({', '.join(f'{name} {value}' for name, value in config.numbers().items())})"
             for config in self.configs
         ]
         total = f"{self.dense_bytes:,} bytes -> {self.packed_bytes:,} packed, {self.ratio:.1f} times less"
@@ -154,7 +154,7 @@ def _row(name: str, weight: Tensor, was: Tensor, code: Code | None, configs: tup
     if code is None:
         many = weight.numel()
         return WeightReport(name, shape, was.numel(), many, 8 * size, many * size, many, was.numel(), error)
-    facts = {fact: value for config in configs for fact, value in config.facts(code).items()}
+    facts = {fact: value for config in configs for fact, value in config.facts_of(name, code).items()}
     packed = len(pack_code(code)[1])
     return WeightReport(name, shape, was.numel(), code.kept, code.bits, packed, code.macs, was.numel(), error, facts)
 

@@ -14,6 +14,8 @@ MURMANN = "regression over Murmann's survey (arXiv 2404.06553), 32 nm, 1.28 GS/s
 NEUROSIM = "NeuroSim V1.4, SAR, 32 nm LSTP"
 MNSIM = "MNSIM's table"
 RERAM = "ReRAM of 1.33k to 20k ohm, .2 V"
+HISIM = "HISIM's latency of a network on chip"
+PARK = "4x4 mesh in 45 nm silicon (Park et al., DAC 2012), of a delivered bit"
 PIPELAYER = "PipeLayer (Song et al., HPCA 2017)"
 SMARTEXCHANGE = "SmartExchange (Zhao et al., ISCA 2020), 28 nm"
 HOROWITZ = "Horowitz (ISSCC 2014), 45 nm"
@@ -63,6 +65,18 @@ CONSTANTS: tuple[Constant, ...] = (
     *_rows(f"{ISAAC}, power over 1.28 GHz", "inferred", "pJ", pool=0.4 / 1.28),
     *_rows(f"{ISAAC}, power over 1.28 GHz, per 256 bit", "inferred", "pJ", tile_output=1.68 / 1.28),
     *_rows(f"{ISAAC}, power over 4 x 6.4 GB/s, per bit", "inferred", "pJ", link_bit=50.8),
+    # the network on chip: a bit in a router, on a link; the cycles that a flit spends in a router's stages
+    *_rows(f"{ISAAC}, per 256 bit, over 256", "published", "pJ", noc_router_bit_isaac=20.74 / 256),
+    *_rows(
+        f"{ISAAC}, power of a router over its bits, its clock assumed",
+        "inferred",
+        "pJ",
+        noc_router_bit_conservative=0.164,
+    ),
+    *_rows(f"{ISAAC}, taken to be part of its router's", "inferred", "pJ", noc_link_bit=0),
+    *_rows(PARK, "inferred", "pJ", noc_delivered_bit=0.60),
+    *_rows(HISIM, "published", "cycles", noc_route_cycles=1, noc_vc_cycles=1, noc_switch_cycles=1),
+    *_rows(HISIM, "published", "cycles", noc_traversal_cycles=1, noc_link_cycles=1, noc_enqueue_cycles=2),
     # cells
     *_rows(RERAM, "published", "ohm", cell_on=1330, cell_off=20_000),
     *_rows(RERAM, "published", "V", cell_volt=0.2),

@@ -16,6 +16,7 @@ from bale.hardware.chip import Chip, Event
 from bale.hardware.encode import Block
 from bale.hardware.mapping import Mapped, Placement
 from bale.hardware.network import Network
+from bale.hardware.noc.topology import mesh_of
 
 # Where is counted what belongs to no matrix: activations and pools; the network's inputs and outputs.
 DIGITAL, OUTSIDE = "(digital)", "(in and out)"
@@ -138,7 +139,7 @@ def _count_tile(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, spre
     out_bits = mapped.outputs * chip.input_bits
     read = spread.rows_by_tile * chip.input_bits
     ledger.count(name, Event.EDRAM, positions * (read + out_bits) / _WORD)
-    ledger.count(name, Event.BUS, positions * (read + spread.sums_of_imas * _sum_bits(chip) + out_bits))
+    ledger.count(name, Event.BUS, positions * (read + spread.sums_of_imas * sum_bits(chip) + out_bits))
     ledger.count(name, Event.TILE_SHIFT_ADD, positions * (spread.sums_of_imas - mapped.outputs))
     ledger.count(name, Event.TILE_OUTPUT, positions * out_bits / _WORD)
 
@@ -164,7 +165,7 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
     chip, placed = placement.chip, placement.places[mapped.name]
     blocks = mapped.blocks
     block_of = np.repeat(np.arange(len(blocks)), [block.crossbars for block in blocks])
-    widths = [np.bincount(block.crossbar[_first_columns(block)], minlength=block.crossbars) for block in blocks]
+    widths = [np.bincount(block.crossbar[first_columns(block)], minlength=block.crossbars) for block in blocks]
     outputs = np.concatenate(widths)  # [crossbars], outputs that a crossbar sums for
     sums = [block.first_output * len(block_of) + np.arange(block.crossbars) for block in blocks]
     sum_of = np.unique(np.concatenate(sums), return_inverse=True)[1]  # the same: parts of the same outputs
@@ -191,7 +192,7 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
     )
 
 
-def _first_columns(block: Block) -> np.ndarray:
+def first_columns(block: Block) -> np.ndarray:
     """The first column of each output of a block."""
     return np.flatnonzero(np.diff(block.output, prepend=-1))
 
@@ -214,24 +215,20 @@ def _count_traffic(ledger: Ledger, network: Network, placement: Placement, sprea
             of = spreads[network.calls[edge.producer].matrix]
             passed = of.finished @ routers(chip, of.tiles[:, None], np.array(consumer)[None, :]).sum(axis=1)
             routed[call.matrix] += edge.elements * chip.input_bits * float(passed) * part
-        routed[call.matrix] += call.positions * spreads[call.matrix].sums_routed * _sum_bits(chip)
+        routed[call.matrix] += call.positions * spreads[call.matrix].sums_routed * sum_bits(chip)
     for name in placement.matrices:
         ledger.count(name, Event.ROUTER, routed[name] / _WORD)
     ledger.count(OUTSIDE, Event.OFF_CHIP, (network.inputs + network.outputs) * chip.input_bits)
 
 
-def _sum_bits(chip: Chip) -> int:
+def sum_bits(chip: Chip) -> int:
     """Bits of a sum of one crossbar's rows."""
     return chip.input_bits + chip.weight_bits + (chip.crossbar.rows - 1).bit_length()
 
 
 def routers(chip: Chip, source: np.ndarray, to: np.ndarray) -> np.ndarray:
     """How many routers a bit passes from tiles `source` to tiles `to`, pair by pair; none on the same tile."""
-    side = int(np.ceil(np.sqrt(chip.places("router"))))
-
-    def at(tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        row, column = np.divmod(tile // chip.tiles_per_router, side)
-        return row, np.where(row % 2 == 0, column, side - 1 - column)  # a snake: the next tile is a neighbour
-
-    (row, column), (rows, columns) = at(source), at(to)
-    return np.where(to == source, 0, np.abs(rows - row) + np.abs(columns - column) + 1)
+    mesh = mesh_of(chip)
+    place = mesh.snake()
+    hops = mesh.hop_matrix()[place[source // chip.tiles_per_router], place[to // chip.tiles_per_router]]
+    return np.where(to == source, 0, hops + 1)

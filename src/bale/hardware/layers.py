@@ -27,11 +27,15 @@ _WINDOWS = 1 << 24  # numbers of a convolution's windows that are there at a tim
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A matrix for crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own."""
+    """A matrix for crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own.
+
+    `taps`: rows that belong to one input, those of a convolution's kernel.
+    """
 
     name: str
     layer: str
     weight: Tensor
+    taps: int = 1
 
     @property
     def groups(self) -> int:
@@ -49,6 +53,11 @@ class Matrix:
     def width(self) -> int:
         """Outputs of all groups."""
         return self.groups * self.outputs
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of all groups: of a convolution its channels."""
+        return self.groups * self.rows // self.taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +133,8 @@ def _run_linear(name: str, module: nn.Linear, product: Product, input: Tensor) -
 
 def _conv_matrices(name: str, module: nn.Conv2d) -> list[Matrix]:
     weight = module.weight.detach().flatten(1)  # [groups * outputs, rows]
-    return [Matrix(name, name, weight.unflatten(0, (module.groups, -1)).transpose(1, 2))]
+    taps = int(np.prod(module.kernel_size))
+    return [Matrix(name, name, weight.unflatten(0, (module.groups, -1)).transpose(1, 2), taps)]
 
 
 def _conv_uses(name: str, module: nn.Conv2d, shape: Sequence[int]) -> list[Use]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -134,7 +134,7 @@ def compression_table(result: CompressionResult, facts: Facts = (), warnings: Se
 
 def method_text(config: Config) -> str:
     """A method with its numbers, in words."""
-    numbers = ", ".join(f"{name} {value}" for name, value in asdict(config).items() if value is not None)
+    numbers = ", ".join(f"{name} {value}" for name, value in config.numbers().items() if value is not None)
     return f"{config.method}: {numbers}"
 
 
