@@ -9,11 +9,14 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.func import functionalize  # pyright: ignore[reportPrivateImportUsage]
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -76,7 +79,7 @@ class Subject:
 def capture(subject: Subject) -> Captured:
     """The graph of `subject`. Raises CaptureError with the reason where there is none that holds for any row count."""
     try:
-        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), _one_fake_mode():
             traced = [_trace(subject, rows) for rows in TRACED_ROWS]
     except CaptureError:
         raise
@@ -85,6 +88,14 @@ def capture(subject: Subject) -> Captured:
         raise CaptureError(f"tracing fails: {type(error).__name__}: {text[:200]}") from error
     _must_repeat(traced[0], traced[2])
     return _generalise(subject, traced[0], traced[1])
+
+
+def _one_fake_mode() -> AbstractContextManager[Any]:
+    """For the shapes that make_fx keeps of every node.
+
+    Without it torch makes a mode for each node, and each mode keeps the stack it was made on: half of a capture's time.
+    """
+    return tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True)))
 
 
 @dataclass(frozen=True, eq=False)
