@@ -129,16 +129,17 @@ def _trace(subject: Subject, rows: int) -> _Traced:
         return outputs, of_columns, of_trained
 
     flat, reads = _hoist(make_fx(joint)(columns, numbers, gradients))
-    if any(_is_mutable(node) for node in flat.graph.nodes):
+    if any(_is_mutable(node) for node in flat.nodes):
         inputs = [t.detach() for t in (*columns, *numbers, *gradients, *reads)]
         with torch.no_grad():
-            again = make_fx(functionalize(flat, remove="mutations"))(*inputs)
+            runs = fx.GraphModule(torch.nn.Module(), flat)
+            again = make_fx(functionalize(runs, remove="mutations"))(*inputs)
         flat, extra = _hoist(again)
-        if extra or any(_is_mutable(node) for node in flat.graph.nodes):
+        if extra or any(_is_mutable(node) for node in flat.nodes):
             raise CaptureError("it writes in place in a way that cannot be written out of place")
-    if any(node.op == "call_function" and _draws(node.target) for node in flat.graph.nodes):
+    if any(node.op == "call_function" and _draws(node.target) for node in flat.nodes):
         raise CaptureError("it draws random numbers that were not lifted out")
-    return _Traced(flat.graph, reads, (len(columns), len(numbers), len(gradients)))
+    return _Traced(flat, reads, (len(columns), len(numbers), len(gradients)))
 
 
 def _run(subject: Subject, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -167,7 +168,7 @@ def _is_mutable(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _hoist(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[torch.Tensor, ...]]:
+def _hoist(module: fx.GraphModule) -> tuple[fx.Graph, tuple[torch.Tensor, ...]]:
     """Tensors that the graph holds become inputs behind its own, each once: what is baked in gets no gradient."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -191,7 +192,7 @@ def _hoist(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[torch.Tensor, 
             graph.output([None if leaf is None else copies[leaf] for leaf in flat_outputs])
         elif node.op not in ("placeholder", "get_attr"):
             copies[node] = graph.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(torch.nn.Module(), graph), tuple(tensors)
+    return graph, tuple(tensors)
 
 
 def _attribute(module: Any, path: str) -> torch.Tensor:
