@@ -42,9 +42,12 @@ def run(batched, samples):
     return outputs.detach(), torch.cat([p.grad.flatten() for p in batched.parameters()])
 
 
-@pytest.mark.parametrize("backend", ["auto", "numba", "torch"])
-@pytest.mark.parametrize("which", [0, 1], ids=["tree", "tagger"])
-def test_every_backend_gives_the_same(backend, which):
+# On the CPU "auto" is "numba": one model shows it.
+@pytest.mark.parametrize(
+    ("which", "backend"), [(0, "auto"), (0, "numba"), (0, "torch"), (1, "numba"), (1, "torch")],
+    ids=["tree-auto", "tree-numba", "tree-torch", "tagger-numba", "tagger-torch"],
+)  # fmt: skip
+def test_every_backend_gives_the_same(which, backend):
     model, samples = models(8)[which]
     batched = bale.batch(model, backend=backend, check="always")
     outputs, gradient = run(batched, samples)
@@ -58,7 +61,7 @@ def test_every_backend_gives_the_same(backend, which):
 @pytest.mark.parametrize("which", [0, 1], ids=["tree", "tagger"])
 def test_bfloat16_products_are_near_and_not_the_same(which):
     model, samples = models(32)[which]
-    wanted, gradient_wanted = run(bale.batch(model), samples)
+    wanted, gradient_wanted = run(bale.batch(model, executor="reference"), samples)
     outputs, gradient = run(bale.batch(model, products="bfloat16", rule=ALWAYS, check="always"), samples)
     assert 1e-5 < relative(outputs, wanted) < 0.02
     assert 1e-5 < relative(gradient, gradient_wanted) < 0.05

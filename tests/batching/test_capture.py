@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tests.batching.captured import CPU, SMALL, WIDTH, Small, Toy, Values, assert_same_values, captured_cell, of
 from tests.batching.cell_modules import linear
 from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensorMode
 
 from bale.batching.cells.call import Kind
 from bale.batching.cells.capture import Captured, CaptureError, Rows, Subject, capture, simplify
@@ -80,6 +81,14 @@ def test_every_node_says_its_shape_and_dtype(name: str) -> None:
         if isinstance(value, Tensor) and "shape" in node.meta:
             sizes = tuple(5 * size.times if isinstance(size, Rows) else size for size in node.meta["shape"])
             assert (tuple(value.shape), value.dtype) == (sizes, node.meta["dtype"])
+
+
+def test_a_capture_makes_one_fake_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would make one for every node, each with the stack of its maker: half of the time of a capture."""
+    toy, made, once = Toy(SMALL["tree lstm"], torch.float64), [], FakeTensorMode.__init__
+    monkeypatch.setattr(FakeTensorMode, "__init__", lambda mode, **given: (made.append(mode), once(mode, **given))[1])
+    toy.capture()
+    assert len(made) == 1
 
 
 def joined(pieces: Pieces, batches: list[dict[fx.Node, Any]]) -> dict[fx.Node, Any]:

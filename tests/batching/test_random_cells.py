@@ -25,7 +25,8 @@ TOLERANCE = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-5, 1e-4), torch.b
 SEVERAL_POLICIES = ("lstm cell", "matrices and vectors", "tree lstm", "embedding and a layer", "batch norm in training")
 
 
-@pytest.fixture(autouse=True, params=EXECUTORS)
+# Not autouse: a test of one executor would run once for each.
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> str:
     return request.param
 

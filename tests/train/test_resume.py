@@ -9,12 +9,30 @@ from bale.train import TrainConfig, fit, load_checkpoint
 EPOCH = 3  # steps: 20 samples in mini-batches of 8
 
 
-@pytest.mark.parametrize("stop", [0, EPOCH - 1, EPOCH, EPOCH + 1])
-def test_resume_is_exact(samples, make_random_model, assert_same, tmp_path, stop):
-    config = TrainConfig(batch_size=8, steps=2 * EPOCH + 1)
-    whole = make_random_model()
-    fit(whole, samples, config, valid=samples[:5])
+@pytest.fixture(scope="module")
+def runs():
+    """Whole runs by their limits: each is made once, and compared with many that were stopped."""
+    return {}
 
+
+@pytest.fixture
+def run_whole(runs, samples, make_random_model):
+    """The model of a run that was not stopped."""
+
+    def run(config, **options):
+        if config not in runs:
+            model = make_random_model()
+            fit(model, samples, config, **options)
+            runs[config] = model
+        return runs[config]
+
+    return run
+
+
+@pytest.mark.parametrize("stop", [0, EPOCH - 1, EPOCH, EPOCH + 1])
+def test_resume_is_exact(samples, make_random_model, run_whole, assert_same, tmp_path, stop):
+    config = TrainConfig(batch_size=8, steps=2 * EPOCH + 1)
+    whole = run_whole(config, valid=samples[:5])
     first = make_random_model()
     fit(first, samples, TrainConfig(batch_size=8, steps=stop), valid=samples[:5], save=tmp_path)
     torch.manual_seed(99)  # another process has another random state
@@ -26,10 +44,9 @@ def test_resume_is_exact(samples, make_random_model, assert_same, tmp_path, stop
 
 
 @pytest.mark.parametrize("stop", [1, EPOCH, EPOCH + 1])
-def test_a_ctrl_c_costs_nothing(samples, make_random_model, assert_same, tmp_path, stop):
+def test_a_ctrl_c_costs_nothing(samples, make_random_model, run_whole, assert_same, tmp_path, stop):
     config = TrainConfig(batch_size=8, epochs=3)
-    whole = make_random_model()
-    fit(whole, samples, config)
+    whole = run_whole(config)
 
     def press(record):
         if record.step == stop:

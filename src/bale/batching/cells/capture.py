@@ -9,11 +9,14 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.func import functionalize  # pyright: ignore[reportPrivateImportUsage]
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -76,7 +79,7 @@ class Subject:
 def capture(subject: Subject) -> Captured:
     """The graph of `subject`. Raises CaptureError with the reason where there is none that holds for any row count."""
     try:
-        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+        with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), _one_fake_mode():
             traced = [_trace(subject, rows) for rows in TRACED_ROWS]
     except CaptureError:
         raise
@@ -85,6 +88,14 @@ def capture(subject: Subject) -> Captured:
         raise CaptureError(f"tracing fails: {type(error).__name__}: {text[:200]}") from error
     _must_repeat(traced[0], traced[2])
     return _generalise(subject, traced[0], traced[1])
+
+
+def _one_fake_mode() -> AbstractContextManager[Any]:
+    """For the shapes that make_fx keeps of every node.
+
+    Without it torch makes a mode for each node, and each mode keeps the stack it was made on: half of a capture's time.
+    """
+    return tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +129,17 @@ def _trace(subject: Subject, rows: int) -> _Traced:
         return outputs, of_columns, of_trained
 
     flat, reads = _hoist(make_fx(joint)(columns, numbers, gradients))
-    if any(_is_mutable(node) for node in flat.graph.nodes):
+    if any(_is_mutable(node) for node in flat.nodes):
         inputs = [t.detach() for t in (*columns, *numbers, *gradients, *reads)]
         with torch.no_grad():
-            again = make_fx(functionalize(flat, remove="mutations"))(*inputs)
+            runs = fx.GraphModule(torch.nn.Module(), flat)
+            again = make_fx(functionalize(runs, remove="mutations"))(*inputs)
         flat, extra = _hoist(again)
-        if extra or any(_is_mutable(node) for node in flat.graph.nodes):
+        if extra or any(_is_mutable(node) for node in flat.nodes):
             raise CaptureError("it writes in place in a way that cannot be written out of place")
-    if any(node.op == "call_function" and _draws(node.target) for node in flat.graph.nodes):
+    if any(node.op == "call_function" and _draws(node.target) for node in flat.nodes):
         raise CaptureError("it draws random numbers that were not lifted out")
-    return _Traced(flat.graph, reads, (len(columns), len(numbers), len(gradients)))
+    return _Traced(flat, reads, (len(columns), len(numbers), len(gradients)))
 
 
 def _run(subject: Subject, columns: Sequence[torch.Tensor], numbers: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -156,7 +168,7 @@ def _is_mutable(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
-def _hoist(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[torch.Tensor, ...]]:
+def _hoist(module: fx.GraphModule) -> tuple[fx.Graph, tuple[torch.Tensor, ...]]:
     """Tensors that the graph holds become inputs behind its own, each once: what is baked in gets no gradient."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -180,7 +192,7 @@ def _hoist(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[torch.Tensor, 
             graph.output([None if leaf is None else copies[leaf] for leaf in flat_outputs])
         elif node.op not in ("placeholder", "get_attr"):
             copies[node] = graph.node_copy(node, copies.__getitem__)
-    return fx.GraphModule(torch.nn.Module(), graph), tuple(tensors)
+    return graph, tuple(tensors)
 
 
 def _attribute(module: Any, path: str) -> torch.Tensor:

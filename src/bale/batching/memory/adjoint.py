@@ -112,8 +112,8 @@ def make_adjoint(
     np.maximum.at(size, memory_of_arena, numel)  # a row of zeros comes first
     table, slots = _block_table(graph, blocks, memories)
     block_start, block_base, operands = _place_blocks(
-        schedule.batch_type, schedule.batch_start, layout.batch_rows, layout.gather_start,
-        np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
+        schedule.batch_type, np.argsort(schedule.batch_type, kind="stable"), schedule.batch_start, layout.batch_rows,
+        layout.gather_start, np.array([len(t.slots) for t in graph.types], np.int64), *table, slots, size,
     )  # fmt: skip
     output_base = _place_outputs(reads, numel, np.array(memory_of_arena, np.int64), size)
     classes, class_start, class_of, unit = _find_classes(layout, numel, reads)
@@ -183,7 +183,9 @@ GATHERED, NODES, ROWS = range(3)  # a block has a row for each gathered row, eac
 
 
 @njit(cache=True)
-def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count, type_blocks, blocks, slots, size):
+def _place_blocks(
+    batch_type, by_type, batch_start, batch_rows, gather_start, slot_count, type_blocks, blocks, slots, size
+):
     """Batch -> its blocks, where each begins, and per column base, stride, shift, width and whether rows are summed."""
     batches = batch_type.size
     block_start, column_start = np.zeros(batches + 1, np.int64), np.zeros(batches + 1, np.int64)
@@ -195,7 +197,6 @@ def _place_blocks(batch_type, batch_start, batch_rows, gather_start, slot_count,
     operands = np.zeros((5, column_start[batches]), np.int64)
     operands[0] = -1
     operands[3] = 1
-    by_type = np.argsort(batch_type, kind="mergesort")
     low = 0
     while low < batches:
         kind = batch_type[by_type[low]]

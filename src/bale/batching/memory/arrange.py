@@ -34,9 +34,11 @@ def arrange(graph: Graph, schedule: Schedule) -> Schedule:
 
 def as_late_as_possible(graph: Graph, schedule: Schedule) -> Schedule:
     """Every node in the last batch of its type before its readers; batches that become empty are dropped."""
+    by_type = np.argsort(schedule.batch_type, kind="stable")  # of each type, its batches in order
+    first = np.searchsorted(schedule.batch_type[by_type], np.arange(len(graph.types) + 1))
     used, start, order = _latest(
-        schedule.order, schedule.batch_start, schedule.batch_type, graph.operand_start, graph.operand_node,
-        len(graph.types),
+        schedule.order, schedule.batch_start, schedule.batch_type, by_type, first, graph.operand_start,
+        graph.operand_node,
     )  # fmt: skip
     return replace(schedule, order=order, batch_start=start, batch_type=schedule.batch_type[used])
 
@@ -54,15 +56,13 @@ def _ordered(graph: Graph, schedule: Schedule) -> Schedule:
 
 
 @njit(cache=True)
-def _latest(order, batch_start, batch_type, operand_start, operand_node, types):
+def _latest(order, batch_start, batch_type, by_type, first, operand_start, operand_node):
     # Readers are recorded after what they read, so one sweep from the last node on meets every reader first.
     nodes, batches = order.size, batch_start.size - 1
     own = np.empty(nodes, np.int32)
     for batch in range(batches):
         for node in order[batch_start[batch] : batch_start[batch + 1]]:
             own[node] = batch
-    by_type = np.argsort(batch_type, kind="mergesort")  # of each type, its batches in order
-    first = np.searchsorted(batch_type[by_type], np.arange(types + 1))
     limit = np.full(nodes, batches, np.int32)  # the earliest batch of its readers
     for node in range(nodes - 1, -1, -1):  # users are recorded after their operands
         batch = own[node]
