@@ -116,7 +116,7 @@ def noc(
         facts = [("model", trained.name), ("data", images.text), ("weights", trained.text)]
         Console().print(noc_table(estimate, run, facts))
     if picture is not None:
-        save_picture(draw_noc(estimate), picture)
+        save_picture(draw_noc(estimate, trained.name), picture)
 
 
 def _check(placement: str, load: float | None, epochs: int | None, threads: int | None) -> None:

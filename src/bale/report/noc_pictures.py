@@ -19,7 +19,7 @@ _APART = 0.11  # a link from the way back, each from the middle
 _STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
 
-def draw_noc(estimate: NocEstimate) -> Figure:
+def draw_noc(estimate: NocEstimate, model: str = "") -> Figure:
     """Draw routers as squares, coloured by layer and labelled with it, and links as arrows, coloured by their bits.
 
     A torus's links round the rim are drawn as stubs that leave on one side and come in on the other.
@@ -34,18 +34,19 @@ def draw_noc(estimate: NocEstimate) -> Figure:
     rim = 0.95 if mesh.torus else 0.5
     axes.set(xlim=(-rim, mesh.columns - 1 + rim), ylim=(mesh.rows - 1 + rim, -rim), aspect="equal")
     axes.set_axis_off()
-    figure.suptitle(_title(estimate), fontsize=_FONT + 1, x=0.01, ha="left")
+    figure.suptitle(_title(estimate, model), fontsize=_FONT + 1, x=0.01, ha="left")
     return figure
 
 
 def _draw_links(figure: Figure, axes: Axes, estimate: NocEstimate) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     mesh, loads = estimate.mesh, estimate.loads
     size, unit = unit_for([float(loads.max())], BITS)
-    colours = ScalarMappable(Normalize(0, max(float(loads.max()), 1) / size), colormaps["YlOrRd"])
+    hues = LinearSegmentedColormap.from_list("loads", colormaps["YlOrRd"](np.linspace(0.3, 1, 64)))  # none too pale
+    colours = ScalarMappable(Normalize(0, max(float(loads.max()), 1) / size), hues)
     neighbours = mesh.neighbours()
     for node, direction in np.argwhere(neighbours >= 0):
         row, column = divmod(int(node), mesh.columns)
@@ -93,7 +94,9 @@ def _shades(matrices: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
     return {name: pale[index % len(pale)] for index, name in enumerate(matrices)}
 
 
-def _title(estimate: NocEstimate) -> str:
-    kind = "multicast" if estimate.multicast else "unicast"
+def _title(estimate: NocEstimate, model: str) -> str:
+    mesh, kind = estimate.mesh, "multicast" if estimate.multicast else "unicast"
+    where = f"{estimate.chip.name}, a {'torus' if mesh.torus else 'mesh'} of {mesh.columns} x {mesh.rows}"
     bits, energy = quantity(float(estimate.bits.sum()), BITS), quantity(float(estimate.energy_pj.sum()), ENERGY)
-    return f"{estimate.chip.name}, {estimate.placement}, {kind}: {bits} a sample, {energy}"
+    what = f"{model} on {where}" if model else where
+    return f"{what}, {estimate.placement}, {kind}: {bits} a sample, {energy}"
