@@ -5,6 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+ZEROS = """
+import torch
+from torch import nn
+
+def make():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 12), nn.ReLU(), nn.Linear(12, 10))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+"""
 FAST = ("--data", "digits", "--threads", 1)
 
 
@@ -56,6 +66,14 @@ def test_energies_follow_what_is_asked_for(noc) -> None:
 
     assert energy("--router-energy", "conservative") == pytest.approx(energy() * 0.164 / (20.74 / 256))
     assert energy("--link-pj", 1) > energy()
+
+
+def test_a_network_without_weights_sends_nothing(noc, tmp_path) -> None:
+    path = tmp_path / "zeros.py"
+    path.write_text(ZEROS)
+    result = noc(f"{path}:make", "--sparse", "--simulate", "--picture", tmp_path / "noc.png")
+    assert result.exit_code == 0, result.output
+    assert "0 bit a sample" in result.stdout and "simulated" not in result.stdout
 
 
 @pytest.mark.parametrize(

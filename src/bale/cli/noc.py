@@ -44,7 +44,9 @@ def noc(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Simulate a sample's packets cycle by cycle, too.")
     ] = False,
-    load: Annotated[float | None, option("Flits a cycle on the busiest link; simulates.", _LOAD)] = None,
+    load: Annotated[
+        float | None, option("Flits a cycle on the busiest link, or from or to a router; simulates.", _LOAD)
+    ] = None,
     router_energy: Annotated[str, typer.Option(help=f"What a router costs: {', '.join(ROUTER_ENERGIES)}.")] = "isaac",
     link_pj: Annotated[float | None, option("pJ of a bit on a link.", "0, part of the router's")] = None,
     vcs: Annotated[int, typer.Option(help="Virtual channels of a router's input.")] = 4,
@@ -107,7 +109,7 @@ def noc(
         seed=seed,
     )
     run = None
-    if simulate or load is not None:
+    if (simulate or load is not None) and len(estimate.ways):  # with --sparse there may be nothing to send
         with notes.status("simulating packets"):
             run = simulate_noc(estimate.mesh, estimate.packets(load or _LOAD, seed), router)
     report = noc_dict(estimate, run) | {"model": trained.name, "data": images.name, "weights": trained.facts}

@@ -89,6 +89,7 @@ def _facts(estimate: NocEstimate) -> Facts:
     annealed = "" if estimate.placement == "snake" else f", {saved:.1%} fewer bits x links than in snake order"
     node, direction = np.unravel_index(int(estimate.loads.argmax()), estimate.loads.shape)
     busiest = f"{quantity(float(estimate.loads.max()), BITS)}, from router {node} to the {DIRECTIONS[direction]}"
+    busiest = busiest if estimate.loads.any() else "none is used"
     return [
         ("chip", f"{estimate.chip.name}: {kind} of {mesh.columns} x {mesh.rows} routers, XY routes"),
         ("placed", f"{estimate.tiles} tile{plural(estimate.tiles)}, {estimate.placement}{annealed}"),

@@ -47,12 +47,15 @@ class NocEstimate:
     snake_bit_hops: float
 
     def packets(self, load: float, seed: int = 0) -> Packets:
-        """The sample's packets, for the simulator: its busiest link carries `load` flits a cycle.
+        """The sample's packets, for the simulator: the busiest link, source or destination has `load` flits a cycle.
 
         Packets have as many flits as a VC's queue, at most; the bits of a way are filled up to whole flits.
         """
-        flits = link_loads(self.mesh, self.ways, np.ceil(self.bits / self.router.flit_bits))
-        cycles = max(1, int(np.ceil(flits.max() / load)))
+        flits = np.ceil(self.bits / self.router.flit_bits)
+        single, way = self.ways.unicast()
+        sent, received = np.bincount(self.ways.source, flits), np.bincount(single.to, flits[way])
+        busiest = max(each.max(initial=0) for each in (link_loads(self.mesh, self.ways, flits), sent, received))
+        cycles = max(1, int(np.ceil(busiest / load)))
         return flow_packets(
             self.ways,
             self.bits,
