@@ -19,7 +19,7 @@ from bale.hardware.noc.analytic import (
     way_latency,
 )
 from bale.hardware.noc.estimate import NocEstimate, estimate_noc
-from bale.hardware.noc.matrix_traffic import MatrixTraffic, matrix_traffic, tile_flows
+from bale.hardware.noc.matrix_traffic import MatrixTraffic, matrix_traffic, tile_flows, weight_masks
 from bale.hardware.noc.packets import Packets, flow_packets, uniform_packets
 from bale.hardware.noc.placement import PLACEMENTS, bit_hops, place_tiles
 from bale.hardware.noc.simulator import NocRun, Router, simulate_noc
@@ -99,4 +99,5 @@ __all__ = [
     "uniform_packets",
     "way_energy_pj",
     "way_latency",
+    "weight_masks",
 ]

@@ -7,7 +7,7 @@ energy adds up to the total, and what would be counted twice is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -227,8 +227,13 @@ def sum_bits(chip: Chip) -> int:
 
 
 def routers(chip: Chip, source: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """How many routers a bit passes from tiles `source` to tiles `to`, pair by pair; none on the same tile."""
+    """How many routers a bit passes from tiles `source` to tiles `to`, pair by pair; none on the same tile.
+
+    Tiles of a matrix that is larger than the chip stand in rows that the mesh would have below.
+    """
     mesh = mesh_of(chip)
+    a, b = source // chip.tiles_per_router, to // chip.tiles_per_router
+    rows = max(mesh.rows, int(max(a.max(), b.max())) // mesh.columns + 1)
+    mesh = replace(mesh, rows=rows)
     place = mesh.snake()
-    hops = mesh.hop_matrix()[place[source // chip.tiles_per_router], place[to // chip.tiles_per_router]]
-    return np.where(to == source, 0, hops + 1)
+    return np.where(to == source, 0, mesh.distances(place[a], place[b]) + 1)

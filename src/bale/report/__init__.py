@@ -6,6 +6,8 @@ from bale.report.hardware import chip_report, simulation_dict
 from bale.report.hardware_pictures import draw_energy, draw_pipeline
 from bale.report.hardware_tables import simulation_table
 from bale.report.mac_array import mac_array_dict, mac_array_table, training_tensor_table
+from bale.report.noc import noc_dict, noc_table
+from bale.report.noc_pictures import draw_noc
 from bale.report.policies import draw_policy, draw_schedule
 from bale.report.policy_tables import comparison_dict, comparison_table, policy_dict, policy_facts, policy_table
 from bale.report.training import training_dict, training_table
@@ -21,11 +23,14 @@ __all__ = [
     "compression_table",
     "constants_table",
     "draw_energy",
+    "draw_noc",
     "draw_pipeline",
     "draw_policy",
     "draw_schedule",
     "mac_array_dict",
     "mac_array_table",
+    "noc_dict",
+    "noc_table",
     "policy_dict",
     "policy_facts",
     "policy_table",

@@ -10,6 +10,7 @@ Units = tuple[tuple[float, str], ...]  # what one of a unit is in the smallest, 
 ENERGY: Units = ((1, "pJ"), (1e3, "nJ"), (1e6, "uJ"), (1e9, "mJ"), (1e12, "J"))
 TIME: Units = ((1, "ns"), (1e3, "us"), (1e6, "ms"), (1e9, "s"))
 COUNT: Units = ((1, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"))
+BITS: Units = ((1, "bit"), (1e3, "kbit"), (1e6, "Mbit"), (1e9, "Gbit"))
 POWER: Units = ((1e-3, "mW"), (1, "W"), (1e3, "kW"))
 
 

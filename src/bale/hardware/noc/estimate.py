@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.errors import MappingError
+from bale.hardware.chip import Chip
 from bale.hardware.cost import OnChip
 from bale.hardware.noc.analytic import NocEnergy, link_loads, traffic_ways, way_energy_pj, way_latency
 from bale.hardware.noc.matrix_traffic import matrix_traffic, tile_flows
@@ -23,16 +24,20 @@ class NocEstimate:
     """One sample's traffic on a mesh, without contention.
 
     `layers`: the matrices in the tiles of each router, none where nothing lies. `bits` [ways] on `ways` between
-    routers, `energy_pj` and `latency` (cycles, HISIM) likewise; `loads` [nodes, 4], bits by link. `snake_bit_hops`:
-    what the unicast flows cost in snake order; `bit_hops` as placed.
+    routers, `energy_pj` and `latency` (cycles, HISIM) likewise, and `matrix`, which of `matrices` receives them;
+    `loads` [nodes, 4], bits by link. `snake_bit_hops`: bits times links of the unicast flows in snake order;
+    `bit_hops` as placed.
     """
 
+    chip: Chip
     mesh: Mesh
     router: Router
     placement: str
     multicast: bool
     layers: tuple[tuple[str, ...], ...]
     tiles: int
+    matrices: tuple[str, ...]
+    matrix: np.ndarray
     ways: Ways
     bits: np.ndarray
     loads: np.ndarray
@@ -42,12 +47,15 @@ class NocEstimate:
     snake_bit_hops: float
 
     def packets(self, load: float, seed: int = 0) -> Packets:
-        """The sample's packets, for the simulator: its busiest link carries `load` flits a cycle.
+        """The sample's packets, for the simulator: the busiest link, source or destination has `load` flits a cycle.
 
         Packets have as many flits as a VC's queue, at most; the bits of a way are filled up to whole flits.
         """
-        flits = link_loads(self.mesh, self.ways, np.ceil(self.bits / self.router.flit_bits))
-        cycles = max(1, int(np.ceil(flits.max() / load)))
+        flits = np.ceil(self.bits / self.router.flit_bits)
+        single, way = self.ways.unicast()
+        sent, received = np.bincount(self.ways.source, flits), np.bincount(single.to, flits[way])
+        busiest = max(each.max(initial=0) for each in (link_loads(self.mesh, self.ways, flits), sent, received))
+        cycles = max(1, int(np.ceil(busiest / load)))
         return flow_packets(
             self.ways,
             self.bits,
@@ -87,19 +95,23 @@ def estimate_noc(
     between = np.zeros((of_tile[-1] + 1, of_tile[-1] + 1))
     np.add.at(between, np.ix_(of_tile, of_tile), flows)
     place = place_tiles(between, mesh, placement, seed=seed)
-    ways, bits = traffic_ways(traffic, masks, multicast=multicast)
-    ways = ways.placed(place[of_tile])
+    parts = [traffic_ways({name: matrix}, masks, multicast=multicast) for name, matrix in traffic.items()]
+    bits = np.concatenate([part[1] for part in parts])
+    ways = Ways.joined([part[0] for part in parts]).placed(place[of_tile])
     layers: list[list[str]] = [[] for _ in range(mesh.nodes)]
     for name, matrix in traffic.items():
         for node in dict.fromkeys(place[of_tile[np.unique(matrix.tile[matrix.tile >= 0])]].tolist()):
             layers[node].append(name)
     return NocEstimate(
+        chip=chip,
         mesh=mesh,
         router=router,
         placement=placement,
         multicast=multicast,
         layers=tuple(map(tuple, layers)),
         tiles=len(flows),
+        matrices=tuple(traffic),
+        matrix=np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]),
         ways=ways,
         bits=bits,
         loads=link_loads(mesh, ways, bits),

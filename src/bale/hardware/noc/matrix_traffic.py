@@ -119,7 +119,20 @@ def matrix_traffic(on_chip: OnChip) -> dict[str, MatrixTraffic]:
 
 def tiles_of(traffic: Mapping[str, MatrixTraffic]) -> int:
     """How many logical tiles there are."""
-    return 1 + max(int(matrix.tile.max()) for matrix in traffic.values())
+    return 1 + max(int(max(matrix.tile.max(), matrix.sources.max(initial=0))) for matrix in traffic.values())
+
+
+def weight_masks(on_chip: OnChip) -> dict[str, np.ndarray]:
+    """Of each matrix, bool [outputs, rows] as `MatrixTraffic.tile` has them: which weights on the chip are not 0?"""
+    masks = {}
+    for name, matrix in on_chip.network.matrices.items():
+        kept = on_chip.integers[name].weight.numpy() != 0  # [groups, rows, outputs]
+        mask = np.zeros((matrix.width, matrix.groups * matrix.rows), bool)
+        for group, own in enumerate(kept):
+            rows, outputs = group * matrix.rows, group * matrix.outputs
+            mask[outputs : outputs + matrix.outputs, rows : rows + matrix.rows] = own.T
+        masks[name] = mask
+    return masks
 
 
 def tile_flows(traffic: Mapping[str, MatrixTraffic], masks: Mapping[str, np.ndarray] | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from bale.hardware.noc.topology import Mesh
 
 PLACEMENTS = ("snake", "annealed", "exact")
 MOST_EXACT = 400_000  # placements that are tried one by one: those of 9 tiles on 9 routers
-_STEPS = 400_000
+_STEPS = 2_000_000
 _COOLED = 1e-4  # of the first temperature
 
 

@@ -50,8 +50,7 @@ class NocRun:
 
     `latency` [packets]: cycles from when a packet was there to the arrival of its last flit at its last destination,
     its time in the source's queue included; -1: not yet arrived. `arrived` [deliveries]: when, destination by
-    destination, packet after packet. A delivered flit is one at one destination, from when it has left the switch of its
-    router.
+    destination, packet after packet. `delivered`: flits that have left the switch to a tile, of each destination.
     """
 
     packets: Packets

@@ -42,13 +42,17 @@ class Mesh:
 
     def hops(self, a: int, b: int) -> int:
         """Links from router `a` to router `b`; 0 on the same."""
-        along, down = self._way(a, b)
-        return abs(along) + abs(down)
+        return int(self.distances(np.asarray(a), np.asarray(b)))
+
+    def distances(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """`hops` from routers `a` to routers `b`, pair by pair."""
+        along, down = self._ways(a, b)
+        return np.abs(along) + np.abs(down)
 
     def hop_matrix(self) -> np.ndarray:
         """int64 [nodes, nodes], `hops` of all pairs."""
-        row, column = np.divmod(np.arange(self.nodes), self.columns)
-        return self._distances(row, self.rows) + self._distances(column, self.columns)
+        node = np.arange(self.nodes)
+        return self.distances(node[:, None], node[None, :])
 
     def route(self, a: int, b: int) -> tuple[int, ...]:
         """The routers from `a` to `b`, both included."""
@@ -67,9 +71,7 @@ class Mesh:
 
     def directions(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The direction of the first link from each of `a` to each of `b`; -1 on the same router."""
-        row, column = np.divmod(a, self.columns)
-        to_row, to_column = np.divmod(b, self.columns)
-        along, down = self._steps(to_column - column, self.columns), self._steps(to_row - row, self.rows)
+        along, down = self._ways(a, b)
         first = np.where(along > 0, EAST, WEST)
         return np.where(along != 0, first, np.where(down > 0, SOUTH, np.where(down < 0, NORTH, -1)))
 
@@ -97,20 +99,20 @@ class Mesh:
         return nodes.reshape(-1)
 
     def _way(self, a: int, b: int) -> tuple[int, int]:
+        along, down = self._ways(np.asarray(a), np.asarray(b))
+        return int(along), int(down)
+
+    def _ways(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Steps along the row, negative ones to the west, and then along the column, negative ones to the north."""
-        (row, column), (to_row, to_column) = divmod(a, self.columns), divmod(b, self.columns)
-        return int(self._steps(to_column - column, self.columns)), int(self._steps(to_row - row, self.rows))
+        (row, column), (to_row, to_column) = np.divmod(a, self.columns), np.divmod(b, self.columns)
+        return self._shorter(to_column - column, self.columns), self._shorter(to_row - row, self.rows)
 
-    def _steps(self, ahead: int | np.ndarray, size: int) -> np.ndarray:
-        """The shorter of `ahead` steps, and as many as lead there the other way round, where there is one."""
+    def _shorter(self, ahead: np.ndarray, size: int) -> np.ndarray:
+        """The steps `ahead`, or on a torus those the other way round where they are fewer."""
         if not self.torus:
-            return np.asarray(ahead)
-        ahead = np.asarray(ahead) % size
+            return ahead
+        ahead = ahead % size
         return np.where(2 * ahead <= size, ahead, ahead - size)
-
-    def _distances(self, place: np.ndarray, size: int) -> np.ndarray:
-        far = np.abs(place[:, None] - place[None, :])
-        return np.minimum(far, size - far) if self.torus else far
 
 
 def mesh_of(chip: Chip, torus: bool = False) -> Mesh:

@@ -44,6 +44,16 @@ class Ways:
         """Of one destination each."""
         return Ways(source.astype(np.int64), np.arange(len(source) + 1), to.astype(np.int64))
 
+    @staticmethod
+    def joined(many: Sequence[Ways]) -> Ways:
+        """All ways of several, in their order."""
+        sizes = np.concatenate([np.diff(ways.start) for ways in many])
+        return Ways(
+            np.concatenate([ways.source for ways in many]),
+            np.cumsum(np.concatenate([[0], sizes])),
+            np.concatenate([ways.to for ways in many]),
+        )
+
     def unicast(self) -> tuple[Ways, np.ndarray]:
         """A way for each destination, and which way it was."""
         way = np.repeat(np.arange(len(self)), np.diff(self.start))
