@@ -21,6 +21,7 @@ from bale.compress import (
 )
 from bale.compress.layers import KINDS, Compressed
 from bale.compress.layout import BlockCirculant
+from bale.compress.powers import PowerOfTwoQuantizer, powers_up_to
 from bale.compress.weights import coded_weights, compressed_layers
 from bale.errors import CompressionError
 
@@ -113,7 +114,11 @@ def test_training_keeps_what_was_compressed(model, stack) -> None:
         if was.signs is not None:
             assert code.signs is not None and torch.equal(code.signs, was.signs)
             assert bool((now * was.signs >= 0).all())
-        if code.quantizer is not None:
+        if isinstance(code.quantizer, PowerOfTwoQuantizer):
+            powers = powers_up_to(code.quantizer.highest, code.bits)
+            assert torch.equal(code.quantizer.highest, was.quantizer.highest)
+            assert bool(torch.isin(now.abs(), torch.cat((torch.zeros(1), powers))).all())
+        elif code.quantizer is not None:
             codes = code.quantizer.codes(code.kept_values())
             assert torch.equal(now, codes * code.quantizer.step()) and codes.abs().max() <= code.quantizer.highest
         if isinstance(code.layout, BlockCirculant):

@@ -9,7 +9,9 @@ from bale.compress.compressor import Compressor
 from bale.compress.config import Config, Filter
 from bale.compress.magnitude import MagnitudeConfig
 from bale.compress.methods import METHODS, config_from_dict, parse_config
-from bale.compress.packed import Packed, load_packed_, pack, read_packed, save_packed, unpack
+from bale.compress.packed import Packed, decompositions, load_packed_, pack, read_packed, save_packed, unpack
+from bale.compress.packed_pieces import Decomposition, stored_coefficients
+from bale.compress.smartdeal import SmartDealConfig
 from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
 from bale.compress.uniform import UniformQuantConfig
@@ -23,10 +25,12 @@ __all__ = [
     "ColumnBounds",
     "Compressor",
     "Config",
+    "Decomposition",
     "Filter",
     "MagnitudeConfig",
     "Packed",
     "Report",
+    "SmartDealConfig",
     "StructuredConfig",
     "UniformQuantConfig",
     "WeightReport",
@@ -35,10 +39,12 @@ __all__ = [
     "column_bounds",
     "compress_",
     "config_from_dict",
+    "decompositions",
     "load_packed_",
     "pack",
     "parse_config",
     "read_packed",
     "save_packed",
+    "stored_coefficients",
     "unpack",
 ]

@@ -82,6 +82,7 @@ class ADCAwareConfig(WeightConfig):
 
     def encode(self, weight: Weight) -> None:
         code = weight.code
+        code.check_not_decomposed()
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
         code.check_not_quantized()

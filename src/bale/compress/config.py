@@ -104,6 +104,10 @@ class WeightConfig(Config):
         """`encode` for each of these weights; a method that weighs them against one another looks at all here."""
         return self.encode
 
+    def encoder_of(self, model: nn.Module, weights: Sequence[Weight]) -> Callable[[Weight], None]:
+        """`encoder`; a method that looks at what is around the weights, too, does so here."""
+        return self.encoder(weights)
+
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
         chosen, skipped = self._chosen(model, filter_fn)
@@ -111,7 +115,7 @@ class WeightConfig(Config):
         changed: list[str] = []
         try:
             weights = [weight for name, layer in layers.items() for weight in weights_of(name, layer)]
-            encode = self.encoder(weights) if weights else self.encode
+            encode = self.encoder_of(model, weights) if weights else self.encode
             for weight in weights:
                 try:
                     encode(weight)

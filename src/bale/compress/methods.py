@@ -8,13 +8,21 @@ from bale.compress.adc_aware import ADCAwareConfig
 from bale.compress.block_circulant import BlockCirculantConfig
 from bale.compress.config import Config
 from bale.compress.magnitude import MagnitudeConfig
+from bale.compress.smartdeal import SmartDealConfig
 from bale.compress.structured import StructuredConfig
 from bale.compress.uniform import UniformQuantConfig
 from bale.errors import CompressionError
 
 METHODS: dict[str, type[Config]] = {
     config.method: config
-    for config in (BlockCirculantConfig, ADCAwareConfig, StructuredConfig, MagnitudeConfig, UniformQuantConfig)
+    for config in (
+        BlockCirculantConfig,
+        ADCAwareConfig,
+        SmartDealConfig,
+        StructuredConfig,
+        MagnitudeConfig,
+        UniformQuantConfig,
+    )
 }
 
 
