@@ -4,6 +4,7 @@ from bale.compress.adc_aware import ADCAwareConfig
 from bale.compress.admm import Admm
 from bale.compress.api import bake_, compress_
 from bale.compress.block_circulant import BlockCirculantConfig
+from bale.compress.buckets import Buckets
 from bale.compress.columns import ColumnBounds, column_bounds
 from bale.compress.compressor import Compressor
 from bale.compress.config import Config, Filter
@@ -11,6 +12,7 @@ from bale.compress.magnitude import MagnitudeConfig
 from bale.compress.methods import METHODS, config_from_dict, parse_config
 from bale.compress.packed import Packed, decompositions, load_packed_, pack, read_packed, save_packed, unpack
 from bale.compress.packed_pieces import Decomposition, stored_coefficients
+from bale.compress.projection import Projection
 from bale.compress.smartdeal import SmartDealConfig
 from bale.compress.structured import StructuredConfig
 from bale.compress.summary import Report, WeightReport
@@ -22,6 +24,7 @@ __all__ = [
     "ADCAwareConfig",
     "Admm",
     "BlockCirculantConfig",
+    "Buckets",
     "ColumnBounds",
     "Compressor",
     "Config",
@@ -29,6 +32,7 @@ __all__ = [
     "Filter",
     "MagnitudeConfig",
     "Packed",
+    "Projection",
     "Report",
     "SmartDealConfig",
     "StructuredConfig",

@@ -51,7 +51,6 @@ class ADCAwareConfig(WeightConfig):
     cell_bits: int = 2
     dac_bits: int = 1
     method: ClassVar[str] = "adc-aware"
-    acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +73,10 @@ class ADCAwareConfig(WeightConfig):
     @classmethod
     def ladder(cls) -> tuple[Self, ...]:
         return tuple(cls(bits) for bits in range(8, 1, -1))
+
+    @property
+    def acts_in_training(self) -> bool:
+        return True
 
     @property
     def most(self) -> int:
@@ -108,6 +111,6 @@ class ADCAwareConfig(WeightConfig):
             dac_bits=self.dac_bits,
         )
 
-    def compressor(self, steps: int | None = None) -> Admm:
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> Admm:
         """ADMM, as the paper has it; its updates are spread over the steps."""
         return Admm(self) if steps is None else Admm(self, every=max(1, steps // _UPDATES))

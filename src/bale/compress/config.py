@@ -39,7 +39,6 @@ class Config(ABC):
     """A method with its numbers: a frozen dataclass that goes to JSON and back."""
 
     method: ClassVar[str]
-    acts_in_training: ClassVar[bool] = False  # has it a compressor that pulls weights while a model is trained?
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -65,8 +64,13 @@ class Config(ABC):
             raise CompressionError(f"{cls.method}.{unknown[0]}: no such field; there are {', '.join(known)}")
         return cls(**numbers)
 
-    def compressor(self, steps: int | None = None) -> Compressor:
-        """What goes along with a training, of so many steps where that is known; see `Compressor`."""
+    @property
+    def acts_in_training(self) -> bool:
+        """Has it a compressor that pulls weights while a model is trained?"""
+        return False
+
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> Compressor:
+        """What goes along with a training, of so many steps and epochs where these are known; see `Compressor`."""
         from bale.compress.compressor import Once  # it compresses by `apply_`
 
         return Once(self)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from bale.compress.norms import output_scales
 from bale.compress.packing import pack_code
 from bale.compress.powers import PowerOfTwoQuantizer
 from bale.compress.weights import Weight
+
+if TYPE_CHECKING:
+    from bale.compress.compressor import Compressor
 
 _WIDEST = 32  # S, up to which sums of rebuilt weights are exact in float32
 _HALF_EXPONENTS = (-24, 15)  # of the powers of two that float16 holds
@@ -53,7 +56,10 @@ class SmartDealConfig(WeightConfig):
                  norm after it (second-hand notes). The filters of others are 0. A layer without one keeps all
     trained      what moves in further training: "all", coefficients that are not 0 and bases; "basis", to adapt to
                  other data; "none"
-    training     "straight-through": compress at once, then train
+    training     "straight-through": compress at once, then train. "projection", read in the authors' code: plain steps,
+                 and after each epoch every weight is made to be its Ce B (`Projection`). "buckets", to train from
+                 scratch: coefficients double or halve where enough large updates ask for it (`Buckets`). Both act for
+                 a part of a training, and weights are then trained further straight through
 
     The report says of each weight the share of rows that are 0, of coefficients that are not, and bits a weight.
     """
@@ -67,7 +73,7 @@ class SmartDealConfig(WeightConfig):
     rows: int = 192
     channels: float = 1.0
     trained: Literal["all", "basis", "none"] = "all"
-    training: Literal["straight-through"] = "straight-through"
+    training: Literal["straight-through", "projection", "buckets"] = "straight-through"
     method: ClassVar[str] = "smartdeal"
 
     def __post_init__(self) -> None:
@@ -78,11 +84,32 @@ class SmartDealConfig(WeightConfig):
             self.check(0 <= number < float("inf"), field, f"must be at least 0 and finite, got {number}")
         self.check(1 <= self.rows <= 1 << 20, "rows", f"must be from 1 to 1,048,576, got {self.rows}")
         self.check(0 < self.channels <= 1, "channels", f"must be above 0 and at most 1, got {self.channels}")
+        self.check(
+            self.training != "buckets" or self.trained == "all",
+            "trained",
+            f'must be "all" where training is "buckets", which moves coefficients; got {self.trained!r}',
+        )
 
     @classmethod
     def ladder(cls) -> tuple[Self, ...]:
         rates = (0.0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0)
         return tuple(cls(rate) for rate in rates)
+
+    @property
+    def acts_in_training(self) -> bool:
+        return self.training != "straight-through"
+
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> Compressor:
+        """What `training` says; a projection after each epoch, where steps and epochs are known."""
+        # They compress by configs such as this one.
+        from bale.compress.buckets import Buckets
+        from bale.compress.projection import Projection
+
+        if self.training == "buckets":
+            return Buckets(self)
+        if self.training == "projection":
+            return Projection(self, every=max(1, steps // epochs)) if steps and epochs else Projection(self)
+        return super().compressor(steps, epochs)
 
     def encode(self, weight: Weight) -> None:
         self.encoder([weight])(weight)
