@@ -25,6 +25,7 @@ _STARTS = np.array([1.1, 1.35, 1.65, 2.0, 2.5, 3.2, 4.5, 7.0])
 NEAREST_ROUNDS = 30  # in the authors' code, as the two below
 _CLIP = 32.0
 _MOVED = 1e-10
+_RIDGE, _LEAST_RIDGE = 1e-12, 1e-30  # of the largest square, so that pieces with empty columns have a solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,33 +221,33 @@ def nearest(pieces: Tensor, bits: int, threshold: float, vectors: float = 0.0) -
 
     B = I, Ce = W; up to 30 times: round Ce's non-zeros to powers of two and clip them; stop where none has moved; fit B
     to these powers, Ce to this B; zero what is below the threshold. Then round once more, and fit B again. Ours: the
-    exponents are a bounded set, the one of least squared error, so that 3 or 4 bits are enough; and bases are rounded
-    to 8 bits at the end.
+    exponents are a bounded set, that of least squared error in each round, so that 3 or 4 bits are enough;
+    and bases are rounded to 8 bits at the end.
 
     threshold: of a coefficient. vectors: rows whose norm is below this are 0, ours too.
     """
     weights = pieces.detach().cpu().double()
     thin = weights.norm(dim=-1, keepdim=True) < vectors
-    identity = torch.eye(weights.shape[-1], dtype=weights.dtype).expand(len(weights), -1, -1)
-    basis, coefficients, last = identity, weights, None
+    coefficients, last = _clipped(weights, thin), None
     for _ in range(NEAREST_ROUNDS):
-        powers, highest = _powers(coefficients, bits, thin)
+        powers = nearest_powers(coefficients, best_highest(coefficients, bits), bits)
         if last is not None and float((powers - last).abs().max()) <= _MOVED:
             break
         last = powers
-        basis = _fitted_basis(powers, weights)
-        coefficients = weights @ torch.linalg.pinv(basis)
-        coefficients = torch.where(coefficients.abs() < threshold, 0.0, coefficients)
-    powers, highest = _powers(coefficients, bits, thin)
-    return Split(powers.float(), eight_bits(_fitted_basis(powers, weights)).float(), highest)
+        basis = _least_squares(powers, weights)
+        coefficients = _least_squares(basis.mT, weights.mT).mT
+        coefficients = _clipped(torch.where(coefficients.abs() < threshold, 0.0, coefficients), thin)
+    highest = best_highest(coefficients, bits)
+    powers = nearest_powers(coefficients, highest, bits)
+    return Split(powers.float(), eight_bits(_least_squares(powers, weights)).float(), highest)
 
 
-def _powers(coefficients: Tensor, bits: int, thin: Tensor) -> tuple[Tensor, int]:
-    clipped = torch.where(thin, 0.0, coefficients).clamp(-_CLIP, _CLIP)
-    highest = best_highest(clipped, bits)
-    return nearest_powers(clipped, highest, bits), highest
+def _clipped(coefficients: Tensor, thin: Tensor) -> Tensor:
+    return torch.where(thin, 0.0, coefficients).clamp(-_CLIP, _CLIP)
 
 
-def _fitted_basis(powers: Tensor, weights: Tensor) -> Tensor:
-    """B of least squares, and of least norm where rows of B have no coefficients."""
-    return torch.linalg.pinv(powers.mT @ powers, hermitian=True) @ (powers.mT @ weights)
+def _least_squares(matrix: Tensor, right: Tensor) -> Tensor:
+    """X with matrix X ~= right, piece by piece, by normal equations; rows of X that nothing asks for are 0."""
+    gram = matrix.mT @ matrix
+    ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None].clamp_min(_LEAST_RIDGE)
+    return torch.linalg.solve(gram + ridge * torch.eye(gram.shape[-1], dtype=gram.dtype), matrix.mT @ right)

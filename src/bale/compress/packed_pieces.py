@@ -157,13 +157,15 @@ def unpack_pieces(facts: Facts, reader: Reader) -> Stored:
         raise ValueError(f"has powers up to 2^{facts['highest']!r}, beyond float32")
     pieces, _, size = layout.values_shape
     many = layout.weight_shape[0] * layout.output_rows
-    rows = np.ones(many, bool)
     if "kept_rows" in facts:
         rows = unpack_bits(reader.take(packed_size(1, many)), 1, many) != 0
         _check_count("kept_rows", facts["kept_rows"], int(rows.sum()))
-    entries = int(rows.sum()) * size
+    else:
+        rows = slice(None)
+    entries = facts.get("kept_rows", many) * size
+    bitmap = unpack_bits(reader.take(packed_size(1, entries)), 1, entries).reshape(-1, size) != 0
     there = np.zeros((many, size), bool)
-    there[rows] = unpack_bits(reader.take(packed_size(1, entries)), 1, entries).reshape(-1, size) != 0
+    there[rows] = bitmap
     _check_count("kept", facts["kept"], int(there.sum()))
     multiples = np.frombuffer(reader.take(pieces * size * size), np.int8).reshape(pieces, size, size).copy()
     exponents = np.frombuffer(reader.take(pieces), np.int8).copy()

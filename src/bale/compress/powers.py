@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 BASIS_HIGHEST = 127  # of a basis' whole multiples
+_TRIED = 1 << 14  # numbers, about, from which a set is chosen
 _LEAST_BASIS = 2.0**-100  # as large as a basis at least counts, so that its exponent is a byte
 
 
@@ -54,11 +55,12 @@ def nearest_powers(values: Tensor, highest: int | Tensor, bits: int) -> Tensor:
 
 
 def best_highest(values: Tensor, bits: int) -> int:
-    """The largest exponent of the set with the least squared error."""
+    """The largest exponent of the set with the least squared error; of many numbers, for a part of them."""
     largest = float(values.abs().max())
     if not largest:
         return 0
     top = int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^(top - 1) <= largest < 2^top
+    values = values.flatten()[:: max(1, values.numel() // _TRIED)]
     errors = {
         highest: float((nearest_powers(values, highest, bits) - values).square().sum())
         for highest in range(top, top - 4, -1)
