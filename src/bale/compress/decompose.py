@@ -25,7 +25,6 @@ _STARTS = np.array([1.1, 1.35, 1.65, 2.0, 2.5, 3.2, 4.5, 7.0])
 NEAREST_ROUNDS = 30  # in the authors' code, as the two below
 _CLIP = 32.0
 _MOVED = 1e-10
-_RIDGE, _LEAST_RIDGE = 1e-12, 1e-30  # of the largest square, so that pieces with empty columns have a solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,27 +78,40 @@ def _rate_distortion(
     for piece in range(many):
         w, q = weights[piece], coefficients[piece]
         basis = _first_basis(w, levels, bits * price, starts)
-        last = np.square(w).sum()
+        last = _sum_of_squares(w)
         objectives[piece, 0] = last
         if last > 0:
             for turn in range(ROUNDS):
                 now = _fit_coefficients(w, basis, q, levels, bits * price, size * price)
                 objectives[piece, turn + 1] = now
                 if last - now <= _STILL * last:
-                    objectives[piece, turn + 1 :] = now
+                    for later in range(turn + 1, ROUNDS):
+                        objectives[piece, later + 1] = now
                     break
                 last = now
                 if turn + 1 < ROUNDS:
                     _fit_basis(w, q, basis)
-        bases[piece] = basis
+        for row in range(size):
+            for column in range(size):
+                bases[piece, row, column] = basis[row, column]
     return coefficients, bases, objectives
+
+
+@njit(cache=True)
+def _sum_of_squares(numbers: np.ndarray) -> float:
+    # Plain loops, here and below: they compile several times faster than expressions of arrays.
+    total = 0.0
+    for row in range(numbers.shape[0]):
+        for column in range(numbers.shape[1]):
+            total += numbers[row, column] * numbers[row, column]
+    return total
 
 
 @njit(cache=True)
 def _first_basis(w: np.ndarray, levels: int, code: float, starts: np.ndarray) -> np.ndarray:
     """The best multiple of 1 for this piece."""
     size = w.shape[1]
-    rms = np.sqrt(np.square(w).mean())
+    rms = np.sqrt(_sum_of_squares(w) / w.size)
     best, least = 0.0, np.inf
     for start in starts:
         scale = start * rms
@@ -133,8 +145,10 @@ def _power(magnitude: float, levels: int) -> float:
 def _fit_coefficients(w: np.ndarray, basis: np.ndarray, q: np.ndarray, levels: int, code: float, index: float) -> float:
     """Move each row of q to no larger cost, and return the cost of all rows."""
     rows, size = w.shape
-    squares = np.square(basis).sum(1)
-    left = np.empty(size)
+    squares, left = np.zeros(size), np.empty(size)
+    for entry in range(size):
+        for column in range(size):
+            squares[entry] += basis[entry, column] * basis[entry, column]
     total = 0.0
     for row in range(rows):
         empty = 0.0
@@ -175,7 +189,8 @@ def _fit_coefficients(w: np.ndarray, basis: np.ndarray, q: np.ndarray, levels: i
             kept += q[row, column] != 0
         cost += kept * code + index
         if kept == 0 or cost >= empty:
-            q[row] = 0
+            for entry in range(size):
+                q[row, entry] = 0
             cost = empty
         total += cost
     return total
@@ -185,7 +200,7 @@ def _fit_coefficients(w: np.ndarray, basis: np.ndarray, q: np.ndarray, levels: i
 def _fit_basis(w: np.ndarray, q: np.ndarray, basis: np.ndarray) -> None:
     """Least squares for the basis, rounded to 8 bits; it stays where that is no better."""
     size = w.shape[1]
-    gram, cross = q.T @ q, q.T @ w
+    gram, cross = _products(q, q), _products(q, w)
     new = basis.copy()
     for _ in range(_FITS):
         for entry in range(size):
@@ -198,22 +213,50 @@ def _fit_basis(w: np.ndarray, q: np.ndarray, basis: np.ndarray) -> None:
                     new[entry, column] = value / gram[entry, entry]
     _round_basis(new)
     if _misfit(gram, cross, new) < _misfit(gram, cross, basis):
-        basis[:] = new
+        for entry in range(size):
+            for column in range(size):
+                basis[entry, column] = new[entry, column]
+
+
+@njit(cache=True)
+def _products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left.T @ right, where most of left is 0."""
+    size = left.shape[1]
+    sums = np.zeros((size, size))
+    for row in range(left.shape[0]):
+        for entry in range(size):
+            value = left[row, entry]
+            if value != 0:
+                for column in range(size):
+                    sums[entry, column] += value * right[row, column]
+    return sums
 
 
 @njit(cache=True)
 def _misfit(gram: np.ndarray, cross: np.ndarray, basis: np.ndarray) -> float:
     """The squared error, less that of no basis at all."""
-    return ((gram @ basis) * basis).sum() - 2 * (cross * basis).sum()
+    total, size = 0.0, len(basis)
+    for entry in range(size):
+        for column in range(size):
+            product = -2 * cross[entry, column]
+            for other in range(size):
+                product += gram[entry, other] * basis[other, column]
+            total += product * basis[entry, column]
+    return total
 
 
 @njit(cache=True)
 def _round_basis(basis: np.ndarray) -> None:
     """To whole multiples, up to 127, of the smallest power of two that allows it: `eight_bits` does the same."""
-    largest = np.abs(basis).max()
+    largest, size = 0.0, len(basis)
+    for entry in range(size):
+        for column in range(size):
+            largest = max(largest, abs(basis[entry, column]))
     if largest > 0:
         step = 2.0 ** np.ceil(np.log2(largest / 127))
-        basis[:] = np.round(basis / step) * step
+        for entry in range(size):
+            for column in range(size):
+                basis[entry, column] = round(basis[entry, column] / step) * step
 
 
 def nearest(pieces: Tensor, bits: int, threshold: float, vectors: float = 0.0) -> Split:
@@ -234,20 +277,18 @@ def nearest(pieces: Tensor, bits: int, threshold: float, vectors: float = 0.0) -
         if last is not None and float((powers - last).abs().max()) <= _MOVED:
             break
         last = powers
-        basis = _least_squares(powers, weights)
-        coefficients = _least_squares(basis.mT, weights.mT).mT
+        basis = _fitted_basis(powers, weights)
+        coefficients = weights @ torch.linalg.pinv(basis)
         coefficients = _clipped(torch.where(coefficients.abs() < threshold, 0.0, coefficients), thin)
     highest = best_highest(coefficients, bits)
     powers = nearest_powers(coefficients, highest, bits)
-    return Split(powers.float(), eight_bits(_least_squares(powers, weights)).float(), highest)
+    return Split(powers.float(), eight_bits(_fitted_basis(powers, weights)).float(), highest)
 
 
 def _clipped(coefficients: Tensor, thin: Tensor) -> Tensor:
     return torch.where(thin, 0.0, coefficients).clamp(-_CLIP, _CLIP)
 
 
-def _least_squares(matrix: Tensor, right: Tensor) -> Tensor:
-    """X with matrix X ~= right, piece by piece, by normal equations; rows of X that nothing asks for are 0."""
-    gram = matrix.mT @ matrix
-    ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).amax(-1)[:, None, None].clamp_min(_LEAST_RIDGE)
-    return torch.linalg.solve(gram + ridge * torch.eye(gram.shape[-1], dtype=gram.dtype), matrix.mT @ right)
+def _fitted_basis(powers: Tensor, weights: Tensor) -> Tensor:
+    """B of least squares; rows that no coefficient uses are 0."""
+    return torch.linalg.pinv(powers.mT @ powers, hermitian=True) @ (powers.mT @ weights)

@@ -60,7 +60,7 @@ def best_highest(values: Tensor, bits: int) -> int:
     if not largest:
         return 0
     top = int(torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent)  # 2^(top - 1) <= largest < 2^top
-    values = values.flatten()[:: max(1, values.numel() // _TRIED)]
+    values = values.flatten()[:: max(1, values.numel() // _TRIED)].contiguous()
     errors = {
         highest: float((nearest_powers(values, highest, bits) - values).square().sum())
         for highest in range(top, top - 4, -1)
