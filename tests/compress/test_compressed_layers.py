@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bale.compress import (
     ADCAwareConfig,
     BlockCirculantConfig,
+    SmartDealConfig,
     UniformQuantConfig,
     bake_,
     compress_,
@@ -172,7 +173,7 @@ def test_it_moves_to_another_type(model, stack) -> None:
         coded_weights(net), coded_weights(half), strict=True) if weight.code.mask is not None)  # fmt: skip
 
 
-@pytest.mark.parametrize("stack", ["circulant, direct", "circulant, magnitude", "adc-aware"])
+@pytest.mark.parametrize("stack", ["circulant, direct", "circulant, magnitude", "adc-aware", "smartdeal"])
 def test_it_exports_with_any_number_of_samples(stack) -> None:
     net, x = compressed("convolutional", stack)
     net.eval()
@@ -256,6 +257,7 @@ def test_a_recurrent_layer_reads_its_weights_anew_in_each_call() -> None:
         (BlockCirculantConfig(3, "direct"), "reference"),
         (BlockCirculantConfig(3, "fft"), "planned"),
         (ADCAwareConfig(3, rows=4), "reference"),
+        (SmartDealConfig(0.02), "planned"),
     ],
 )
 def test_batched_it_is_the_loop_over_samples(config, executor) -> None:
