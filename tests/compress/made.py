@@ -10,6 +10,7 @@ from bale.compress import (
     BlockCirculantConfig,
     Config,
     MagnitudeConfig,
+    SmartDealConfig,
     StructuredConfig,
     UniformQuantConfig,
 )
@@ -77,6 +78,8 @@ STACKS: dict[str, tuple[Config, ...]] = {
     "circulant, uniform": (BlockCirculantConfig(4, "direct"), UniformQuantConfig(8)),
     "circulant, magnitude": (BlockCirculantConfig(2, "fft"), MagnitudeConfig(0.5, 4)),
     "magnitude, uniform": (MagnitudeConfig(0.5, None), UniformQuantConfig(4)),
+    "smartdeal": (SmartDealConfig(0.02),),
+    "smartdeal, nearest, 4 bits": (SmartDealConfig(bits=4, choice="nearest", vectors=0.4, rows=8),),
     "structured, adc-aware": (StructuredConfig(0.7), ADCAwareConfig(adc_bits=3, rows=16)),
 }
 

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from bale.compress import (
     ADCAwareConfig,
     BlockCirculantConfig,
+    SmartDealConfig,
     UniformQuantConfig,
     bake_,
     compress_,
 )
 from bale.compress.layers import KINDS, Compressed
 from bale.compress.layout import BlockCirculant
+from bale.compress.powers import PowerOfTwoQuantizer, powers_up_to
 from bale.compress.weights import coded_weights, compressed_layers
 from bale.errors import CompressionError
 
@@ -113,7 +115,11 @@ def test_training_keeps_what_was_compressed(model, stack) -> None:
         if was.signs is not None:
             assert code.signs is not None and torch.equal(code.signs, was.signs)
             assert bool((now * was.signs >= 0).all())
-        if code.quantizer is not None:
+        if isinstance(code.quantizer, PowerOfTwoQuantizer):
+            powers = powers_up_to(code.quantizer.highest, code.bits)
+            assert torch.equal(code.quantizer.highest, was.quantizer.highest)
+            assert bool(torch.isin(now.abs(), torch.cat((torch.zeros(1), powers))).all())
+        elif code.quantizer is not None:
             codes = code.quantizer.codes(code.kept_values())
             assert torch.equal(now, codes * code.quantizer.step()) and codes.abs().max() <= code.quantizer.highest
         if isinstance(code.layout, BlockCirculant):
@@ -167,7 +173,7 @@ def test_it_moves_to_another_type(model, stack) -> None:
         coded_weights(net), coded_weights(half), strict=True) if weight.code.mask is not None)  # fmt: skip
 
 
-@pytest.mark.parametrize("stack", ["circulant, direct", "circulant, magnitude", "adc-aware"])
+@pytest.mark.parametrize("stack", ["circulant, direct", "circulant, magnitude", "adc-aware", "smartdeal"])
 def test_it_exports_with_any_number_of_samples(stack) -> None:
     net, x = compressed("convolutional", stack)
     net.eval()
@@ -251,6 +257,7 @@ def test_a_recurrent_layer_reads_its_weights_anew_in_each_call() -> None:
         (BlockCirculantConfig(3, "direct"), "reference"),
         (BlockCirculantConfig(3, "fft"), "planned"),
         (ADCAwareConfig(3, rows=4), "reference"),
+        (SmartDealConfig(0.02), "planned"),
     ],
 )
 def test_batched_it_is_the_loop_over_samples(config, executor) -> None:

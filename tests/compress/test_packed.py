@@ -29,6 +29,7 @@ from bale.compress import (
 )
 from bale.compress.bits import pack_bits, packed_size, unpack_bits
 from bale.compress.layers import KINDS
+from bale.compress.layout import Pieces
 from bale.compress.packing import pack_code
 from bale.compress.weights import coded_weights
 from bale.errors import CompressionError
@@ -115,7 +116,13 @@ def test_sizes_are_as_said(model, stack) -> None:
         if code.mask is not None:
             size += ceil(many / 8)
             many = int(numbers.count_nonzero())
-        if code.quantizer is None:
+        if code.basis is not None:
+            assert isinstance(code.layout, Pieces)
+            rows = code.layout.by_output(numbers).flatten(0, 1)
+            kept, stored = int(rows.any(1).sum()), rows.numel()
+            bitmaps = min(ceil(stored / 8), ceil(len(rows) / 8) + ceil(kept * code.layout.size / 8))
+            size = bitmaps + code.basis.numel() + len(code.basis) + ceil(code.bits * many / 8)
+        elif code.quantizer is None:
             size += 4 * many
         else:
             size += 4 * code.quantizer.step().numel() + ceil(code.bits * many / 8)

@@ -11,6 +11,7 @@ from bale.compress import (
     ADCAwareConfig,
     BlockCirculantConfig,
     MagnitudeConfig,
+    SmartDealConfig,
     StructuredConfig,
     UniformQuantConfig,
     compress_,
@@ -124,6 +125,9 @@ def test_parts_are_told_before_their_steps(dense, images, configs):
 STACKS = {
     "adc-aware": [ADCAwareConfig(2)],  # two epochs pulled by ADMM, two afterwards
     "structured, adc-aware": [StructuredConfig(0.7), ADCAwareConfig(3)],
+    "smartdeal, projection": [SmartDealConfig(training="projection")],
+    "smartdeal, buckets": [SmartDealConfig(training="buckets")],
+    "structured, smartdeal, bases": [StructuredConfig(0.7), SmartDealConfig(trained="basis")],
     "circulant, uniform": [BlockCirculantConfig(4), UniformQuantConfig(4)],
 }
 
@@ -324,6 +328,7 @@ def test_drops_are_below_the_accuracy_before():
         (ADCAwareConfig(), "adc_bits"),
         (BlockCirculantConfig(), "block"),
         (MagnitudeConfig(), "density"),
+        (SmartDealConfig(), "rate"),
         (StructuredConfig(), "keep"),
         (UniformQuantConfig(), "bits"),
     ],
@@ -347,7 +352,9 @@ def test_given_fields_stay_as_they_are(dense):
     assert {setting.configs[0].rows for setting in wide} == {64}
 
 
-@pytest.mark.parametrize("config", [MagnitudeConfig(), StructuredConfig(), UniformQuantConfig(), ADCAwareConfig()])
+@pytest.mark.parametrize(
+    "config", [MagnitudeConfig(), StructuredConfig(), UniformQuantConfig(), ADCAwareConfig(), SmartDealConfig()]
+)
 @pytest.mark.parametrize("ratio", [2.5, 3.5])
 def test_the_mildest_setting_for_a_ratio(dense, config, ratio):
     before = copy.deepcopy(dense)

@@ -51,7 +51,6 @@ class ADCAwareConfig(WeightConfig):
     cell_bits: int = 2
     dac_bits: int = 1
     method: ClassVar[str] = "adc-aware"
-    acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,12 +75,17 @@ class ADCAwareConfig(WeightConfig):
         return tuple(cls(bits) for bits in range(8, 1, -1))
 
     @property
+    def acts_in_training(self) -> bool:
+        return True
+
+    @property
     def most(self) -> int:
         """l, the most non-zeros of a column."""
         return self.nonzeros or most_nonzeros(self.adc_bits or 0, self.cell_bits, self.dac_bits)
 
     def encode(self, weight: Weight) -> None:
         code = weight.code
+        code.check_not_decomposed()
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
         code.check_not_quantized()
@@ -107,6 +111,6 @@ class ADCAwareConfig(WeightConfig):
             dac_bits=self.dac_bits,
         )
 
-    def compressor(self, steps: int | None = None) -> Admm:
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> Admm:
         """ADMM, as the paper has it; its updates are spread over the steps."""
         return Admm(self) if steps is None else Admm(self, every=max(1, steps // _UPDATES))

@@ -48,6 +48,7 @@ class BlockCirculantConfig(WeightConfig):
 
     def encode(self, weight: Weight) -> None:
         code = weight.code
+        code.check_not_decomposed()
         if not isinstance(code.layout, Dense):
             raise UnsuitableError("is block-circulant already")
         if code.changed:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bale.compress.fourier import fft_conv2d, fft_linear
-from bale.compress.layout import BlockCirculant, Dense, Layout
+from bale.compress.layout import BlockCirculant, Dense, Layout, Pieces
+from bale.compress.powers import PowerOfTwoQuantizer, rebuilt
 from bale.compress.quantizer import UniformQuantizer
 
 _FOURIER_TYPES = (torch.float32, torch.float64)  # torch has no transforms of half types on CPUs
@@ -20,16 +21,18 @@ class UnsuitableError(Exception):
 
 
 class Code(nn.Module):
-    """weight = layout(quantizer(values, where they are kept)); calling it returns the weight.
+    """weight = layout(quantizer(values, where they are kept) @ basis); calling it returns the weight.
 
     values     the numbers that are trained, in the shape that the layout says
     mask       bool, where numbers are kept; None: everywhere
     signs      int8, the sign that a kept number must have, 0: it is left out; None: any. Others count as 0
     quantizer  rounds what is kept; None: it is as it is
+    basis      of each piece, by which its rows are multiplied (SmartDeal); None: by none. Rounded to 8 bits where used
     """
 
     mask: Tensor | None
     signs: Tensor | None
+    basis: nn.Parameter | None
 
     def __init__(self, weight: nn.Parameter) -> None:
         super().__init__()
@@ -37,10 +40,12 @@ class Code(nn.Module):
         self.values = weight
         self.register_buffer("mask", None)
         self.register_buffer("signs", None)
-        self.quantizer: UniformQuantizer | None = None
+        self.quantizer: UniformQuantizer | PowerOfTwoQuantizer | None = None
+        self.register_parameter("basis", None)
 
     def forward(self) -> Tensor:
-        return self.layout.expand(self.numbers())
+        numbers = self.numbers()
+        return self.layout.expand(numbers if self.basis is None else rebuilt(numbers, self.basis))
 
     def numbers(self) -> Tensor:
         """The numbers that the layout is made of."""
@@ -57,6 +62,7 @@ class Code(nn.Module):
     @torch.no_grad()
     def become(self, layout: Layout) -> None:
         """Store the weight in another layout: that whose weight is nearest."""
+        self.check_not_decomposed()
         values = layout.project(self()).contiguous()
         self.layout = layout
         self.values = nn.Parameter(values, self.values.requires_grad)
@@ -64,6 +70,7 @@ class Code(nn.Module):
     @torch.no_grad()
     def keep_only(self, mask: Tensor) -> None:
         """Leave out, for good, what `mask` does not keep."""
+        self.check_not_decomposed()
         self.mask = mask if self.mask is None else self.mask & mask
 
     @torch.no_grad()
@@ -72,8 +79,24 @@ class Code(nn.Module):
         self.signs = signs.to(torch.int8)
         self.keep_only(signs != 0)
 
+    @torch.no_grad()
+    def decompose(self, layout: Pieces, coefficients: Tensor, basis: Tensor, quantizer: PowerOfTwoQuantizer) -> None:
+        """Store the weight as coefficients [pieces, rows, S] times bases [pieces, S, S]; zeros stay zeros."""
+        was = self.values
+        self.layout = layout
+        self.values = nn.Parameter(coefficients.to(was), was.requires_grad)
+        self.basis = nn.Parameter(basis.to(was), was.requires_grad)
+        self.mask = self.values != 0
+        self.quantizer = quantizer.to(was.device).train(self.training)
+
+    def check_not_decomposed(self) -> None:
+        """Raise UnsuitableError where the numbers are coefficients, which mean nothing without their bases."""
+        if self.basis is not None:
+            raise UnsuitableError("is decomposed by smartdeal already; no other method stacks on that")
+
     def check_not_quantized(self) -> None:
         """Raise UnsuitableError where numbers are rounded already: from another grid they would be others again."""
+        self.check_not_decomposed()
         if self.quantizer is not None:
             raise UnsuitableError(f"is quantised to {self.quantizer.bits} bits already; quantisation comes last")
 
@@ -87,7 +110,8 @@ class Code(nn.Module):
     @torch.no_grad()
     def baked(self) -> nn.Parameter:
         """The weight written out."""
-        return nn.Parameter(self().clone(), self.values.requires_grad)
+        moves = self.values.requires_grad or (self.basis is not None and self.basis.requires_grad)
+        return nn.Parameter(self().clone(), moves)
 
     @property
     def changed(self) -> bool:
@@ -107,6 +131,8 @@ class Code(nn.Module):
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the product with one vector, as it is made; numbers left out need none."""
+        if self.basis is not None:
+            return int(self().count_nonzero())  # the weight is written out
         if not isinstance(self.layout, BlockCirculant):
             return self.kept
         return self.layout.fft_macs if self.by_fourier() else prod(self.layout.weight_shape)

@@ -39,7 +39,6 @@ class Config(ABC):
     """A method with its numbers: a frozen dataclass that goes to JSON and back."""
 
     method: ClassVar[str]
-    acts_in_training: ClassVar[bool] = False  # has it a compressor that pulls weights while a model is trained?
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -73,8 +72,13 @@ class Config(ABC):
             raise CompressionError(f"{cls.method}.{unknown[0]}: no such field; there are {', '.join(known)}")
         return cls(**numbers)
 
-    def compressor(self, steps: int | None = None) -> Compressor:
-        """What goes along with a training, of so many steps where that is known; see `Compressor`."""
+    @property
+    def acts_in_training(self) -> bool:
+        """Has it a compressor that pulls weights while a model is trained?"""
+        return False
+
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> Compressor:
+        """What goes along with a training, of so many steps and epochs where these are known; see `Compressor`."""
         from bale.compress.compressor import Once  # it compresses by `apply_`
 
         return Once(self)
@@ -116,6 +120,10 @@ class WeightConfig(Config):
         """`encode` for each of these weights; a method that weighs them against one another looks at all here."""
         return self.encode
 
+    def encoder_of(self, model: nn.Module, weights: Sequence[Weight]) -> Callable[[Weight], None]:
+        """`encoder`; a method that looks at what is around the weights, too, does so here."""
+        return self.encoder(weights)
+
     @torch.no_grad()
     def apply_(self, model: nn.Module, filter_fn: Filter | None) -> Outcome:
         chosen, skipped = self._chosen(model, filter_fn)
@@ -123,7 +131,7 @@ class WeightConfig(Config):
         changed: list[str] = []
         try:
             weights = [weight for name, layer in layers.items() for weight in weights_of(name, layer)]
-            encode = self.encoder(weights) if weights else self.encode
+            encode = self.encoder_of(model, weights) if weights else self.encode
             for weight in weights:
                 try:
                     encode(weight)

@@ -131,7 +131,7 @@ class _Network:
 
     def __init__(self, model: nn.Module) -> None:
         self.modules = dict(model.named_modules())
-        nodes = list(_trace(model).nodes)
+        nodes = list(traced(model).nodes)
         self.calls: dict[str, list[fx.Node]] = {}
         for node in nodes:
             if node.op == "call_module":
@@ -168,7 +168,8 @@ class _Network:
         return None
 
 
-def _trace(model: nn.Module) -> fx.Graph:
+def traced(model: nn.Module) -> fx.Graph:
+    """What a forward calls; raises `BaleError` where torch.fx cannot trace it."""
     before = set(vars(model))
     try:
         return _Tracer().trace(model)

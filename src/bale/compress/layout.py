@@ -1,12 +1,14 @@
-"""How do the numbers that are stored become a weight? One by one, or each along a wrapped diagonal of a block."""
+"""How do the numbers that are stored become a weight? One by one, along wrapped diagonals, or as rows of pieces."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bale.compress.matrix import Shape
 
@@ -123,3 +125,69 @@ class BlockCirculant:
         # Of diagonal d, row t has its element in column (t - d) mod k.
         columns = ((t - s) % k).to(weight.device).expand(blocks.shape)  # [..., t, d]
         return blocks.gather(-1, columns).sum(-2)
+
+
+_PLAIN_SIZE = 3  # S where no kernel says it
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A weight as pieces of `rows` rows at most, each row S consecutive numbers of an output (SmartDeal).
+
+    Read in the authors' code: S is the width of a kernel, its last axis, so that an output of a convolution is
+    (inputs x height) rows; where the width is 1, and in all other layers, an output is filled with zeros to a multiple
+    of 3, S = 3; an output of more rows is cut. Ours: outputs of fewer rows share a piece, as many as it holds; the
+    pieces of a weight are equal, rows that fill them up are padding.
+
+    `rows`: of a piece, at most.
+    """
+
+    weight_shape: tuple[int, ...]
+    rows: int = 192
+
+    @property
+    def size(self) -> int:
+        """S."""
+        width = self.weight_shape[-1] if len(self.weight_shape) > 2 else 1
+        return width if width > 1 else _PLAIN_SIZE
+
+    @property
+    def output_rows(self) -> int:
+        """Of one output."""
+        return -(-prod(self.weight_shape[1:]) // self.size)
+
+    @property
+    def values_shape(self) -> tuple[int, int, int]:
+        """[pieces, rows, S]."""
+        outputs, each = self.weight_shape[0], self.output_rows
+        if each > self.rows:
+            cuts = -(-each // self.rows)
+            return (outputs * cuts, -(-each // cuts), self.size)
+        pieces = -(-outputs // (self.rows // each))
+        return (pieces, -(-outputs // pieces) * each, self.size)
+
+    def expand(self, values: Tensor) -> Tensor:
+        outputs = self.by_output(values).flatten(1)[:, : prod(self.weight_shape[1:])]
+        return outputs.reshape(self.weight_shape).contiguous()
+
+    def project(self, weight: Tensor) -> Tensor:
+        numbers = weight.reshape(self.weight_shape[0], -1)
+        return self.by_piece(functional.pad(numbers, (0, self.output_rows * self.size - numbers.shape[1])))
+
+    def by_output(self, values: Tensor) -> Tensor:
+        """[pieces, rows, S] as [outputs, rows of an output, S], without padding rows."""
+        outputs, each = self.weight_shape[0], self.output_rows
+        if each > self.rows:
+            return values.reshape(outputs, -1, self.size)[:, :each]
+        return values.reshape(-1, each, self.size)[:outputs]
+
+    def by_piece(self, numbers: Tensor) -> Tensor:
+        """Numbers of outputs [outputs, rows of an output x S], or in more axes, as [pieces, rows, S], 0 in padding."""
+        outputs, each = self.weight_shape[0], self.output_rows
+        pieces, rows, size = self.values_shape
+        numbers = numbers.reshape(outputs, each * size)
+        if each > self.rows:
+            numbers = functional.pad(numbers, (0, pieces // outputs * rows * size - each * size))
+        else:
+            numbers = functional.pad(numbers, (0, 0, 0, pieces * rows // each - outputs))
+        return numbers.reshape(self.values_shape)

@@ -9,6 +9,7 @@ from bale.compress.block_circulant import BlockCirculantConfig
 from bale.compress.communication import CommunicationAwareConfig
 from bale.compress.config import Config
 from bale.compress.magnitude import MagnitudeConfig
+from bale.compress.smartdeal import SmartDealConfig
 from bale.compress.structured import StructuredConfig
 from bale.compress.uniform import UniformQuantConfig
 from bale.errors import CompressionError
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Config]] = {
         BlockCirculantConfig,
         ADCAwareConfig,
         CommunicationAwareConfig,
+        SmartDealConfig,
         StructuredConfig,
         MagnitudeConfig,
         UniformQuantConfig,

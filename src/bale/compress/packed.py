@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 
 from bale.compress.compact import resize_
 from bale.compress.config import Config
-from bale.compress.packing import Reader, pack_code, pack_tensor, unpack_code, unpack_tensor
+from bale.compress.packed_pieces import Decomposition, is_of_pieces, unpack_pieces
+from bale.compress.packing import pack_code, pack_tensor, unpack_code, unpack_tensor
+from bale.compress.reader import Reader
 from bale.compress.weights import coded_weights, compressed_layers
 from bale.errors import BaleError, CompressionError
 
@@ -86,6 +89,36 @@ def pack(model: nn.Module, configs: tuple[Config, ...] = (), facts: Mapping[str,
 
 def unpack(content: bytes, name: str = "packed file") -> Packed:
     """Read what `pack` made; raises CompressionError, which begins with `name`, where it is damaged or another file."""
+    with _opened(content, name) as (header, reader):
+        state: dict[str, Tensor] = {}
+        for key, entry in header["entries"].items():
+            if "as" in entry:
+                state[key] = state[entry["as"]]
+            else:
+                state[key] = unpack_code(entry, reader) if "layout" in entry else unpack_tensor(entry, reader)
+        return Packed(state, tuple(header["configs"]), header["facts"])
+
+
+def decompositions(packed: str | PathLike[str] | bytes) -> dict[str, Decomposition]:
+    """Return the weights of a packed file that are powers of two times bases, as an accelerator meets them.
+
+    `packed`: a path, or what `pack` returned. By the weights' keys in the state_dict of the plain model; those that are
+    stored in another way are left out. Raises CompressionError for a file that is damaged or another.
+    """
+    content, name = (packed, "packed file") if isinstance(packed, bytes) else (_content(packed), str(packed))
+    found: dict[str, Decomposition] = {}
+    with _opened(content, name) as (header, reader):
+        for key, entry in header["entries"].items():
+            if is_of_pieces(entry):
+                found[key] = unpack_pieces(entry, reader).decomposition()
+            elif "as" not in entry:
+                (unpack_code if "layout" in entry else unpack_tensor)(entry, reader)
+    return found
+
+
+@contextmanager
+def _opened(content: bytes, name: str) -> Iterator[tuple[dict[str, Any], Reader]]:
+    """The header, and a reader of what follows it; what is wrong with either becomes a CompressionError."""
     if content[:4] != _MAGIC:
         raise CompressionError(f"{name}: is no packed model; expected what bale's save_packed wrote")
     if content[4:5] != bytes([_FORMAT]):
@@ -97,13 +130,7 @@ def unpack(content: bytes, name: str = "packed file") -> Packed:
     try:
         reader = Reader(content[9:-_DIGEST])
         header = json.loads(zlib.decompress(reader.take(int.from_bytes(content[5:9], "little"))))
-        state: dict[str, Tensor] = {}
-        for key, entry in header["entries"].items():
-            if "as" in entry:
-                state[key] = state[entry["as"]]
-            else:
-                state[key] = unpack_code(entry, reader) if "layout" in entry else unpack_tensor(entry, reader)
-        return Packed(state, tuple(header["configs"]), header["facts"])
+        yield header, reader
     except (ValueError, KeyError, TypeError, zlib.error, RuntimeError) as error:
         raise CompressionError(f"{name}: is damaged: {error}; use another copy") from error
 
@@ -130,11 +157,14 @@ def save_packed(
 
 def read_packed(path: str | PathLike[str]) -> Packed:
     """Read what `save_packed` wrote; raises CompressionError, which begins with the path."""
+    return unpack(_content(path), str(path))
+
+
+def _content(path: str | PathLike[str]) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise CompressionError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return unpack(content, str(path))
 
 
 def load_packed_(model: nn.Module, path: str | PathLike[str]) -> Packed:

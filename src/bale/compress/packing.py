@@ -1,13 +1,13 @@
 """How is what is stored of a weight written as bytes, and how does the weight come back, bit for bit?
 
 In this order: a bitmap of the numbers that are not 0 (only where some were left out), the scales of the channels
-(only on a grid), and the numbers: codes of few bits, or floating point as they are.
+(only on a grid), and the numbers: codes of few bits, or floating point as they are. Pieces with bases have an order of
+their own (packed_pieces.py).
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,28 +17,32 @@ from bale.compress.bits import pack_bits, packed_size, unpack_bits
 from bale.compress.code import Code
 from bale.compress.layout import BlockCirculant, Dense, Layout
 from bale.compress.matrix import Shape
-
-Facts = dict[str, Any]
+from bale.compress.packed_pieces import is_of_pieces, pack_pieces, unpack_pieces
+from bale.compress.powers import PowerOfTwoQuantizer
+from bale.compress.reader import Facts, Reader, dtype_of, name_of
 
 
 def pack_tensor(tensor: Tensor) -> tuple[Facts, bytes]:
     """Any tensor as it is: what its header says, and its bytes."""
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    facts = {"shape": list(plain.shape), "dtype": _name(plain.dtype)}
+    facts = {"shape": list(plain.shape), "dtype": name_of(plain.dtype)}
     return facts, plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def unpack_tensor(facts: Facts, reader: Reader) -> Tensor:
     """The tensor again."""
-    return reader.tensor(_dtype(facts["dtype"]), prod(facts["shape"])).view(facts["shape"])
+    return reader.tensor(dtype_of(facts["dtype"]), prod(facts["shape"])).view(facts["shape"])
 
 
 @torch.no_grad()
 def pack_code(code: Code) -> tuple[Facts, bytes]:
     """A code: what its header says, and its bytes."""
+    if code.basis is not None:
+        return pack_pieces(code)
     values = code.kept_values().detach()
-    facts: Facts = {"dtype": _name(values.dtype), "layout": _layout_facts(code.layout)}
+    facts: Facts = {"dtype": name_of(values.dtype), "layout": _layout_facts(code.layout)}
     quantizer = code.quantizer
+    assert not isinstance(quantizer, PowerOfTwoQuantizer)
     numbers = values if quantizer is None else quantizer.codes(values)
     numbers, parts = numbers.cpu().reshape(-1), []
     if code.mask is not None:
@@ -57,7 +61,9 @@ def pack_code(code: Code) -> tuple[Facts, bytes]:
 
 def unpack_code(facts: Facts, reader: Reader) -> Tensor:
     """The weight that the code means."""
-    layout, dtype = _layout(facts["layout"]), _dtype(facts["dtype"])
+    if is_of_pieces(facts):
+        return unpack_pieces(facts, reader).weight()
+    layout, dtype = _layout(facts["layout"]), dtype_of(facts["dtype"])
     shape = layout.values_shape
     many = prod(shape)
     there = torch.from_numpy(unpack_bits(reader.take(packed_size(1, many)), 1, many) != 0) if "kept" in facts else None
@@ -70,28 +76,6 @@ def unpack_code(facts: Facts, reader: Reader) -> Tensor:
     else:
         numbers = _spread(reader.tensor(dtype, kept), there).view(shape)
     return layout.expand(numbers)
-
-
-class Reader:
-    """Bytes, from the first to the last."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.at = content, 0
-
-    def take(self, size: int) -> bytes:
-        """The next bytes; raises ValueError where there are fewer."""
-        part = self.content[self.at : self.at + size]
-        if len(part) < size:
-            raise ValueError(f"ends {size - len(part)} bytes early")
-        self.at += size
-        return part
-
-    def tensor(self, dtype: torch.dtype, count: int) -> Tensor:
-        """The next `count` numbers."""
-        size = count * dtype.itemsize
-        if not size:
-            return torch.empty(0, dtype=dtype)
-        return torch.frombuffer(bytearray(self.take(size)), dtype=torch.uint8).view(dtype)
 
 
 def _spread(numbers: Tensor, there: Tensor | None) -> Tensor:
@@ -113,14 +97,3 @@ def _layout(facts: Facts) -> Layout:
     if "circulant" in facts:
         return BlockCirculant(Shape(tuple(facts["shape"]), facts["parts"]), facts["circulant"])
     return Dense(tuple(facts["shape"]))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"names no type of numbers: {name!r}")
-    return dtype

@@ -103,8 +103,9 @@ def compress_and_train(
     place = 0
     for number, (config, parts) in enumerate(zip(configs, parts_of(configs, how.epochs), strict=True), 1):
         facts = {"methods": [each.to_dict() for each in configs[:number]], "model before, SHA-256": start}
-        steps = sum(part.epochs for part in parts if part.pulled) * ceil(len(images) / how.batch_size)
-        compressor = config.compressor(steps).prepare(model, filter_fn) if steps else None
+        pulled = sum(part.epochs for part in parts if part.pulled)
+        steps = pulled * ceil(len(images) / how.batch_size)
+        compressor = config.compressor(steps, pulled).prepare(model, filter_fn) if steps else None
         report = None if compressor else compress_(model, config, filter_fn)
         for part in parts:
             if on_part is not None:
