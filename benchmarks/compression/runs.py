@@ -20,10 +20,18 @@ NETWORKS: dict[str, tuple[str, int | None]] = {
 # Wider ones, which run when they are named: does what holds of the narrow ones hold of them?
 WIDER: dict[str, tuple[str, int | None]] = {"vgg8-64": ("vgg8", 64), "resnet20-16": ("resnet20", 16)}
 
+# An LSTM's outputs cannot go, and its weights have no traffic of their own.
+_NOT_FOR_LSTM = ("structured", "communication-aware")
+
 CONTROL = "none"  # the dense network, trained for as many epochs more as the others: what training alone brings
+
+SMARTDEAL = "smartdeal:rate=0.12"
+CANNON = "communication-aware:cost=0.5"
 
 # In the order in which they run: first those of which an accuracy is wanted, then what they are compared with.
 SETTINGS = (
+    SMARTDEAL,
+    CANNON,
     "adc-aware:adc_bits=5",
     "block-circulant:block=8",
     "block-circulant:block=8,least_blocks=4",
@@ -41,13 +49,29 @@ SETTINGS = (
     "structured:keep=0.5 + uniform:bits=8",
 )
 
-# The accuracy that is wanted of some: at most so much below the dense network's.
-WANTED_DROP = 0.01
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a setting on some networks, in the mean of its seeds.
+
+    drop           the most accuracy below the dense network's
+    ratio          the least times that the file is smaller
+    communication  the most that is left of the cost C of the dense network's traffic
+    """
+
+    models: tuple[str, ...]
+    drop: float = 0.01
+    ratio: float = 1.0
+    communication: float = 1.0
+
+
 _CONVOLUTIONS = ("vgg8", "resnet20", *WIDER)
 WANTED = {
-    "adc-aware:adc_bits=5": (*NETWORKS, *WIDER),
-    "block-circulant:block=8": _CONVOLUTIONS,
-    "block-circulant:block=8,least_blocks=4": _CONVOLUTIONS,
+    SMARTDEAL: Wanted((*NETWORKS, *WIDER), ratio=10),
+    CANNON: Wanted(("lenet5", *_CONVOLUTIONS), communication=0.5),
+    "adc-aware:adc_bits=5": Wanted((*NETWORKS, *WIDER)),
+    "block-circulant:block=8": Wanted(_CONVOLUTIONS),
+    "block-circulant:block=8,least_blocks=4": Wanted(_CONVOLUTIONS),
 }
 
 
@@ -119,5 +143,5 @@ def grid(models: Sequence[str], settings: Sequence[str], seeds: Sequence[int], a
         for setting in settings
         for seed in seeds
         for model in models
-        if not (model == "lstm" and setting.startswith("structured"))  # no layer's outputs can go
+        if not (model == "lstm" and setting.startswith(_NOT_FOR_LSTM))
     ]

@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bale.compress import all_weights, bake_, column_bounds, load_packed_, save_packed
+from bale.codesign import chip_traffic, with_traffic
+from bale.compress import (
+    CommunicationAwareConfig,
+    Config,
+    Traffic,
+    all_weights,
+    bake_,
+    column_bounds,
+    communication_cost,
+    load_packed_,
+    save_packed,
+)
 from bale.data import Images
 from bale.train import (
     ImageStep,
@@ -28,6 +39,7 @@ from bale.train.tensor_bytes import short_digest
 from benchmarks.compression.runs import NETWORKS, WIDER, Run
 from benchmarks.race.machine import processor
 
+_CHIP = "small_tiles"  # whose traffic is counted: on larger tiles these networks have none to speak of
 _SEED_OF_PARTS = 100  # beyond the seeds of dense networks, so that none sees its images in the same order again
 Line = dict[str, Any]
 OnStep = Callable[[str, ImageStep], None]
@@ -46,10 +58,12 @@ class Study:
         model, facts = self.dense(run)
         dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
         dense_bits = adc_bits(model)
+        configs = with_traffic(run.configs, model, _CHIP, self.train[:1].pixels())
+        traffic = self.traffic(run, model)
         checkpoints = self.folder / run.folder
         begin = time.process_time()
         how = Retraining(run.amount.epochs, lr=run.amount.lr, seed=_SEED_OF_PARTS * (run.seed + 1))
-        reported = self.train_again(run, model.to(self.device), how, checkpoints)
+        reported = self.train_again(run, configs, model.to(self.device), how, checkpoints)
         model.cpu()
         seconds = time.process_time() - begin
         accuracy = image_accuracy(model, self.test)
@@ -68,6 +82,7 @@ class Study:
             "packed_bytes": packed,
             "adc_bits": adc_bits(model),
             "dense_adc_bits": dense_bits,
+            "communication": None if traffic is None else communication_left(traffic, model),
             "train_s": round(seconds, 1),
             "dense_train_s": facts["train_s"],
             **run.amount.fields(),
@@ -77,11 +92,13 @@ class Study:
             "torch": torch.__version__,
         }
 
-    def train_again(self, run: Run, model: nn.Module, how: Retraining, checkpoints: Path) -> int | None:
+    def train_again(
+        self, run: Run, configs: Sequence[Config], model: nn.Module, how: Retraining, checkpoints: Path
+    ) -> int | None:
         """Compress the model, train it, and return the bytes that its report tells; or, as a control, only train it."""
         tell = lambda step: self.on_step(run.setting, step)  # noqa: E731
-        if run.configs:
-            report = compress_and_train(model, self.train, run.configs, how, on_step=tell, save=checkpoints)
+        if configs:
+            report = compress_and_train(model, self.train, configs, how, on_step=tell, save=checkpoints)
             return report.packed_bytes
         train_images(
             model,
@@ -121,6 +138,11 @@ class Study:
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return model, told
 
+    def traffic(self, run: Run, model: nn.Module) -> Traffic | None:
+        """That of the dense network, where a method is to lower it."""
+        asked = any(isinstance(config, CommunicationAwareConfig) for config in run.configs)
+        return chip_traffic(model, _CHIP, self.train[:1].pixels()) if asked else None
+
     def build(self, run: Run) -> nn.Module:
         spec, width = (NETWORKS | WIDER)[run.model]
         return build_classifier(spec, self.train, width=width, seed=run.seed)
@@ -137,6 +159,14 @@ class Study:
         assert abs(image_accuracy(again, self.test) - accuracy) <= 2 / len(self.test)  # by another order of sums
         path.unlink()
         return size
+
+
+def communication_left(traffic: Traffic, model: nn.Module) -> float:
+    """The cost C of what a network sends by the weights that it has, beside that of all its connections."""
+    with torch.no_grad():
+        weights = {name: weight for name, weight in all_weights(model).items() if name in traffic.weights}
+    every = {name: torch.ones_like(weight) for name, weight in weights.items()}
+    return communication_cost(traffic, weights) / communication_cost(traffic, every)
 
 
 def adc_bits(model: nn.Module) -> int:

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from benchmarks.compression import __main__ as command
-from benchmarks.compression.runs import CONTROL, NETWORKS, SETTINGS, WIDER, Amount, Run, grid
+from benchmarks.compression.runs import CANNON, CONTROL, NETWORKS, SETTINGS, SMARTDEAL, WIDER, Amount, Run, grid
 from benchmarks.compression.study import Study
-from benchmarks.compression.summary import _COLOURS, draw, summaries, table_of
+from benchmarks.compression.summary import _COLOURS, Summary, draw, summaries, table_of
 
 from bale.data import FASHION_CLASSES, Images
 
@@ -116,8 +116,8 @@ def test_shards_share_out_all_runs_and_a_dense_network_is_of_one() -> None:
     whole = _chosen()
     parts = [_chosen("--shard", f"{mine}/3") for mine in (1, 2, 3)]
     assert sorted(str(run) for part in parts for run in part) == sorted(map(str, whole))
-    structured = sum(setting.startswith("structured") for setting in SETTINGS)
-    assert len(whole) == 3 * (len(NETWORKS) * len(SETTINGS) - structured)  # an LSTM's states cannot go
+    not_for_lstm = sum(setting.startswith(("structured", "communication-aware")) for setting in SETTINGS)
+    assert len(whole) == 3 * (len(NETWORKS) * len(SETTINGS) - not_for_lstm)
     pairs = [{(run.model, run.seed) for run in part} for part in parts]
     assert not (pairs[0] & pairs[1] or pairs[0] & pairs[2] or pairs[1] & pairs[2])
     assert {run.model for run in whole} == set(NETWORKS)
@@ -158,13 +158,25 @@ def test_the_summary_has_means_and_extremes_and_says_what_was_wanted() -> None:
     lines = [line_of(Run("vgg8", setting, seed, TINY), accuracy) for seed, accuracy in enumerate((0.89, 0.90, 0.92))]
     lines.append(line_of(Run("lenet5", "uniform:bits=2", 0, TINY), 0.5))
     last, first = summaries(lines)[::-1]
-    assert (last.model, last.seeds, last.wanted) == ("vgg8", 3, True)
+    assert (last.model, last.seeds, last.met) == ("vgg8", 3, True)
     assert last.accuracy.mean == pytest.approx(0.90333333) and last.drop.half == pytest.approx(0.015)
     assert last.packed_bytes.mean == 101 and last.ratio == pytest.approx(1000 / 101)
-    assert first.model == "lenet5" and first.wanted is None
-    assert summaries([line_of(Run("vgg8", setting, 0, TINY), 0.85)])[0].wanted is False
+    assert first.model == "lenet5" and first.met is None
+    assert summaries([line_of(Run("vgg8", setting, 0, TINY), 0.85)])[0].met is False
     assert table_of(lines).row_count == 2
     assert len(draw(lines).axes) == 2
+
+
+def test_bytes_and_communication_that_are_wanted_are_looked_at_too() -> None:
+    def row(setting: str, **numbers: float) -> Summary:
+        return summaries([line_of(Run("vgg8", setting, 0, TINY), 0.905) | numbers])[0]
+
+    assert row(SMARTDEAL, packed_bytes=100).met and not row(SMARTDEAL, packed_bytes=101).met
+    assert row(CANNON, communication=0.5).met and not row(CANNON, communication=0.51).met
+    assert row(CANNON).met is False  # nothing is known of it
+    lines = [line_of(Run("vgg8", SMARTDEAL, 0, TINY)), line_of(Run("vgg8", CANNON, 0, TINY)) | {"communication": 0.4}]
+    cells = {column.header: list(column.cells) for column in table_of(lines).columns}
+    assert cells["wanted"] == ["<= 1, 10x: MISSED", "<= 1, 50% of C: met"] and cells["C %"] == ["", "40.0"]
 
 
 def test_a_control_says_what_training_alone_brings() -> None:
@@ -178,7 +190,7 @@ def test_a_control_says_what_training_alone_brings() -> None:
         *lines_of("lstm", setting, 0.9),
     ]
     lstm, pruned, control = summaries(lines)
-    assert pruned.to_control == pytest.approx(0.03) and pruned.drop.mean == pytest.approx(0.005) and pruned.wanted
+    assert pruned.to_control == pytest.approx(0.03) and pruned.drop.mean == pytest.approx(0.005) and pruned.met
     assert lstm.to_control is None and control.to_control is None
     (column,) = (column for column in table_of(lines).columns if column.header == "to control")
     assert list(column.cells) == ["", "3.00", ""]

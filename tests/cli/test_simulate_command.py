@@ -277,7 +277,7 @@ def test_weights_that_are_not_the_networks(fails, bale, tmp_path):
     assert "is damaged" in loading(LeNet5())  # a pickled module, which is code
     missing = fails("lenet5", "--weights", tmp_path / "none.pt", fast=("--data", "digits"))
     assert "none.pt: no such file" in missing
-    assert "expected a name that ends in .safetensors, .pt, .pth" in fails("lenet5", "--weights", "weights.bin")
+    assert "expected a name that ends in .safetensors, .pt, .pth, .bale" in fails("lenet5", "--weights", "weights.bin")
     both = fails("lenet5", "--weights", tmp_path / "weights.pt")
     assert "give one of them" in both
 

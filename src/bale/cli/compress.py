@@ -77,7 +77,8 @@ def compress(
     data: Annotated[str | None, option(IMAGE_DATA, "fashion-mnist where it is installed, else digits")] = None,
     width: Annotated[int | None, option("Maps of the first convolutions of vgg8 and resnet20.", "16 and 8")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="A state_dict, .safetensors or .pt, instead of training before.")
+        Path | None,
+        typer.Option(help="A state_dict, .safetensors or .pt, or a packed .bale, instead of training first."),
     ] = None,
     epochs: Annotated[int | None, option("Train so long before; 0: weights as they come.", EPOCHS_TEXT)] = None,
     methods: Annotated[

@@ -54,7 +54,7 @@ def noc(
     flit_bits: Annotated[int, typer.Option(help="Bits of a flit.")] = 256,
     data: Annotated[str | None, option(IMAGE_DATA, "fashion-mnist where it is installed, else digits")] = None,
     width: Annotated[int | None, option("Maps of the first convolutions of vgg8 and resnet20.", "16 and 8")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A state_dict, .safetensors or .pt.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A state_dict, .safetensors or .pt, or a packed .bale.")] = None,
     epochs: Annotated[int | None, option("Train so long first; traffic asks for no accuracy.", 0)] = None,
     weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
     input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,

@@ -24,7 +24,7 @@ from bale.cli.networks import (
 )
 from bale.cli.options import check_json, check_picture, check_writable, option, save_picture, write_json
 from bale.cli.progress import SimulationProgress
-from bale.cli.simulate_array import ARRAY_SAMPLES, chosen_array, is_packed, simulate_array
+from bale.cli.simulate_array import ARRAY_SAMPLES, chosen_array, simulate_array
 from bale.data import Images
 from bale.errors import BaleError
 from bale.hardware import (
@@ -61,8 +61,7 @@ def simulate(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="A state_dict, .safetensors or .pt, or for an array of MACs also a packed .bale, instead of training; "
-            "for one network."
+            help="A state_dict, .safetensors or .pt, or a packed .bale, instead of training; for one network."
         ),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the trained weights to this .safetensors.")] = None,
@@ -125,8 +124,7 @@ def simulate(
     }
     array = chosen_array(chips or [], no_meaning)
     if array is not None:
-        plain = None if is_packed(weights, models, epochs) else weights
-        _check(len(models), models, plain, save, epochs, trials, samples, threads)
+        _check(len(models), models, weights, save, epochs, trials, samples, threads)
         check_json(json_to)
         simulate_array(
             array,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from bale.cli.networks import Trained, read_images, with_weights
 from bale.cli.options import write_json
-from bale.compress import load_packed_
+from bale.compress import decompositions
 from bale.data import Images
 from bale.errors import BaleError
 from bale.hardware.mac_array import (
@@ -35,10 +34,10 @@ from bale.hardware.mac_array import (
 from bale.hardware.network import read_network
 from bale.report import mac_array_dict, mac_array_table
 from bale.train import build_classifier, save_weights
+from bale.train.weights import PACKED
 
 ARRAY_SAMPLES = 16
 
-_PACKED = ".bale"
 _CALIBRATION, _UNIFORM_BITS = 64, 4
 _HOW = "none; `bale compress MODEL --method smartdeal` writes a .bale with powers of two and bases for --weights"
 
@@ -54,17 +53,6 @@ def chosen_array(chips: Sequence[str], unused: Mapping[str, bool]) -> MacArray |
         if given:
             raise BaleError(f"--{name} means nothing to {arrays[0]}, an array of MACs of 8 bits; leave it out")
     return ARRAYS[arrays[0]]()
-
-
-def is_packed(weights: Path | None, models: Sequence[str], epochs: int | None) -> bool:
-    """Is it a packed file that `--weights` names? Raises BaleError where it is and cannot be used."""
-    if weights is None or weights.suffix != _PACKED:
-        return False
-    if len(models) > 1:
-        raise BaleError(f"--weights is for one network, got {len(models)}: {', '.join(models)}")
-    if epochs is not None:
-        raise BaleError("--weights has what was trained, and --epochs trains; give one of them")
-    return True
 
 
 def simulate_array(
@@ -92,32 +80,28 @@ def simulate_array(
     reports: list[dict[str, Any]] = []
     for spec, name in models:
         model = build_classifier(spec, train, width=width, seed=seed)
-        if is_packed(weights, models=[spec], epochs=epochs):
-            assert weights is not None
-            trained, decomposed = _unpacked(name, model, weights, test)
-        else:
-            trained, decomposed = with_weights(spec, name, model, train, weights, epochs, seed, notes), {}
+        trained = with_weights(spec, name, model, train, weights, epochs, seed, notes)
+        decomposed = _decomposed(model, weights, test)
         if save is not None:
             save_weights(model, save)
         with notes.status(f"{name} on {array.name}"):
             costs, training = _costs(array, trained, decomposed, test)
-        more = {"data": {"name": train.name, "samples": len(test)}, "weights": trained.facts}
+        told = {**trained.facts, "decomposed": sorted(decomposed)}
+        more = {"data": {"name": train.name, "samples": len(test)}, "weights": told}
         reports.append({**mac_array_dict(costs, training), **more})
         if str(json_to) != "-":
             facts = [("data", images.text), ("weights", trained.text)]
-            facts += [] if decomposed else [("decomposed", _HOW)]
+            facts.append(("decomposed", ", ".join(decomposed) or _HOW))
             random = f"{name} has random weights: its inputs' digits, and so its energy, may differ"
             Console().print(mac_array_table(costs, training, facts, [random] if trained.random else []))
     write_json(reports if len(reports) > 1 else reports[0], json_to)
 
 
-def _unpacked(name: str, model: nn.Module, path: Path, test: Images) -> tuple[Trained, dict[str, Decomposed]]:
-    """Load a packed file into a model, and find its decomposed matrices."""
-    load_packed_(model, path)
-    network = read_network(model, (test[:1].pixels(),))
-    found = by_matrix(network, import_module("bale.compress").decompositions(path))
-    text = f"from {path}, {len(found)} of {len(network.matrices)} matrices decomposed"
-    return Trained(name, model, text, {"file": str(path), "decomposed": sorted(found)}, False), found
+def _decomposed(model: nn.Module, weights: Path | None, test: Images) -> Mapping[str, Decomposed]:
+    """The matrices of which a packed file has powers of two and bases; other files have none."""
+    if weights is None or weights.suffix != PACKED:
+        return {}
+    return by_matrix(read_network(model, (test[:1].pixels(),)), decompositions(weights))
 
 
 def _costs(

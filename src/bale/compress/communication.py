@@ -69,7 +69,6 @@ class CommunicationAwareConfig(WeightConfig):
     seed: int = 0
     traffic: Traffic | None = field(default=None, compare=False, repr=False)
     method: ClassVar[str] = "communication-aware"
-    acts_in_training: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,7 +181,11 @@ class CommunicationAwareConfig(WeightConfig):
         dense, costly = _dense_cost(kept), kept.own > 0
         return {"groups": int((kept.counts[costly] > 0).sum())} | ({"cost": kept.cost / dense} if dense else {})
 
-    def compressor(self, steps: int | None = None) -> CommunicationCompressor:
+    @property
+    def acts_in_training(self) -> bool:
+        return True
+
+    def compressor(self, steps: int | None = None, epochs: int | None = None) -> CommunicationCompressor:
         """Its updates are spread over the steps."""
         from bale.compress.communication_training import CommunicationCompressor  # it compresses by this config
 

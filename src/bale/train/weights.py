@@ -12,20 +12,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bale.compress import load_packed_
 from bale.errors import CheckpointError
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+PACKED = ".bale"
+SUFFIXES = (".safetensors", ".pt", ".pth", PACKED)
 _MOST = 3  # keys that an error names
 
 
 def load_weights(model: nn.Module, path: str | PathLike[str]) -> None:
     """Load a state_dict into `model`, whose every key it must have, and no other.
 
-    From .safetensors, or from .pt or .pth as `torch.save(model.state_dict(), path)` writes it, of which only tensors
-    are read. Raises `CheckpointError`, with the file and the keys, for a file that is missing or damaged, for keys and
-    shapes that are not the model's, and for numbers that are NaN or infinite; the model is then as it was.
+    From .safetensors; from .pt or .pth as `torch.save(model.state_dict(), path)` writes it, of which only tensors are
+    read; or from .bale, a packed file (`load_packed_`), which may make layers narrower. Raises `CheckpointError`, with
+    the file and the keys, for a file that is missing or damaged, for keys and shapes that are not the model's, and for
+    numbers that are NaN or infinite, and what `load_packed_` raises; the model is then as it was.
     """
     path = Path(path)
+    if path.suffix == PACKED:
+        check_weights_file(path)
+        load_packed_(model, path)
+        return
     weights = _read(path)
     own = model.state_dict()
     _refuse(path, "has no", "that the network has", [key for key in own if key not in weights])
