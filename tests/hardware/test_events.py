@@ -13,6 +13,7 @@ from bale.hardware import Event, Ledger, cost, encode, isaac_ce, put_on_chip, si
 from bale.hardware.bitserial import Digits
 from bale.hardware.cost import cost_on_chip
 from bale.hardware.events import routers, spread
+from bale.hardware.reach import reach
 from bale.models import LeNet5, LSTMClassifier, ResNet20
 
 
@@ -138,9 +139,17 @@ def test_the_spread_of_a_matrix_by_hand(copies) -> None:
     found = spread(on_chip.placement, mapped)
     assert found.rows_by_tile == pytest.approx(read / copies)
     assert found.sums_of_imas == pytest.approx(made / copies)
-    assert found.sums_routed == pytest.approx(routed / copies)
-    shares = dict(zip(found.tiles.tolist(), found.finished.tolist(), strict=True))
-    assert shares == pytest.approx({tile: share for tile, share in finished.items() if share})
+    (matrix,) = on_chip.network.matrices.values()
+    of = reach(on_chip.placement, matrix, np.ones((5, 10), bool))
+    assert routers(chip, *of.sums.T).sum() == pytest.approx(routed)
+    in_tile = {(index // 4, index % 9 // 3) for index in range(9 * copies)}  # row blocks of each tile
+    assert of.needed.tolist() == [[(t, row // 4) in in_tile for t in of.tiles] for row in range(10)]
+    shares = dict(zip(of.tiles.tolist(), (of.finished.sum(0) / 5).tolist(), strict=True))
+    assert {tile: share for tile, share in shares.items() if share} == pytest.approx(
+        {tile: share for tile, share in finished.items() if share}
+    )
+    none = reach(on_chip.placement, matrix, np.zeros((5, 10), bool))
+    assert not len(none.sums) and not none.needed.any()
 
 
 def test_traffic_between_layers_by_hand() -> None:

@@ -21,6 +21,7 @@ from bale.hardware.mapping import Placement, map_matrices, place
 from bale.hardware.network import Digital, Network, read_network
 from bale.hardware.pipeline import Timeline, bottleneck_ns, timeline
 from bale.hardware.quantize import IntegerMatrix, calibrate, integer_product, integers, run_in_integers
+from bale.hardware.reach import kept_weights
 from bale.hardware.roll_up import Peak, peak
 
 BATCH = 32  # samples of a tensor that are run at a time
@@ -150,7 +151,10 @@ def cost_on_chip(
     if images < 1:
         raise MappingError(f"images: must be at least 1, got {images}")
     drives = _drives(on_chip, model, islice(batches(data, 1), samples))
-    ledger = count_events(network, placement, drives, images)
+    kept = {
+        name: kept_weights(matrix, on_chip.integers[name].weight.numpy()) for name, matrix in network.matrices.items()
+    }
+    ledger = count_events(network, placement, kept, drives, images)
     energy = energy_of(ledger, chip)
     times = timeline(network, placement, images)
     tiles = placement.tiles

@@ -17,6 +17,7 @@ from bale.hardware.encode import Block
 from bale.hardware.mapping import Mapped, Placement
 from bale.hardware.network import Network
 from bale.hardware.noc.topology import mesh_of
+from bale.hardware.reach import Reach, first_columns, output_of_input, reach
 
 # Where is counted what belongs to no matrix: activations and pools; the network's inputs and outputs.
 DIGITAL, OUTSIDE = "(digital)", "(in and out)"
@@ -82,9 +83,16 @@ def energy_of(ledger: Ledger, chip: Chip) -> Energy:
     return Energy(parts, tuple(unpaid))
 
 
-def count_events(network: Network, placement: Placement, drives: Mapping[str, np.ndarray], images: int) -> Ledger:
+def count_events(
+    network: Network,
+    placement: Placement,
+    kept: Mapping[str, np.ndarray],
+    drives: Mapping[str, np.ndarray],
+    images: int,
+) -> Ledger:
     """Count what one image of `images` causes.
 
+    `kept`: of each matrix, bool [outputs, rows]: which weights are not 0 (`kept_weights`); for others nothing is sent.
     `drives`: for each matrix, how strongly each of its rows [groups * rows] is driven, summed over the digits of one
     vector, mean over the data: 1 for a full drive, by the square of the voltage. Only a chip whose cells are read "by
     conductance" asks for it.
@@ -101,7 +109,8 @@ def count_events(network: Network, placement: Placement, drives: Mapping[str, np
         if placement.turns > 1 or placement.places[name].parts > 1:
             cells = sum(block.rows * block.columns for block in mapped.blocks) * placement.places[name].copies
             ledger.count(name, Event.CELL_WRITE, cells / images)
-    _count_traffic(ledger, network, placement, spreads)
+    reaches = {name: reach(placement, network.matrices[name], kept[name]) for name in placement.matrices}
+    _count_traffic(ledger, network, placement, reaches)
     for kind, event in (("activation", Event.ACTIVATION), ("pool", Event.POOL)):
         ledger.count(DIGITAL, event, sum(op.elements for op in network.digital if op.kind == kind))
     return ledger
@@ -149,15 +158,11 @@ class Spread:
     """How the vectors of a matrix are spread, mean over its copies.
 
     `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`: outputs, once for each IMA that
-    makes a part of them. `sums_routed`: outputs times the routers that parts of them pass, to the last tile that has a
-    part; there an output is finished: of all outputs `finished[i]` in tile `tiles[i]`.
+    makes a part of them.
     """
 
     rows_by_tile: float
     sums_of_imas: float
-    sums_routed: float
-    tiles: np.ndarray
-    finished: np.ndarray
 
 
 def spread(placement: Placement, mapped: Mapped) -> Spread:
@@ -178,44 +183,35 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
         key = (np.repeat(np.arange(copies), many) * many + np.tile(what, copies)) * chip.crossbars + slot // size
         return np.unique(key, return_index=True)[1]
 
-    parts = once(sum_of, chip.tile_crossbars)
-    group, tile = parts // many * many + sum_of[parts % many], slot[parts] // chip.tile_crossbars
-    last = np.flatnonzero(np.diff(group, append=-1))  # the part in the last tile, of each copy's each group of outputs
-    passed = routers(chip, tile, tile[last][np.repeat(np.arange(len(last)), np.diff(last, prepend=-1))])
-    finished = np.bincount(tile[last], outputs[parts[last] % many])
     return Spread(
         rows[once(block_of, chip.tile_crossbars) % many].sum() / copies,
         outputs[once(sum_of, chip.crossbars_per_ima) % many].sum() / copies,
-        float(outputs[parts % many] @ passed) / copies,
-        np.flatnonzero(finished),
-        finished[finished > 0] / finished.sum(),
     )
 
 
-def first_columns(block: Block) -> np.ndarray:
-    """The first column of each output of a block."""
-    return np.flatnonzero(np.diff(block.output, prepend=-1))
-
-
-def _count_traffic(ledger: Ledger, network: Network, placement: Placement, spreads: Mapping[str, Spread]) -> None:
+def _count_traffic(ledger: Ledger, network: Network, placement: Placement, reaches: Mapping[str, Reach]) -> None:
     """What travels between tiles, and to and from the chip.
 
-    An activation is sent from the tile in which it was finished, once to each tile that has some of a copy of the
-    consumer that needs it (unicast): not more copies than windows hold it. Parts of a matrix's sums travel to where
-    they are finished. A bit passes hops + 1 routers, none within a tile; tiles stand in snake order on a mesh.
+    A channel's activations are sent from the tiles in which they were finished, once to each tile that has a weight of
+    the channel, that is not 0, in some copy (unicast): not to more copies than windows hold them. Parts of a matrix's
+    sums travel to where they are finished. A bit passes hops + 1 routers, none within a tile; tiles stand in snake
+    order on a mesh.
     """
     chip = placement.chip
     routed = dict.fromkeys(placement.matrices, 0.0)
     for call in network.calls:
-        consumer, matrix = placement.tiles_of(call.matrix), network.matrices[call.matrix]
+        to, matrix, copies = reaches[call.matrix], network.matrices[call.matrix], placement.places[call.matrix].copies
         arrived = sum(edge.elements for edge in call.inputs)
         windows = -(-call.positions * matrix.groups * matrix.rows // arrived) if arrived else 1
-        part = min(1.0, windows / placement.places[call.matrix].copies)
+        part = min(1.0, windows / copies)
         for edge in call.inputs:
-            of = spreads[network.calls[edge.producer].matrix]
-            passed = of.finished @ routers(chip, of.tiles[:, None], np.array(consumer)[None, :]).sum(axis=1)
-            routed[call.matrix] += edge.elements * chip.input_bits * float(passed) * part
-        routed[call.matrix] += call.positions * spreads[call.matrix].sums_routed * sum_bits(chip)
+            of = reaches[network.calls[edge.producer].matrix]
+            sent = edge.elements / matrix.inputs * chip.input_bits
+            passed = of.finished @ routers(chip, of.tiles[:, None], to.tiles[None, :])  # [outputs, tiles]
+            source = output_of_input(matrix.inputs, len(passed))
+            routed[call.matrix] += sent * part * float(passed[source][to.needed].sum())
+        passed = routers(chip, *to.sums.T).sum() / copies if len(to.sums) else 0
+        routed[call.matrix] += call.positions * float(passed) * sum_bits(chip)
     for name in placement.matrices:
         ledger.count(name, Event.ROUTER, routed[name] / _WORD)
     ledger.count(OUTSIDE, Event.OFF_CHIP, (network.inputs + network.outputs) * chip.input_bits)

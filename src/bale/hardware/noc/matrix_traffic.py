@@ -15,9 +15,10 @@ import numpy as np
 from bale.errors import MappingError
 from bale.hardware.call import Edge
 from bale.hardware.cost import OnChip
-from bale.hardware.events import first_columns, sum_bits
+from bale.hardware.events import sum_bits
 from bale.hardware.layers import Matrix
 from bale.hardware.mapping import Placement
+from bale.hardware.reach import first_columns, kept_weights, output_of_input
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +79,10 @@ def matrix_traffic(on_chip: OnChip) -> dict[str, MatrixTraffic]:
     """Of each matrix of a model on a chip; one copy of each, all of them at a time.
 
     Outputs are finished where events are counted to be: in the last tile that has a part of them, that of their last
-    row block. Which of a producer's outputs an input was: input i of n comes from output i x outputs // n, so as many
-    are matched one to one, and those of a flattened plane channel by channel; otherwise (gates of an LSTM, channels
-    joined or padded) they are taken to be spread evenly, in order. A sum of several matrices' outputs (a residual
-    connection) is added up where it is needed: each of them sends its own. Inputs that come from outside are an edge
-    of tile -1, where they are all that a call receives. Calls of the same matrix, and edges from the same, add up;
-    edges that send nothing are left out.
+    row block. Which of a producer's outputs an input was, `output_of_input` says. A sum of several matrices' outputs (a
+    residual connection) is added up where it is needed: each of them sends its own. Inputs that come from outside are
+    an edge of tile -1, where they are all that a call receives. Calls of the same matrix, and edges from the same, add
+    up; edges that send nothing are left out.
 
     Raises `MappingError` where matrices have copies or take turns, in which case a weight has not one tile.
     """
@@ -124,15 +123,8 @@ def tiles_of(traffic: Mapping[str, MatrixTraffic]) -> int:
 
 def weight_masks(on_chip: OnChip) -> dict[str, np.ndarray]:
     """Of each matrix, bool [outputs, rows] as `MatrixTraffic.tile` has them: which weights on the chip are not 0?"""
-    masks = {}
-    for name, matrix in on_chip.network.matrices.items():
-        kept = on_chip.integers[name].weight.numpy() != 0  # [groups, rows, outputs]
-        mask = np.zeros((matrix.width, matrix.groups * matrix.rows), bool)
-        for group, own in enumerate(kept):
-            rows, outputs = group * matrix.rows, group * matrix.outputs
-            mask[outputs : outputs + matrix.outputs, rows : rows + matrix.rows] = own.T
-        masks[name] = mask
-    return masks
+    matrices = on_chip.network.matrices
+    return {name: kept_weights(matrix, on_chip.integers[name].weight.numpy()) for name, matrix in matrices.items()}
 
 
 def tile_flows(traffic: Mapping[str, MatrixTraffic], masks: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
@@ -170,7 +162,7 @@ def _sources(finished: np.ndarray | None, inputs: int) -> np.ndarray:
     """The tile of each input, of a producer whose outputs are finished in those tiles; None: outside."""
     if finished is None:
         return np.full(inputs, -1, np.int64)
-    return finished[np.arange(inputs) * len(finished) // inputs]
+    return finished[output_of_input(inputs, len(finished))]
 
 
 def _tiles(matrix: Matrix, placement: Placement) -> np.ndarray:
