@@ -123,6 +123,15 @@ def test_the_same_seed_is_the_same_run_and_uniform_traffic_has_its_load() -> Non
     assert np.bincount(source * 16 + to, minlength=256).min() > 0  # every pair, the source itself too
 
 
+def test_pauses_change_nothing(monkeypatch) -> None:
+    mesh = Mesh(3, 3)
+    packets = uniform_packets(mesh, 0.4, 100, flits=3)
+    whole = simulate_noc(mesh, packets)
+    monkeypatch.setattr("bale.hardware.noc.simulator._AT_A_TIME", 7)
+    paused = simulate_noc(mesh, packets)
+    assert np.array_equal(paused.arrived, whole.arrived) and paused.cycles == whole.cycles
+
+
 def test_a_network_that_is_idle_for_long_costs_nothing() -> None:
     run = simulate_noc(Mesh(3, 3), Packets.of([(0, 0, 8, 1), (10**12, 8, 0, 3)]))
     assert run.latency.tolist() == [27, 29] and run.cycles == 10**12 + 29

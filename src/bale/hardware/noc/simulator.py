@@ -29,6 +29,8 @@ from bale.hardware.noc.packets import Packets
 from bale.hardware.noc.routers import PORTS, WHEEL, Fabric, Work
 from bale.hardware.noc.topology import DIRECTIONS, Mesh
 
+_AT_A_TIME = 10_000  # cycles, about a second of a busy mesh of 8 x 8
+
 
 @dataclass(frozen=True)
 class Router:
@@ -94,7 +96,8 @@ def simulate_noc(mesh: Mesh, packets: Packets, router: Router | None = None, *, 
     many = np.diff(packets.ways.start)[packets.way]
     work = _work(mesh, packets, router, np.cumsum(many) - many)
     fabric = _fabric(mesh, router, work, int(many.sum()))
-    routers.run(fabric, work, most)
+    while not routers.run(fabric, work, most, _AT_A_TIME):
+        pass  # Ctrl-C is heard here
     return _result(packets, fabric, many, most)
 
 
