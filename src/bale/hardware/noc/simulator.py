@@ -29,7 +29,7 @@ from bale.hardware.noc.packets import Packets
 from bale.hardware.noc.routers import PORTS, WHEEL, Fabric, Work
 from bale.hardware.noc.topology import DIRECTIONS, Mesh
 
-_AT_A_TIME = 10_000  # cycles, about a second of a busy mesh of 8 x 8
+_AT_A_TIME = 2_000  # cycles, a fraction of a second on a busy mesh of 8 x 8
 
 
 @dataclass(frozen=True)
