@@ -31,6 +31,14 @@ def test_json(bale, tmp_path):
     assert json.loads(path.read_text()) == report
 
 
+def test_an_array_of_macs_shows_its_sizes_and_energies(bale):
+    text = " ".join(bale("chip", "show", "smartdeal").stdout.split())
+    assert "64 slices x 16 lines x 8 = 8,192" in text and "512 KiB for inputs and outputs of layers, 256" in text
+    assert "DRAM 100 699" in text and "32 x 32, float 2.86" in text
+    report = json.loads(bale("chip", "show", "smartdeal", "--json", "-").stdout)
+    assert report["array"]["mac_pj"] == report["mac_pj_by_width"]["8 x 8"] and report["macs"] == 8192
+
+
 def test_validating_goes_on_after_what_is_wrong(bale, tmp_path):
     good, bad, misspelt, last = (tmp_path / f"{name}.yaml" for name in ("good", "bad", "misspelt", "last"))
     good.write_text("base: isaac_ce\nname: good\ntiles: 4\n")
@@ -59,6 +67,7 @@ def test_constants(bale):
 def test_errors_are_one_line(bale):
     for arguments, problem in (
         (("show", "isaac"), "isaac: neither a file nor a preset"),
+        (("show", "smartdeal", "--yaml"), "--yaml: smartdeal is an array of MACs, which no file describes"),
         (("show", "isaac_ce", "--json", "/no/such/file.json"), "/no/such/file.json: cannot be written"),
     ):
         result = bale("chip", *arguments)

@@ -82,6 +82,7 @@ def test_a_network_without_weights_sends_nothing(noc, tmp_path) -> None:
         (("lenet5", "--placement", "best"), "--placement: expected snake, annealed, exact, got 'best'"),
         (("lenet5", "--placement", "exact"), "annealed is for more"),
         (("lenet5", "--chip", "isaac_ce"), "isaac_ce: the network fits into one tile"),
+        (("lenet5", "--chip", "smartdeal"), "--chip smartdeal is an array of MACs, which has no tiles"),
         (("lenet5", "--load", 2), "--load: must be above 0 and at most 1 flit a cycle, got 2"),
         (("lenet5", "--epochs", -1), "--epochs must be at least 0, got -1"),
         (("lenet5", "--vcs", 0), "vcs: must be at least 1, got 0"),

@@ -43,6 +43,12 @@ def test_booth_digits_add_up_to_the_number(bits, signed) -> None:
     assert (digit_counts(numbers, bits, signed) == np.count_nonzero(digits, axis=1)).all()
 
 
+@pytest.mark.parametrize(("number", "signed"), [(128, True), (-129, True), (256, False), (-1, False)])
+def test_numbers_that_are_too_large_have_no_booth_digits(number, signed) -> None:
+    with pytest.raises(MappingError, match=r"8 bits, .*signed, hold"):
+        booth_digits(np.array([0, number]), 8, signed)
+
+
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 6))
 @settings(max_examples=20)
 def test_rebuilt_rows_are_coefficients_times_the_basis(seed, size, rows) -> None:
@@ -332,6 +338,7 @@ def test_weights_that_fit_nothing_are_refused_by_name() -> None:
         ({"slices": 0}, "slices: must be at least 1"),
         ({"input_bits": 1}, "input_bits: must be from 2 to 16"),
         ({"dram_pj": -1}, "dram_pj: must be at least 0"),
+        ({"mac_pj": float("inf")}, "mac_pj: must be at least 0, got inf"),
         ({"clock_ghz": 0}, "clock_ghz: must be above 0"),
         ({"wait": "never"}, "wait: expected one of tap, row"),
         ({"output_buffer": 100}, "output_buffer: a pass finishes 64 x 32 outputs, 2,048 bytes, got 100"),

@@ -85,6 +85,15 @@ def test_flits_are_conserved_before_all_have_arrived(trace, cycles) -> None:
     assert np.array_equal(run.arrived[there], whole.arrived[there])  # what came later changed nothing
 
 
+def test_what_is_on_its_last_link_when_time_is_over_has_not_arrived() -> None:
+    packets = Packets.of([(0, 5, 5, 1)])  # 7 cycles alone
+    early, late = (simulate_noc(Mesh(3, 3), packets, cycles=cycles) for cycles in (6, 7))
+    assert (early.latency.tolist(), early.arrived.tolist(), early.cycles) == ([-1], [-1], 6)
+    assert (late.latency.tolist(), late.arrived.tolist(), late.cycles) == ([7], [7], 7)
+    assert np.isnan(early.mean_latency) and np.isnan(early.percentile(50))
+    assert np.isnan(simulate_noc(Mesh(1, 1), Packets.of([])).mean_latency)
+
+
 def test_a_multicast_alone_is_as_fast_as_its_farthest_destination_and_uses_shared_links_once() -> None:
     mesh = Mesh(4, 4)
     run = simulate_noc(mesh, Packets.of([(0, 0, [3, 7, 15], 4)]))
@@ -112,6 +121,15 @@ def test_the_same_seed_is_the_same_run_and_uniform_traffic_has_its_load() -> Non
     assert first.flits.sum() == pytest.approx(0.3 * 2000 * 16, rel=0.02)
     source, to = first.ways.source[first.way], first.ways.to[first.way]
     assert np.bincount(source * 16 + to, minlength=256).min() > 0  # every pair, the source itself too
+
+
+def test_pauses_change_nothing(monkeypatch) -> None:
+    mesh = Mesh(3, 3)
+    packets = uniform_packets(mesh, 0.4, 100, flits=3)
+    whole = simulate_noc(mesh, packets)
+    monkeypatch.setattr("bale.hardware.noc.simulator._AT_A_TIME", 7)
+    paused = simulate_noc(mesh, packets)
+    assert np.array_equal(paused.arrived, whole.arrived) and paused.cycles == whole.cycles
 
 
 def test_a_network_that_is_idle_for_long_costs_nothing() -> None:
@@ -144,5 +162,11 @@ def test_what_cannot_be_sent() -> None:
         Ways.of([(3, [])])
     with pytest.raises(BaleError, match="load: must be above 0 and at most 1 flit"):
         uniform_packets(mesh, 1.5, 10)
+    with pytest.raises(BaleError, match="expected at least 0 cycles and 1 flit a packet, got 10 and 0"):
+        uniform_packets(mesh, 0.5, 10, flits=0)
+    with pytest.raises(BaleError, match="packets on ways 1 to 1: there are 1 ways"):
+        Packets(Ways.of([(0, [1])]), *(np.array([number]) for number in (0, 1, 1)))
+    with pytest.raises(BaleError, match="cycles: must be at least 0, got -1"):
+        simulate_noc(mesh, Packets.of([]), cycles=-1)
     with pytest.raises(BaleError, match="depth: must be at least 1, got 0"):
         Router(depth=0)

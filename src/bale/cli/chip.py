@@ -13,7 +13,8 @@ from bale.cli.app import FAILED, app, command
 from bale.cli.options import check_json, write_json
 from bale.errors import ChipError
 from bale.hardware import PRESETS, dump_chip, load_chip
-from bale.report import chip_report, chip_summary, chip_table, constants_table
+from bale.hardware.mac_array import ARRAYS, MacArray
+from bale.report import array_dict, array_table, chip_report, chip_summary, chip_table, constants_table
 
 chip_app = typer.Typer(
     help="Chips for `bale simulate`: what they are made of, whether a file describes one, where numbers are from.",
@@ -25,7 +26,10 @@ _command = partial(command, to=chip_app)
 
 @_command
 def show(
-    chip: Annotated[str, typer.Argument(help=f"A preset, {', '.join(PRESETS)}, or a YAML file.")],
+    chip: Annotated[
+        str,
+        typer.Argument(help=f"A preset, {', '.join(PRESETS)}, a YAML file, or an array of MACs, {', '.join(ARRAYS)}."),
+    ],
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print the chip's file, to change and use as another.")
     ] = False,
@@ -33,8 +37,14 @@ def show(
         Path | None, typer.Option("--json", help="Write the chip as JSON to this file, or to stdout for -.")
     ] = None,
 ) -> None:
-    """Print a chip's units with their power, area and energy, and what the whole chip draws, covers and could do."""
+    """Print a chip's units with their power, area and energy, and what the whole chip draws, covers and could do.
+
+    Of an array of MACs its sizes, and the energy of each event.
+    """
     check_json(json_to)
+    if chip in ARRAYS:
+        _show_array(ARRAYS[chip](), as_yaml, json_to)
+        return
     found = load_chip(chip)
     write_json(chip_report(found), json_to)
     if str(json_to) == "-":
@@ -43,6 +53,17 @@ def show(
         typer.echo(dump_chip(found), nl=False)
         return
     Console().print(chip_table(found))
+
+
+def _show_array(array: MacArray, as_yaml: bool, json_to: Path | None) -> None:
+    if as_yaml:
+        raise ChipError(
+            f"--yaml: {array.name} is an array of MACs, which no file describes; --json has its fields, and Python "
+            "changes them: dataclasses.replace(bale.hardware.mac_array.smartdeal(), lines=8)"
+        )
+    write_json(array_dict(array), json_to)
+    if str(json_to) != "-":
+        Console().print(array_table(array))
 
 
 @_command

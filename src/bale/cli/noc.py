@@ -25,6 +25,7 @@ from bale.hardware import (
     simulate_noc,
     weight_masks,
 )
+from bale.hardware.mac_array import ARRAYS
 from bale.report import draw_noc, noc_dict, noc_table
 from bale.train import build_classifier
 
@@ -75,6 +76,8 @@ def noc(
     --epochs or --weights say so, which matter with --sparse. The report goes to stdout, progress to stderr.
     """
     notes = Console(stderr=True)
+    if chip in ARRAYS:
+        raise BaleError(f"--chip {chip} is an array of MACs, which has no tiles; take one of {', '.join(PRESETS)}")
     known = load_chip(chip)
     _check(placement, load, epochs, threads)
     check_weights(weights, epochs)

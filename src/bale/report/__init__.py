@@ -1,5 +1,6 @@
 """What a run did and what a policy is, as text for people, as data for programs, as pictures."""
 
+from bale.report.array_tables import array_dict, array_table
 from bale.report.chip_tables import chip_summary, chip_table, constants_table
 from bale.report.compression import CompressionResult, compression_dict, compression_table
 from bale.report.hardware import chip_report, simulation_dict
@@ -14,6 +15,8 @@ from bale.report.training import training_dict, training_table
 
 __all__ = [
     "CompressionResult",
+    "array_dict",
+    "array_table",
     "chip_report",
     "chip_summary",
     "chip_table",

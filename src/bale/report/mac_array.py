@@ -12,9 +12,9 @@ from bale import __version__
 from bale.hardware.constants import value
 from bale.hardware.mac_array import ArrayLayer, MacArray, MacArrayCost, TrainingCost
 from bale.report.grids import Facts, fact_grid, plain_table, titled, warned
+from bale.report.hardware import FORMAT
 from bale.report.quantities import COUNT, ENERGY, TIME, column, digits, percent, quantity, unit_for
 
-FORMAT = 1
 _NOT_MODELLED = (
     "not modelled: leakage and clocks, wires, inputs that move within a line, bits of the index of activations, scales "
     "and biases of sums"

@@ -22,7 +22,8 @@ _STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 def draw_noc(estimate: NocEstimate, model: str = "") -> Figure:
     """Draw routers as squares, coloured by layer and labelled with it, and links as arrows, coloured by their bits.
 
-    A torus's links round the rim are drawn as stubs that leave on one side and come in on the other.
+    A torus's links round the rim are drawn as stubs where they leave; they come in at the other end of their row or
+    column, where nothing is drawn of them.
     """
     from matplotlib.figure import Figure
 

@@ -71,9 +71,9 @@ class MacArray:
             if not 2 <= getattr(self, name) <= 16:
                 raise ChipError(f"{name}: must be from 2 to 16, got {getattr(self, name)}")
         for name in (name for name in vars(self) if name.endswith("_pj")):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise ChipError(f"{name}: must be at least 0, got {getattr(self, name)}")
-        if not self.clock_ghz > 0:
+        if not 0 < self.clock_ghz < float("inf"):
             raise ChipError(f"clock_ghz: must be above 0, got {self.clock_ghz}")
         if self.wait not in _WAITS:
             raise ChipError(f"wait: expected one of {', '.join(_WAITS)}, got {self.wait!r}")

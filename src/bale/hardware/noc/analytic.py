@@ -10,7 +10,7 @@ import numpy as np
 from bale.errors import BaleError
 from bale.hardware.constants import value
 from bale.hardware.noc.matrix_traffic import MatrixTraffic, tile_flows, tiles_of
-from bale.hardware.noc.topology import Mesh
+from bale.hardware.noc.topology import DIRECTIONS, Mesh
 from bale.hardware.noc.ways import Ways
 
 ROUTER_ENERGIES = ("isaac", "conservative")
@@ -76,7 +76,9 @@ def _count(bits: dict[tuple[int, tuple[int, ...]], float], source: int, to: np.n
 
 def link_loads(mesh: Mesh, ways: Ways, bits: np.ndarray) -> np.ndarray:
     """float64 [nodes, 4]: bits that pass each link."""
-    return np.tensordot(bits, ways.link_table(mesh).astype(np.float64), 1)
+    trees = ways.trees(mesh)
+    # One direction at a time: all of them as floats are gigabytes where a mesh is large.
+    return np.stack([bits @ (trees >> direction & 1) for direction in range(DIRECTIONS)], axis=1)
 
 
 def way_energy_pj(mesh: Mesh, ways: Ways, bits: np.ndarray, energy: NocEnergy | None = None) -> np.ndarray:

@@ -14,7 +14,10 @@ from bale.hardware.noc.ways import Ways
 
 @dataclass(frozen=True, eq=False)
 class Packets:
-    """Packet p is there from `cycle[p]` on, takes the way `way[p]` and has `flits[p]`; in the order of cycles."""
+    """Packet p is there from `cycle[p]` on, takes the way `way[p]` and has `flits[p]`; in the order of cycles.
+
+    Raises `BaleError` for packets without flits, out of order, or on ways that there are not.
+    """
 
     ways: Ways
     cycle: np.ndarray  # int64 [packets]
@@ -26,6 +29,8 @@ class Packets:
             raise BaleError(f"packet {int(self.flits.argmin())}: must have at least 1 flit, got {self.flits.min()}")
         if (len(self.cycle) and self.cycle[0] < 0) or (np.diff(self.cycle) < 0).any():
             raise BaleError("packets must be in the order of their cycles, which begin with 0")
+        if len(self.way) and not 0 <= self.way.min() <= self.way.max() < len(self.ways):
+            raise BaleError(f"packets on ways {self.way.min()} to {self.way.max()}: there are {len(self.ways)} ways")
 
     def __len__(self) -> int:
         return len(self.cycle)
@@ -50,6 +55,8 @@ def uniform_packets(mesh: Mesh, load: float, cycles: int, *, flits: int = 1, see
     """
     if not 0 < load <= 1:
         raise BaleError(f"load: must be above 0 and at most 1 flit for each router and cycle, got {load:g}")
+    if cycles < 0 or flits < 1:
+        raise BaleError(f"expected at least 0 cycles and 1 flit a packet, got {cycles} and {flits}")
     rng = np.random.default_rng(seed)
     cycle, source = np.nonzero(rng.random((cycles, mesh.nodes)) < load / flits)
     to = rng.integers(0, mesh.nodes, len(cycle))

@@ -51,7 +51,8 @@ def _exact(flows: np.ndarray, mesh: Mesh) -> np.ndarray:
     tiles, hops = len(flows), mesh.hop_matrix()
     many = perm(mesh.nodes, tiles)
     if many > MOST_EXACT:
-        raise BaleError(f"placement exact: {many:,} placements to try, at most {MOST_EXACT:,}; annealed is for more")
+        number = f"{many:,}" if many <= 10**12 else "more than 10^12"
+        raise BaleError(f"placement exact: {number} placements to try, at most {MOST_EXACT:,}; annealed is for more")
     routers = np.array(list(permutations(range(mesh.nodes), tiles)))
     costs = sum(flows[a, b] * hops[routers[:, a], routers[:, b]] for a in range(tiles) for b in range(tiles))
     return routers[int(np.argmin(costs))].astype(np.int64)

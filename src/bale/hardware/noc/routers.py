@@ -75,10 +75,12 @@ class Work(NamedTuple):
 
 
 @njit(cache=True)
-def run(fabric: Fabric, work: Work, cycles: int) -> None:
-    """Simulate up to `cycles`, or until all packets have arrived."""
+def run(fabric: Fabric, work: Work, cycles: int, at_a_time: int) -> bool:
+    """Simulate up to `cycles`, or until all packets have arrived; False: neither yet, but `at_a_time` cycles more."""
     totals = fabric.totals
-    while totals[NOW] < cycles:
+    for _ in range(at_a_time):
+        if totals[NOW] >= cycles:
+            return True
         now = totals[NOW]
         _arrive(fabric, work, now)
         _inject(fabric, work, now)
@@ -90,10 +92,11 @@ def run(fabric: Fabric, work: Work, cycles: int) -> None:
             soonest = _next_packet(fabric, work)
             if soonest < 0:
                 totals[NOW] += _HOP - 1  # the last flit is on its way from the switch to its tile
-                break
+                return True
             # Credits that are under way arrive meanwhile, as long as no cycle of the wheel is left out.
             if soonest > totals[NOW] + WHEEL and not fabric.due.any():
                 totals[NOW] = min(cycles, soonest)
+    return False
 
 
 @njit(cache=True, forceinline=True)

@@ -29,6 +29,8 @@ from bale.hardware.noc.packets import Packets
 from bale.hardware.noc.routers import PORTS, WHEEL, Fabric, Work
 from bale.hardware.noc.topology import DIRECTIONS, Mesh
 
+_AT_A_TIME = 2_000  # cycles, a fraction of a second on a busy mesh of 8 x 8
+
 
 @dataclass(frozen=True)
 class Router:
@@ -50,7 +52,8 @@ class NocRun:
 
     `latency` [packets]: cycles from when a packet was there to the arrival of its last flit at its last destination,
     its time in the source's queue included; -1: not yet arrived. `arrived` [deliveries]: when, destination by
-    destination, packet after packet. `delivered`: flits that have left the switch to a tile, of each destination.
+    destination, packet after packet; -1 likewise. `delivered`: flits that have left the switch to a tile, of each
+    destination; the last of them may still be on the way there.
     """
 
     packets: Packets
@@ -69,26 +72,33 @@ class NocRun:
 
     @property
     def mean_latency(self) -> float:
-        """Cycles, of the packets that have arrived."""
-        return float(self.latency[self.latency >= 0].mean())
+        """Cycles, of the packets that have arrived; nan where none has."""
+        arrived = self.latency[self.latency >= 0]
+        return float(arrived.mean()) if len(arrived) else float("nan")
 
     def percentile(self, percent: float) -> float:
-        """Cycles within which so many of the packets that have arrived had done so."""
-        return float(np.percentile(self.latency[self.latency >= 0], percent))
+        """Cycles within which so many of the packets that have arrived had done so; nan where none has."""
+        arrived = self.latency[self.latency >= 0]
+        return float(np.percentile(arrived, percent)) if len(arrived) else float("nan")
 
 
 def simulate_noc(mesh: Mesh, packets: Packets, router: Router | None = None, *, cycles: int | None = None) -> NocRun:
     """Send packets through a mesh, until all have arrived or `cycles` are over; the same packets, the same run.
 
-    Raises `BaleError` for a multicast packet that is longer than a VC's queue, and on a torus for less than 2 VCs.
+    Raises `BaleError` for a multicast packet that is longer than a VC's queue, on a torus for less than 2 VCs, and for
+    fewer than 0 cycles.
     """
     router = router or Router()
     _check(mesh, packets, router)
+    if cycles is not None and cycles < 0:
+        raise BaleError(f"cycles: must be at least 0, got {cycles}")
+    most = np.iinfo(np.int64).max if cycles is None else cycles
     many = np.diff(packets.ways.start)[packets.way]
     work = _work(mesh, packets, router, np.cumsum(many) - many)
     fabric = _fabric(mesh, router, work, int(many.sum()))
-    routers.run(fabric, work, np.iinfo(np.int64).max if cycles is None else cycles)
-    return _result(packets, fabric, many)
+    while not routers.run(fabric, work, most, _AT_A_TIME):
+        pass  # Ctrl-C is heard here
+    return _result(packets, fabric, many, most)
 
 
 def _check(mesh: Mesh, packets: Packets, router: Router) -> None:
@@ -169,15 +179,17 @@ def _fabric(mesh: Mesh, router: Router, work: Work, deliveries: int) -> Fabric:
     )
 
 
-def _result(packets: Packets, fabric: Fabric, many: np.ndarray) -> NocRun:
-    end = int(fabric.totals[routers.NOW])
+def _result(packets: Packets, fabric: Fabric, many: np.ndarray, most: int) -> NocRun:
+    end = min(int(fabric.totals[routers.NOW]), most)
+    # What has left a switch is noted with the cycle in which it will be there; that may be after the end.
+    arrived = np.where(fabric.arrived <= end, fabric.arrived, -1)
     start = np.cumsum(many) - many
-    missing = np.add.reduceat(fabric.arrived < 0, start) if len(many) else np.zeros(0, np.int64)
-    last = np.maximum.reduceat(fabric.arrived, start) if len(many) else np.zeros(0, np.int64)
+    missing = np.add.reduceat(arrived < 0, start) if len(many) else np.zeros(0, np.int64)
+    last = np.maximum.reduceat(arrived, start) if len(many) else np.zeros(0, np.int64)
     return NocRun(
         packets=packets,
         latency=np.where(missing > 0, -1, last - packets.cycle),
-        arrived=fabric.arrived,
+        arrived=arrived,
         link_flits=fabric.link_flits.reshape(-1, DIRECTIONS),
         injected=int(fabric.totals[routers.INJECTED]),
         delivered=int(fabric.totals[routers.DELIVERED]),
