@@ -82,8 +82,8 @@ def matrix_traffic(on_chip: OnChip) -> dict[str, MatrixTraffic]:
     row block. Which of a producer's outputs an input was, `output_of_input` says. A sum of several matrices' outputs (a
     residual connection) is added up where it is needed: each of them sends its own. Inputs that come from outside are
     an edge of tile -1, where they are all that a call receives. Calls of the same matrix, and edges from the same, add
-    up; edges that send nothing are left out, and so are the states of an LSTM or GRU: as in the ledger, they and the sums
-    of its two products are taken to be at home, in the tile that needs them next.
+    up. Left out are edges that send nothing, and the states of an LSTM or GRU: as in the ledger, they and the sums of
+    its two products are taken to be at home, in the tile that needs them next.
 
     Raises `MappingError` where matrices have copies or take turns, in which case a weight has not one tile.
     """
