@@ -14,6 +14,7 @@ from bale.compress import (
     BlockCirculantConfig,
     CommunicationAwareConfig,
     MagnitudeConfig,
+    SmartDealConfig,
     StructuredConfig,
     UniformQuantConfig,
     all_weights,
@@ -226,10 +227,14 @@ def test_what_it_is_not_for_is_left_with_the_reason():
     assert compress_(model, CommunicationAwareConfig().on(without)).skipped == {
         "3": "is not in the traffic: nothing of it is sent on the chip"
     }
-    for first, problem in ((BlockCirculantConfig(2), "is block-circulant"), (UniformQuantConfig(8), "is quantised")):
+    for first, problem in (
+        (BlockCirculantConfig(2), "is block-circulant"),
+        (UniformQuantConfig(8), "is quantised"),
+        (SmartDealConfig(), "is decomposed by smartdeal"),
+    ):
         model = made()
-        compress_(model, first)
-        with pytest.raises(CompressionError, match=f"fits no layer|{problem}"):
+        compress_(model, first, lambda module, name: name in ("3", "6"))
+        with pytest.raises(CompressionError, match=f"fits no layer.*3 {problem}"):
             compress_(model, CommunicationAwareConfig().on(traffic), lambda module, name: name in ("3", "6"))
 
 
