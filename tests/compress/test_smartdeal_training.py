@@ -32,7 +32,9 @@ def test_compressors_are_those_that_training_names() -> None:
     assert isinstance(SmartDealConfig().compressor(10, 2), Once)
     projection = SmartDealConfig(training="projection").compressor(30, 3)
     assert isinstance(projection, Projection) and projection.every == 10
-    assert isinstance(SmartDealConfig(training="buckets").compressor(), Buckets)
+    buckets = SmartDealConfig(training="buckets")
+    bars = [switching.bar for switching in map(buckets.compressor, (None, 1, 400)) if isinstance(switching, Buckets)]
+    assert bars == [8, 8, 30]
     acting = [training for training in ("straight-through", "projection", "buckets")
               if SmartDealConfig(training=training).acts_in_training]  # fmt: skip
     assert acting == ["projection", "buckets"]
