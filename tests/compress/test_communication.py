@@ -182,11 +182,11 @@ def test_a_state_of_another_model_or_chip_is_refused():
     traffic = on_a_line(model)
     state = CommunicationAwareConfig().on(traffic).compressor(9).prepare(model).state_dict()
     longer = replace(traffic, hops=2 * traffic.hops)
-    with pytest.raises(ValueError, match="another chip or placement"):
+    with pytest.raises(CompressionError, match="another chip or placement"):
         CommunicationAwareConfig().on(longer).compressor(9).prepare(made()).load_state_dict(state)
     small = nn.Sequential(nn.Linear(24, 5))
     on_small = CommunicationAwareConfig().on(on_a_line(small))
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(CompressionError, match="another model"):
         on_small.compressor(9).prepare(small).load_state_dict(state)
 
 

@@ -186,6 +186,13 @@ def test_a_state_goes_on_exactly(name) -> None:
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_state_of_other_shapes_is_refused(name) -> None:
+    state = COMPRESSORS[name]().prepare(nn.Linear(12, 8)).state_dict()
+    with pytest.raises(CompressionError, match=r"in the state, and .* in the model"):
+        COMPRESSORS[name]().prepare(nn.Linear(12, 70)).load_state_dict(state)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
 def test_verbs_come_after_prepare(name) -> None:
     compressor = COMPRESSORS[name]()
     for verb in (compressor.step, compressor.squash):

@@ -17,9 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 from bale.compress.api import compress_
 from bale.compress.code import Code
+from bale.compress.compressor import check_state
 from bale.compress.config import Config, Filter
 from bale.compress.powers import PowerOfTwoQuantizer, powers_up_to
-from bale.compress.projection import check_same_keys
 from bale.compress.summary import Before, Report, report_of
 from bale.compress.weights import coded_weights, compressed_layers
 from bale.errors import CompressionError
@@ -110,7 +110,7 @@ class Buckets:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where another left off; raises CompressionError for the state of another model."""
-        check_same_keys(self.state_dict(), state)
+        check_state(self.state_dict(), state)
         for key, each in self._switched.items():
             each.coefficients = state[f"coefficients.{key}"].to(each.coefficients, copy=True)
             each.counted = state[f"counted.{key}"].to(each.counted, copy=True)
