@@ -84,6 +84,19 @@ def test_a_layer_by_itself_and_groups():
     assert list(named) == ["0", "2"]
 
 
+class OfItsOwn(nn.Linear):
+    """No method is for it."""
+
+
+def test_subclasses_are_not_named():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 200), nn.ReLU(), OfItsOwn(200, 200), nn.ReLU(), nn.Linear(200, 10))
+    sample = torch.zeros(1, 64)
+    traffic = chip_traffic(model, "small_tiles", sample)
+    assert list(traffic.weights) == ["0", "4"] and communication_cost(traffic, all_weights(model)) > 0
+    assert place_and_prune(model, "small_tiles", sample, CommunicationAwareConfig(0.9), rounds=2).cost > 0
+
+
 def test_methods_that_stack_know_the_traffic_of_what_is_before_them():
     model = lenet5()
     before = copy.deepcopy(model.state_dict())

@@ -14,6 +14,7 @@ from bale.compress import (
     BlockCirculantConfig,
     CommunicationAwareConfig,
     MagnitudeConfig,
+    SmartDealConfig,
     StructuredConfig,
     UniformQuantConfig,
     all_weights,
@@ -181,11 +182,11 @@ def test_a_state_of_another_model_or_chip_is_refused():
     traffic = on_a_line(model)
     state = CommunicationAwareConfig().on(traffic).compressor(9).prepare(model).state_dict()
     longer = replace(traffic, hops=2 * traffic.hops)
-    with pytest.raises(ValueError, match="another chip or placement"):
+    with pytest.raises(CompressionError, match="another chip or placement"):
         CommunicationAwareConfig().on(longer).compressor(9).prepare(made()).load_state_dict(state)
     small = nn.Sequential(nn.Linear(24, 5))
     on_small = CommunicationAwareConfig().on(on_a_line(small))
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(CompressionError, match="another model"):
         on_small.compressor(9).prepare(small).load_state_dict(state)
 
 
@@ -226,10 +227,14 @@ def test_what_it_is_not_for_is_left_with_the_reason():
     assert compress_(model, CommunicationAwareConfig().on(without)).skipped == {
         "3": "is not in the traffic: nothing of it is sent on the chip"
     }
-    for first, problem in ((BlockCirculantConfig(2), "is block-circulant"), (UniformQuantConfig(8), "is quantised")):
+    for first, problem in (
+        (BlockCirculantConfig(2), "is block-circulant"),
+        (UniformQuantConfig(8), "is quantised"),
+        (SmartDealConfig(), "is decomposed by smartdeal"),
+    ):
         model = made()
-        compress_(model, first)
-        with pytest.raises(CompressionError, match=f"fits no layer|{problem}"):
+        compress_(model, first, lambda module, name: name in ("3", "6"))
+        with pytest.raises(CompressionError, match=f"fits no layer.*3 {problem}"):
             compress_(model, CommunicationAwareConfig().on(traffic), lambda module, name: name in ("3", "6"))
 
 

@@ -286,11 +286,14 @@ def test_every_layer_and_type_comes_back_exactly(layer, choice, dtype) -> None:
     assert all(torch.equal(tensor, unpack(content).state[name]) for name, tensor in state.items())
 
 
-def test_powers_that_float16_does_not_hold_are_refused() -> None:
-    layer = nn.Linear(9, 4).half()
+@pytest.mark.parametrize(("dtype", "small"), [(torch.float16, 2.0**-21), (torch.float32, 1e-38)])
+def test_powers_that_a_type_does_not_hold_are_refused(dtype, small) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(9, 4).to(dtype)
     with torch.no_grad():
-        layer.weight.mul_(2.0**-20)
-    with pytest.raises(CompressionError, match=r"needs powers 2\^-\d+ to 2\^-\d+, which float16 does not hold"):
+        layer.weight.mul_(small)
+    named = str(dtype).removeprefix("torch.")
+    with pytest.raises(CompressionError, match=rf"needs powers 2\^-\d+ to 2\^-\d+, which {named} does not hold"):
         compress_(layer, SmartDealConfig())
 
 

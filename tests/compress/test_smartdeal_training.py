@@ -32,7 +32,9 @@ def test_compressors_are_those_that_training_names() -> None:
     assert isinstance(SmartDealConfig().compressor(10, 2), Once)
     projection = SmartDealConfig(training="projection").compressor(30, 3)
     assert isinstance(projection, Projection) and projection.every == 10
-    assert isinstance(SmartDealConfig(training="buckets").compressor(), Buckets)
+    buckets = SmartDealConfig(training="buckets")
+    bars = [switching.bar for switching in map(buckets.compressor, (None, 1, 400)) if isinstance(switching, Buckets)]
+    assert bars == [8, 8, 30]
     acting = [training for training in ("straight-through", "projection", "buckets")
               if SmartDealConfig(training=training).acts_in_training]  # fmt: skip
     assert acting == ["projection", "buckets"]
@@ -181,6 +183,13 @@ def test_a_state_goes_on_exactly(name) -> None:
     assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in compressor.state_dict().items())
     assert again.squash() == compressor.squash()
     assert all(torch.equal(tensor, whole.state_dict()[key]) for key, tensor in second.state_dict().items())
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_state_of_other_shapes_is_refused(name) -> None:
+    state = COMPRESSORS[name]().prepare(nn.Linear(12, 8)).state_dict()
+    with pytest.raises(CompressionError, match=r"in the state, and .* in the model"):
+        COMPRESSORS[name]().prepare(nn.Linear(12, 70)).load_state_dict(state)
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)

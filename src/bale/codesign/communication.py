@@ -30,7 +30,8 @@ def chip_traffic(model: nn.Module, chip: ChipSource, sample: Sample, nodes: np.n
     """The traffic of a model on a chip, to be attached to a config: `CommunicationAwareConfig().on(traffic)`.
 
     Args:
-        model: its Linear and Conv2d layers of one group are named; the traffic of others is not theirs to lower.
+        model: its Linear and Conv2d layers of one group are named, no subclasses, which compression leaves as they
+            are; the traffic of others is not theirs to lower.
         chip: itself, a preset's name, or a file.
         sample: one, as the model takes it: a tensor [1, ...], or a tuple of arguments.
         nodes: int64 [tiles], the router that each logical tile stands at; by default the tiles follow one another
@@ -84,10 +85,11 @@ class Laid:
         """Lay a model on a chip; the arguments and errors are those of `chip_traffic`."""
         on_chip = put_on_chip(model, chip, [sample] if isinstance(sample, tuple) else sample, copy=False)
         matrices = matrix_traffic(on_chip)
-        named: dict[str, MatrixTraffic] = {}
+        named, known = dict[str, MatrixTraffic](), all_weights(model)
         for name, layer in model.named_modules():
             matrix = matrices.get(name or type(layer).__name__)
-            if matrix is not None and isinstance(layer, nn.Linear | nn.Conv2d) and getattr(layer, "groups", 1) == 1:
+            plain = isinstance(layer, nn.Linear | nn.Conv2d) and getattr(layer, "groups", 1) == 1
+            if matrix is not None and plain and (name or "weight") in known:
                 named[name or "weight"] = matrix
         return cls(matrices, named, mesh_of(on_chip.chip), tiles_of(matrices), on_chip.chip.tiles_per_router)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bale.compress.api import compress_
 from bale.compress.code import Code
+from bale.compress.compressor import check_state
 from bale.compress.config import Filter, WeightConfig
 from bale.compress.layers import Compressed
 from bale.compress.summary import Report
@@ -128,10 +129,7 @@ class Admm:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where another left off; raises CompressionError for the state of another model."""
-        expected = set(self.state_dict())
-        if expected != set(state):
-            other = sorted(expected ^ set(state))[0]
-            raise CompressionError(f"{other}: is in the state or in the model only; it is the state of another model")
+        check_state(self.state_dict(), state)
         self.rho, self.steps = float(state["rho"]), int(state["steps"])
         for name, each in self._pulled.items():
             each.target = state[f"target.{name}"].to(each.parameter, copy=True)

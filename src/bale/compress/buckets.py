@@ -17,14 +17,16 @@ from torch.utils.hooks import RemovableHandle
 
 from bale.compress.api import compress_
 from bale.compress.code import Code
+from bale.compress.compressor import check_state
 from bale.compress.config import Config, Filter
 from bale.compress.powers import PowerOfTwoQuantizer, powers_up_to
-from bale.compress.projection import check_same_keys
 from bale.compress.summary import Before, Report, report_of
 from bale.compress.weights import coded_weights, compressed_layers
 from bale.errors import CompressionError
 
 _INPUT_HIGHEST = 127  # of 8 bits
+_LEAST_BAR = 8
+_WALK = 1.5  # bars per root of steps; of LeNet-5 on digits, half as many cost 3 to 15 points
 
 
 @dataclass(eq=False)
@@ -43,10 +45,11 @@ class Buckets:
     counted and taken back. What compressed layers read is rounded to 8 bits, symmetric to the largest of a batch,
     gradients straight through; `squash` ends that, and training further moves coefficients straight through, too.
 
-    bar   large updates one way, less those the other way, that switch a coefficient
+    bar   large updates one way, less those the other way, that switch a coefficient: as many as a training's updates
+          of no direction seldom come to (`bar_for`), or coefficients never settle
     """
 
-    def __init__(self, config: Config, *, bar: int = 8) -> None:
+    def __init__(self, config: Config, *, bar: int = _LEAST_BAR) -> None:
         if bar < 1:
             raise CompressionError(f"bar: must be at least 1, got {bar}")
         self.config, self.bar = config, bar
@@ -107,7 +110,7 @@ class Buckets:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where another left off; raises CompressionError for the state of another model."""
-        check_same_keys(self.state_dict(), state)
+        check_state(self.state_dict(), state)
         for key, each in self._switched.items():
             each.coefficients = state[f"coefficients.{key}"].to(each.coefficients, copy=True)
             each.counted = state[f"counted.{key}"].to(each.counted, copy=True)
@@ -116,6 +119,11 @@ class Buckets:
         if not self._switched:
             raise CompressionError("prepare(model) comes first")
         return list(self._switched.values())
+
+
+def bar_for(steps: int) -> int:
+    """The bar of a training of so many steps: signs without a direction add up to about the root of their number."""
+    return max(_LEAST_BAR, round(_WALK * steps**0.5))
 
 
 def _switch(each: _Switched, update: Tensor, bar: int) -> Tensor:

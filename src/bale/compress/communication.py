@@ -19,7 +19,7 @@ from torch import Tensor
 from bale.compress.code import Code, UnsuitableError
 from bale.compress.config import WeightConfig
 from bale.compress.connections import Connections
-from bale.compress.layout import Dense
+from bale.compress.layout import Dense, Pieces
 from bale.compress.rewiring import by_distance, connect_by_distance, drop_to, total_cost
 from bale.compress.traffic import Traffic
 from bale.compress.weights import Weight
@@ -101,6 +101,8 @@ class CommunicationAwareConfig(WeightConfig):
         code, named = weight.code, self.on_chip().weights
         if weight.shape.parts != 1 or len(weight.shape.weight) not in (2, 4):
             return "is no weight of a Linear, or of a Conv2d of one group"
+        if isinstance(code.layout, Pieces):
+            return "is decomposed by smartdeal already; no other method stacks on that"
         if not isinstance(code.layout, Dense):
             return "is block-circulant; connections are dropped of weights that are mapped as they are"
         if code.quantizer is not None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bale.compress.api import compress_
 from bale.compress.code import Code
 from bale.compress.communication import Network, mask_of, share_of_squares
+from bale.compress.compressor import check_state
 from bale.compress.config import Filter
 from bale.compress.connections import Connections
 from bale.compress.layers import attach_
@@ -176,12 +177,11 @@ class CommunicationCompressor:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where another left off; raises ValueError for the state of another model, or on another chip."""
+        """Continue where another left off; raises CompressionError for the state of another model or chip."""
         own = self.state_dict()
-        if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
-            raise ValueError("the connections are those of another model")
+        check_state(own, state)
         if int(own["traffic"]) != int(state["traffic"]):
-            raise ValueError("the traffic is that of another chip or placement")
+            raise CompressionError("traffic: is that of another chip or placement")
         self.steps = int(state["steps"])
         for name, each in self._pruned.items():
             each.saliency = state[f"saliency.{name}"].to(each.code.values.device, copy=True)

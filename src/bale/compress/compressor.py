@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, Self
 
 import torch
@@ -64,3 +65,18 @@ class Once:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         pass
+
+
+def check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Raise CompressionError where a state has other keys or shapes than a compressor's own: its model is another."""
+    different = sorted(own.keys() ^ given.keys())
+    if different:
+        raise CompressionError(
+            f"{different[0]}: is in the state or in the model only; it is the state of another model"
+        )
+    for key, tensor in own.items():
+        if given[key].shape != tensor.shape:
+            raise CompressionError(
+                f"{key}: is {list(given[key].shape)} in the state, and {list(tensor.shape)} in the model; it is the "
+                "state of another model"
+            )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bale.compress.api import compress_
+from bale.compress.compressor import check_state
 from bale.compress.config import Filter, WeightConfig
 from bale.compress.summary import Report
 from bale.compress.weights import coded_weights
@@ -83,7 +84,7 @@ class Projection:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where another left off; raises CompressionError for the state of another model."""
-        check_same_keys(self.state_dict(), state)
+        check_state(self.state_dict(), state)
         self.steps, self.projections = int(state["steps"]), int(state["projections"])
         self._means = {key: state[f"mean.{key}"].to(mean, copy=True) for key, mean in self._means.items()}
 
@@ -91,12 +92,3 @@ class Projection:
         if not self._means or self._model is None:
             raise CompressionError("prepare(model) comes first")
         return self._model
-
-
-def check_same_keys(own: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Raise CompressionError where a state is not of this compressor's model."""
-    different = sorted(own.keys() ^ given.keys())
-    if different:
-        raise CompressionError(
-            f"{different[0]}: is in the state or in the model only; it is the state of another model"
-        )

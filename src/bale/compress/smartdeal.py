@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from bale.compress.compressor import Compressor
 
 _WIDEST = 32  # S, up to which sums of rebuilt weights are exact in float32
-_HALF_EXPONENTS = (-24, 15)  # of the powers of two that float16 holds
+# Of the powers of two that a type holds; float32's also for float64, since powers and bases are made in float32.
+_EXPONENTS = {torch.float16: (-24, 15)}
+_WIDE_EXPONENTS = (-126, 127)
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,13 @@ class SmartDealConfig(WeightConfig):
         return self.training != "straight-through"
 
     def compressor(self, steps: int | None = None, epochs: int | None = None) -> Compressor:
-        """What `training` says; a projection after each epoch, where steps and epochs are known."""
+        """What `training` says; where steps and epochs are known, a projection after each epoch, and a bar for them."""
         # They compress by configs such as this one.
-        from bale.compress.buckets import Buckets
+        from bale.compress.buckets import Buckets, bar_for
         from bale.compress.projection import Projection
 
         if self.training == "buckets":
-            return Buckets(self)
+            return Buckets(self, bar=bar_for(steps)) if steps else Buckets(self)
         if self.training == "projection":
             return Projection(self, every=max(1, steps // epochs)) if steps and epochs else Projection(self)
         return super().compressor(steps, epochs)
@@ -166,8 +168,11 @@ class SmartDealConfig(WeightConfig):
 
     def _store(self, code: Code, layout: Pieces, split: Split) -> None:
         lowest, highest = split.highest - 2 ** (self.bits - 1) + 1, split.highest
-        if code.values.dtype == torch.float16 and not _HALF_EXPONENTS[0] <= lowest < highest <= _HALF_EXPONENTS[1]:
-            raise UnsuitableError(f"needs powers 2^{lowest} to 2^{highest}, which float16 does not hold; model.float()")
+        least, most = _EXPONENTS.get(code.values.dtype, _WIDE_EXPONENTS)
+        if not least <= lowest < highest <= most:
+            half = code.values.dtype == torch.float16
+            kind, hint = ("float16", "model.float()") if half else ("float32", "scale its weights")
+            raise UnsuitableError(f"needs powers 2^{lowest} to 2^{highest}, which {kind} does not hold; {hint}")
         quantizer = PowerOfTwoQuantizer(split.highest, self.bits)
         code.decompose(layout, split.coefficients, split.basis, quantizer)
         assert code.basis is not None

@@ -31,7 +31,7 @@ class Stateful(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Tensor], /) -> Any:
-        """Take over what `state_dict` returned, now on the CPU; raise RuntimeError, ValueError or KeyError if unfit."""
+        """Take over what `state_dict` returned, now on the CPU; raise a BaleError or one of torch's if unfit."""
         ...
 
 
@@ -166,7 +166,7 @@ class ImageCheckpoint:
             optimizer.load_state_dict(self.optimizer)
             if state is not None:
                 state.load_state_dict(self.state)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, BaleError) as error:
             problem = " ".join(str(error).split())
             raise CheckpointError(
                 f"{folder}: is of another model, optimizer or state: {problem}; use another folder"
