@@ -24,3 +24,11 @@ def test_few_weights_a_column(capsys) -> None:
     assert accuracies["pruned", 5] == accuracies["pruned", 8] > 0.9
     clipped = [line.split()[3:5] for line in capsys.readouterr().out.splitlines() if line.startswith("pruned ")]
     assert clipped == [["0.00%", "0"]] * 2
+
+
+def test_fewer_bits_over_links(capsys) -> None:
+    found = runpy.run_path(str(EXAMPLES / "fewer_bits_over_links.py"))["main"]()
+    dense, magnitude, aware, placed = (energy for _, energy in found.values())
+    assert placed < aware < 0.6 * dense < magnitude
+    assert min(accuracy for accuracy, _ in found.values()) > 0.85
+    assert "cycles a packet" in capsys.readouterr().out
