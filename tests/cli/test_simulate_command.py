@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from bale.cli import networks
+from bale.compress import UniformQuantConfig, bake_, compress_, save_packed
 from bale.data import digits
 from bale.errors import CheckpointError
 from bale.models import LeNet5
@@ -275,11 +276,28 @@ def test_weights_that_are_not_the_networks(fails, bale, tmp_path):
     assert "is damaged" in loading(b"nonsense")
     assert "is damaged" in loading(b"nonsense", "weights.safetensors")
     assert "is damaged" in loading(LeNet5())  # a pickled module, which is code
+    assert "is no packed model" in loading(b"nonsense", "weights.bale")
     missing = fails("lenet5", "--weights", tmp_path / "none.pt", fast=("--data", "digits"))
     assert "none.pt: no such file" in missing
     assert "expected a name that ends in .safetensors, .pt, .pth, .bale" in fails("lenet5", "--weights", "weights.bin")
     both = fails("lenet5", "--weights", tmp_path / "weights.pt")
     assert "give one of them" in both
+
+
+def test_a_packed_file_has_weights_as_any_other(tmp_path):
+    model, other = LeNet5(), LeNet5()
+    before = {key: tensor.clone() for key, tensor in other.state_dict().items()}
+    with torch.no_grad():
+        model.fc1.bias[0] = float("nan")
+    save_packed(model, tmp_path / "nan.bale")
+    with pytest.raises(CheckpointError, match=r"nan\.bale: fc1\.bias has numbers that are NaN or infinite"):
+        load_weights(other, tmp_path / "nan.bale")
+    assert all(torch.equal(tensor, before[key]) for key, tensor in other.state_dict().items())
+    model = LeNet5()
+    compress_(model, UniformQuantConfig(4))
+    save_packed(model, tmp_path / "small.bale")
+    load_weights(other, tmp_path / "small.bale")
+    assert all(torch.equal(tensor, bake_(model).state_dict()[key]) for key, tensor in other.state_dict().items())
 
 
 def test_a_failed_load_leaves_the_network_as_it_was(tmp_path):

@@ -19,12 +19,12 @@ def runs():
 def run_whole(runs, samples, make_random_model):
     """The model of a run that was not stopped."""
 
-    def run(config, **options):
-        if config not in runs:
-            model = make_random_model()
-            fit(model, samples, config, **options)
-            runs[config] = model
-        return runs[config]
+    def run(config, valid=()):
+        key = config, bool(valid)
+        if key not in runs:
+            runs[key] = make_random_model()
+            fit(runs[key], samples, config, valid=valid)
+        return runs[key]
 
     return run
 

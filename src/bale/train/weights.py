@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bale.compress import load_packed_
+from bale.compress import load_packed_, read_packed
 from bale.errors import CheckpointError
 
 PACKED = ".bale"
@@ -31,6 +31,7 @@ def load_weights(model: nn.Module, path: str | PathLike[str]) -> None:
     path = Path(path)
     if path.suffix == PACKED:
         check_weights_file(path)
+        _refuse_not_finite(path, read_packed(path).state)
         load_packed_(model, path)
         return
     weights = _read(path)
@@ -40,8 +41,7 @@ def load_weights(model: nn.Module, path: str | PathLike[str]) -> None:
     for key, tensor in weights.items():
         if tensor.shape != own[key].shape:
             raise CheckpointError(f"{path}: {key} is {list(tensor.shape)}; the network's is {list(own[key].shape)}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {key} has numbers that are NaN or infinite")
+    _refuse_not_finite(path, weights)
     model.load_state_dict(weights)
 
 
@@ -77,6 +77,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f"{path}: holds no state_dict; expected what torch.save(model.state_dict(), ...) writes")
     return weights
+
+
+def _refuse_not_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for key, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {key} has numbers that are NaN or infinite")
 
 
 def _refuse(path: Path, first: str, last: str, keys: Sequence[str]) -> None:
