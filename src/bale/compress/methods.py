@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from bale.compress.adc_aware import ADCAwareConfig
 from bale.compress.block_circulant import BlockCirculantConfig
@@ -46,17 +46,21 @@ def parse_config(text: str) -> Config:
     """
     method, _, listed = text.partition(":")
     given: dict[str, Any] = {"method": method}
+    kinds = get_type_hints(METHODS[method]) if method in METHODS else {}
     for each in filter(None, listed.split(",")):
         field, equals, value = each.partition("=")
         if not equals:
             raise CompressionError(f"{method}.{each}: expected FIELD=VALUE")
         if field.strip() in given:
             raise CompressionError(f"{method}.{field.strip()}: is given twice")
-        given[field.strip()] = _value(value.strip())
+        given[field.strip()] = _value(value.strip(), get_args(kinds.get(field.strip())))
     return config_from_dict(given)
 
 
-def _value(text: str) -> int | float | str | None:
+def _value(text: str, words: tuple[Any, ...]) -> int | float | str | None:
+    """A number; one of the words that a field knows, "none" among them; or None, for "none" of other fields."""
+    if text in words:
+        return text
     for kind in (int, float):
         try:
             return kind(text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -91,11 +91,6 @@ class SmartDealConfig(WeightConfig):
             "trained",
             f'must be "all" where training is "buckets", which moves coefficients; got {self.trained!r}',
         )
-
-    @classmethod
-    def from_dict(cls, given: dict[str, Any]) -> Self:
-        # In a text of a method, such as smartdeal:trained=none, "none" is None.
-        return super().from_dict(given | {"trained": "none"} if given.get("trained", "") is None else given)
 
     @classmethod
     def ladder(cls) -> tuple[Self, ...]:

@@ -16,7 +16,7 @@ from typing import Literal, cast, get_args
 
 from torch import nn
 
-from bale.compress import ADCAwareConfig, Config, Filter, Report, compress_, pack
+from bale.compress import ADCAwareConfig, Config, Filter, Report, SmartDealConfig, compress_, pack
 from bale.compress.weights import count_parameters
 from bale.data.images import Images
 from bale.errors import BaleError, CompressionError
@@ -280,3 +280,7 @@ def _check_free(config: Config) -> None:
     """Raise CompressionError where a field makes another, which a target is to choose, mean nothing."""
     if isinstance(config, ADCAwareConfig) and config.nonzeros is not None:
         raise CompressionError("adc-aware.nonzeros: is given, and a target chooses adc_bits; leave one of them out")
+    if isinstance(config, SmartDealConfig) and config.choice == "nearest":
+        raise CompressionError(
+            'smartdeal.choice: is "nearest", which has no rate, and a target chooses rate; leave one of them out'
+        )
