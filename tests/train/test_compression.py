@@ -386,6 +386,8 @@ def test_bits_of_a_converter(dense):
         with_adc_bits([ADCAwareConfig(nonzeros=2)], 3)
     with pytest.raises(CompressionError, match=r"adc-aware\.nonzeros: is given"):
         setting_for_ratio(dense, [ADCAwareConfig(nonzeros=2)], 3)
+    with pytest.raises(CompressionError, match=r'smartdeal\.choice: is "nearest", which has no rate'):
+        setting_for_ratio(dense, [SmartDealConfig(choice="nearest")], 3)
 
 
 def test_bisection_finds_the_strongest_that_holds(dense, images, monkeypatch):
