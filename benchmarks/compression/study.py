@@ -39,7 +39,7 @@ from bale.train.tensor_bytes import short_digest
 from benchmarks.compression.runs import NETWORKS, WIDER, Run
 from benchmarks.race.machine import processor
 
-_CHIP = "small_tiles"  # whose traffic is counted: on larger tiles these networks have none to speak of
+CHIP = "small_tiles"  # whose traffic is counted: on larger tiles these networks have none to speak of
 _SEED_OF_PARTS = 100  # beyond the seeds of dense networks, so that none sees its images in the same order again
 Line = dict[str, Any]
 OnStep = Callable[[str, ImageStep], None]
@@ -58,7 +58,7 @@ class Study:
         model, facts = self.dense(run)
         dense_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
         dense_bits = adc_bits(model)
-        configs = with_traffic(run.configs, model, _CHIP, self.train[:1].pixels())
+        configs = with_traffic(run.configs, model, CHIP, self.train[:1].pixels())
         traffic = self.traffic(run, model)
         checkpoints = self.folder / run.folder
         begin = time.process_time()
@@ -70,7 +70,7 @@ class Study:
         packed = self.packed_bytes(run, model, accuracy)
         assert reported in (packed, None)
         shutil.rmtree(checkpoints, ignore_errors=True)
-        return {
+        line = {
             "model": run.model,
             "method": run.method,
             "setting": run.setting,
@@ -91,6 +91,20 @@ class Study:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "torch": torch.__version__,
         }
+        self.packed(run).with_suffix(".json").write_text(json.dumps(line))
+        return line
+
+    def network(self, run: Run) -> tuple[nn.Module, Line]:
+        """The compressed network of a run, done now or before in this folder, with plain layers; and its line."""
+        told = self.packed(run).with_suffix(".json")
+        line = json.loads(told.read_text()) if told.exists() else self.run(run)
+        model = self.build(run)
+        load_packed_(model, self.packed(run))
+        return model.eval(), line
+
+    def packed(self, run: Run) -> Path:
+        """Where the packed file of a run is kept, beside its line."""
+        return self.folder / f"{run.folder}.bale"
 
     def train_again(
         self, run: Run, configs: Sequence[Config], model: nn.Module, how: Retraining, checkpoints: Path
@@ -141,7 +155,7 @@ class Study:
     def traffic(self, run: Run, model: nn.Module) -> Traffic | None:
         """That of the dense network, where a method is to lower it."""
         asked = any(isinstance(config, CommunicationAwareConfig) for config in run.configs)
-        return chip_traffic(model, _CHIP, self.train[:1].pixels()) if asked else None
+        return chip_traffic(model, CHIP, self.train[:1].pixels()) if asked else None
 
     def build(self, run: Run) -> nn.Module:
         spec, width = (NETWORKS | WIDER)[run.model]
@@ -149,7 +163,7 @@ class Study:
 
     def packed_bytes(self, run: Run, model: nn.Module, accuracy: float) -> int:
         """Write the packed file, and see whether what comes back is the same network."""
-        path = self.folder / f"{run.folder}.bale"
+        path = self.packed(run)
         size = save_packed(model, path, *run.configs)
         assert size == path.stat().st_size
         again = self.build(run)
@@ -157,7 +171,6 @@ class Study:
         baked = bake_(model).state_dict()
         assert all(torch.equal(tensor, baked[key]) for key, tensor in again.state_dict().items())
         assert abs(image_accuracy(again, self.test) - accuracy) <= 2 / len(self.test)  # by another order of sums
-        path.unlink()
         return size
 
 

@@ -10,6 +10,7 @@ from benchmarks.compression.study import Study
 from benchmarks.compression.summary import _COLOURS, Summary, draw, summaries, table_of
 
 from bale.data import FASHION_CLASSES, Images
+from bale.train import image_accuracy
 
 TINY = Amount(dense_epochs=1, epochs=2, images=64)
 
@@ -51,10 +52,16 @@ def test_a_run_reports_the_file_that_it_wrote_and_leaves_no_checkpoints(setting,
         [] if setting == CONTROL else line["method"].split(" + ")
     )
     assert line["adc_bits"] == (5 if "adc" in setting else line["adc_bits"]) and line["dense_adc_bits"] >= 8
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]  # the dense network's
+    # The dense network's, and the compressed one's.
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bale", ".json", ".json", ".safetensors"]
     assert set(told) == {"dense", setting}
     told.clear()
     assert {**study.run(run), "train_s": 0} == {**line, "train_s": 0} and set(told) == {setting}
+    told.clear()
+    model, kept = study.network(run)
+    assert not told, "a network that is kept is trained once more"
+    assert kept["accuracy"] == line["accuracy"]
+    assert abs(image_accuracy(model, images) - line["accuracy"]) <= 2 / len(images)
 
 
 def test_runs_that_the_file_has_are_not_done_again(tmp_path, monkeypatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bale.compress import ADCAwareConfig, compress_
+from bale.compress import ADCAwareConfig, BlockCirculantConfig, compress_
 from bale.compress.code import Code
 from bale.compress.columns import column_bounds, converter_bits, largest_by_sign, most_nonzeros
 from bale.compress.weights import coded_weights
@@ -159,3 +159,25 @@ def test_more_than_an_adc_holds_is_refused_with_what_to_do() -> None:
     with pytest.raises(CompressionError, match=r"adc-aware\.nonzeros: is given, 10, and adc_bits, 5, too"):
         ADCAwareConfig(adc_bits=5, nonzeros=10)
     assert ADCAwareConfig().most == ADCAwareConfig(adc_bits=5).most == 10
+
+
+@pytest.mark.parametrize("weight_bits", [3, 8])
+def test_of_circulant_blocks_the_rule_is_for_what_is_stored(weight_bits) -> None:
+    """In crossbars of 20 rows, which hold two whole blocks of 8, each block stored once."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(20, 12, (2, 1))
+    model = nn.Sequential(layer)
+    compress_(model, BlockCirculantConfig(8), lambda module, name: True)
+    config = ADCAwareConfig(nonzeros=3, rows=20, weight_bits=weight_bits)
+    report = compress_(model, config)
+    (weight,) = coded_weights(model)
+    # [block rows, block columns x taps x 8]: a row is a column of cells.
+    stored = weight.code.numbers().flatten(1)
+    assert stored.shape == (2, 3 * 2 * 8)
+    blocks = stored.unflatten(1, (-1, 16))
+    assert int((blocks > 0).sum(-1).max()) <= 3 and int((blocks < 0).sum(-1).max()) <= 3
+    expected = largest_column(stored, 16, weight_bits, 2)
+    assert (report.weights[0].facts["nonzeros"], config.bounds(weight.code).exact) == expected
+    # A rotation of all blocks by the same step is another column of the same bounds.
+    turned = blocks.unflatten(2, (2, 8)).roll(3, -1).flatten(1)
+    assert largest_column(turned, 16, weight_bits, 2) == expected

@@ -266,7 +266,7 @@ def test_what_is_no_config_is_refused() -> None:
     "first,second,reason",
     [
         (BlockCirculantConfig(2), BlockCirculantConfig(2), "is block-circulant already"),
-        (BlockCirculantConfig(2), ADCAwareConfig(), "is block-circulant; the rule is for weights that are mapped as"),
+        (BlockCirculantConfig(2), ADCAwareConfig(rows=1), "has circulant blocks of 2, and a crossbar has 1 rows"),
         (
             MagnitudeConfig(0.5),
             BlockCirculantConfig(2),

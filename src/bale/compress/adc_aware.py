@@ -14,7 +14,7 @@ from bale.compress.admm import Admm
 from bale.compress.code import Code, UnsuitableError
 from bale.compress.columns import ColumnBounds, column_bounds, largest_by_sign, most_nonzeros
 from bale.compress.config import WeightConfig
-from bale.compress.layout import Dense
+from bale.compress.layout import BlockCirculant, Layout
 from bale.compress.weights import Weight
 
 _ADC_BITS = 5  # unless something else is said
@@ -28,7 +28,9 @@ class ADCAwareConfig(WeightConfig):
 
     A weight's positive and negative numbers stand in columns of their own: of each output and block of `rows` rows
     the l largest of each sign stay, an absolute cap in blocks that are partly filled, too. A kept weight keeps its
-    sign in training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells.
+    sign in training, or is 0. Linear, convolutions (unfolded), LSTM, GRU and their cells. Of a weight that is
+    block-circulant the rule is for its columns where each circulant block is stored once, in row blocks that hold
+    whole circulant blocks: the same for every rotation. Written out, its columns may hold more.
 
     adc_bits     of the converter; l is the most that it holds: l (2^cell_bits - 1)(2^dac_bits - 1) <= 2^adc_bits - 1
     nonzeros     l itself, instead of `adc_bits`; neither: a converter of 5 bits
@@ -83,14 +85,24 @@ class ADCAwareConfig(WeightConfig):
         """l, the most non-zeros of a column."""
         return self.nonzeros or most_nonzeros(self.adc_bits or 0, self.cell_bits, self.dac_bits)
 
+    def block_rows(self, layout: Layout) -> int:
+        """Rows of a row block: a crossbar's, or those of the whole circulant blocks that it has room for.
+
+        Raises UnsuitableError for circulant blocks that are higher than a crossbar.
+        """
+        if not isinstance(layout, BlockCirculant):
+            return self.rows
+        if layout.block > self.rows:
+            raise UnsuitableError(f"has circulant blocks of {layout.block}, and a crossbar has {self.rows} rows")
+        return self.rows // layout.block * layout.block
+
     def encode(self, weight: Weight) -> None:
         code = weight.code
         code.check_not_decomposed()
-        if not isinstance(code.layout, Dense):
-            raise UnsuitableError("is block-circulant; the rule is for weights that are mapped as they are")
+        rows = self.block_rows(code.layout)
         code.check_not_quantized()
         matrix = code.kept_values().flatten(1)
-        code.keep_signs(largest_by_sign(matrix, self.most, self.rows).view_as(code.values))
+        code.keep_signs(largest_by_sign(matrix, self.most, rows).view_as(code.values))
         code.quantize(self.weight_bits)
 
     def facts(self, code: Code) -> dict[str, float]:
@@ -102,10 +114,10 @@ class ADCAwareConfig(WeightConfig):
         }
 
     def bounds(self, code: Code) -> ColumnBounds:
-        """Over all columns of a weight, as it is now."""
+        """Over all columns of a weight, as it is now and as it is stored."""
         return column_bounds(
-            code().flatten(1),
-            rows=self.rows,
+            code.numbers().flatten(1),
+            rows=self.block_rows(code.layout),
             weight_bits=self.weight_bits,
             cell_bits=self.cell_bits,
             dac_bits=self.dac_bits,

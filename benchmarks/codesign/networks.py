@@ -1,0 +1,108 @@
+"""Which trained networks do the systems need, and where do they come from? Settings of the study of compression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from bale.data import Images
+from benchmarks.compression.runs import Amount, Run
+from benchmarks.compression.study import Line, Study
+
+DENSE = ""
+CONVOLUTIONS = ("lenet5", "vgg8", "resnet20")
+NETWORKS = (*CONVOLUTIONS, "lstm")
+
+CIRCULANT, CIRCULANT_ALL = "block-circulant:block=8,least_blocks=4", "block-circulant:block=8"
+FIVE_BITS, FOUR_BITS = "adc-aware:adc_bits=5", "adc-aware:adc_bits=4"
+STRUCTURED = "structured:keep=0.7 + uniform:bits=8"
+STRUCTURED_FIVE_BITS = "structured:keep=0.7 + adc-aware:adc_bits=5"
+CIRCULANT_SIX_BITS = f"{CIRCULANT} + adc-aware:adc_bits=6"
+SMARTDEAL, TWO_BITS = "smartdeal:rate=0.12", "uniform:bits=2"
+CANNON = tuple(f"communication-aware:cost={cost}" for cost in (0.5, 0.33, 0.2))
+
+# The density at which CANNON's connections of C = .33 are, of all weights.
+_DENSITY = {"lenet5": 0.22, "vgg8": 0.55, "resnet20": 0.44}
+
+
+def magnitude(network: str) -> tuple[str, ...]:
+    """At CANNON's density, and with the fewest weights that still lose about a point."""
+    return tuple(f"magnitude:density={density}" for density in (_DENSITY[network], 0.1))
+
+
+def random_static(network: str) -> tuple[str, ...]:
+    """Connections that are drawn once, wherever their ends lie, at CANNON's density and at a lower one."""
+    chosen = "start=distance,length=1000000000.0,rewire=0,cost=1"
+    return tuple(f"communication-aware:{chosen},density={density}" for density in (_DENSITY[network], 0.1))
+
+
+def structured(network: str) -> tuple[str, ...]:
+    """Whole outputs removed: of a density d, a share of d^(1/2) of inputs and of outputs stays."""
+    return tuple(f"structured:keep={keep}" for keep in (round(_DENSITY[network] ** 0.5, 2), 0.5, 0.35))
+
+
+def settings(network: str) -> dict[str, tuple[str, ...]]:
+    """By system, all settings that a network is trained with."""
+    if network == "lstm":
+        return {"reboc": (CIRCULANT, CIRCULANT_ALL), "smartdeal": (SMARTDEAL, TWO_BITS)}
+    return {
+        "reboc": (CIRCULANT, CIRCULANT_ALL, CIRCULANT_SIX_BITS),
+        "tinyadc": (FIVE_BITS, FOUR_BITS, STRUCTURED, STRUCTURED_FIVE_BITS),
+        "cannon": (*CANNON, *magnitude(network), *random_static(network), *structured(network)),
+        "smartdeal": (SMARTDEAL, TWO_BITS),
+    }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with plain layers, as it was trained, and where it is kept.
+
+    `packed`: its packed file; None of a dense one. `accuracy` is PyTorch's, in float32, on all images of the test.
+    """
+
+    model: nn.Module
+    packed: Path | None
+    accuracy: float
+    line: Line
+
+
+class Networks:
+    """Trained networks, from a folder, where those that are missing are trained first (minutes each)."""
+
+    def __init__(self, study: Study, amount: Amount) -> None:
+        self.study, self.amount = study, amount
+
+    @property
+    def train(self) -> Images:
+        return self.study.train
+
+    @property
+    def test(self) -> Images:
+        return self.study.test
+
+    def dense(self, network: str, seed: int) -> Trained:
+        """Before compression."""
+        model, facts = self.study.dense(Run(network, "none", seed, self.amount))
+        return Trained(model.eval(), None, facts["accuracy"], facts)
+
+    def compressed(self, network: str, setting: str, seed: int) -> Trained:
+        """Compressed by a setting, and trained again."""
+        run = Run(network, setting, seed, self.amount)
+        model, line = self.study.network(run)
+        return Trained(model, self.study.packed(run), line["accuracy"], line)
+
+
+def runs(systems: Sequence[str], networks: Sequence[str], seeds: Sequence[int], amount: Amount) -> list[Run]:
+    """All trainings that some systems need, each once."""
+    wanted = [
+        Run(network, setting, seed, amount)
+        for network in networks
+        for system, chosen in settings(network).items()
+        if system in systems
+        for setting in chosen
+        for seed in seeds
+    ]
+    return list({run.key: run for run in wanted}.values())
