@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from bale.cli import networks
-from bale.compress import UniformQuantConfig, bake_, compress_, save_packed
-from bale.data import digits
+from bale.compress import BlockCirculantConfig, UniformQuantConfig, bake_, compress_, save_packed
+from bale.data import digits, image_data
 from bale.errors import CheckpointError
 from bale.models import LeNet5
-from bale.train import load_weights
+from bale.train import build_classifier, load_weights
 
 command = importlib.import_module("bale.cli.simulate")  # the command has its name
 
@@ -201,6 +201,13 @@ def test_pictures(simulate, tmp_path, suffix):
         (["lenet5", "--epochs", -1], "--epochs must be at least 0, got -1"),
         (["lenet5", "--threads", 0], "--threads must be at least 1, got 0"),
         (["lenet5", "--weight-bits", 1], "weight_bits: must be 2 to 16, got 1"),
+        (["lenet5", "--duplicates", 2], "--duplicates says how often circulant blocks are stored; give --circulant"),
+        (
+            ["lenet5", "--circulant", 8, "--epochs", 1],
+            "--circulant needs circulant weights, and training here makes",
+        ),
+        (["lenet5", "--circulant", 8], "circulant: no matrix is of circulant blocks of 8; compress the network with"),
+        (["lenet5", "--circulant", 1], "circulant: block: must be at least 2, got 1"),
         (["lenet5", "--crossbars", 0], "crossbars: must be 1 to 16,128, which isaac_ce has; got 0"),
         (["lenet5", "--data", "cifar"], "images 'cifar' are unknown; known are fashion-mnist, digits, and idx:FOLDER"),
         (["lenet5", "--data", "idx:/no/such"], "/no/such: has no train-images-idx3-ubyte"),
@@ -298,6 +305,22 @@ def test_a_packed_file_has_weights_as_any_other(tmp_path):
     save_packed(model, tmp_path / "small.bale")
     load_weights(other, tmp_path / "small.bale")
     assert all(torch.equal(tensor, bake_(model).state_dict()[key]) for key, tensor in other.state_dict().items())
+
+
+def test_circulant_blocks_are_stored_once(bale, tmp_path):
+    torch.manual_seed(0)
+    model = build_classifier("lenet5", image_data("digits")[0], width=None, seed=0)
+    compress_(model, BlockCirculantConfig(4))
+    save_packed(model, tmp_path / "circulant.bale")
+    fast = ("--data", "digits", "--samples", 4, "--threads", 1, "--weights", tmp_path / "circulant.bale")
+    result = bale("simulate", "lenet5", *fast, "--circulant", 4, "--duplicates", 2, "--no-copies", "--json", "-")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    layers = {layer["name"]: (layer["block"], layer["duplicates"]) for layer in report["layers"]}
+    assert layers["conv1"] == (1, 1) and layers["fc1"] == (4, 2)
+    assert report["run"]["exact"] and report["run"]["agreement"] == 1
+    table = bale("simulate", "lenet5", *fast, "--circulant", 4)
+    assert "circulant" in table.stdout and table.exit_code == 0, table.output
 
 
 def test_a_failed_load_leaves_the_network_as_it_was(tmp_path):

@@ -30,6 +30,7 @@ from bale.errors import BaleError
 from bale.hardware import (
     PRESETS,
     Chip,
+    CirculantMapping,
     Simulation,
     cost_on_chip,
     load_chip,
@@ -88,6 +89,13 @@ def simulate(
     multiplex: Annotated[
         bool, typer.Option("--multiplex", help="Let matrices take turns on a chip that is too small.")
     ] = False,
+    circulant: Annotated[
+        int | None,
+        typer.Option(help="Store circulant blocks of so many rows and columns once, and turn the inputs (ReBoc)."),
+    ] = None,
+    duplicates: Annotated[
+        int | None, option("With --circulant: columns for each block.", "what fills crossbars, and more if it pays")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a network that has products which no crossbar does.")
     ] = False,
@@ -119,6 +127,8 @@ def simulate(
         "no-copies": not copies,
         "multiplex": multiplex,
         "strict": strict,
+        "circulant": circulant is not None,
+        "duplicates": duplicates is not None,
         "energy-picture": energy_picture is not None,
         "pipeline-picture": pipeline_picture is not None,
     }
@@ -151,6 +161,14 @@ def simulate(
             check_picture(picture)
     if pipeline_picture is not None and len(models) * len(known) > 1:
         raise BaleError("--pipeline-picture draws one network on one chip")
+    if duplicates is not None and circulant is None:
+        raise BaleError("--duplicates says how often circulant blocks are stored; give --circulant, too")
+    if circulant is not None and weights is None and epochs != 0:
+        raise BaleError(
+            "--circulant needs circulant weights, and training here makes none; run bale compress --method "
+            f"block-circulant:block={circulant}, and give what it writes with --weights"
+        )
+    stored = None if circulant is None else CirculantMapping(circulant, duplicates)
     if threads is not None:
         torch.set_num_threads(threads)
     images = read_images(data, download, notes)
@@ -163,13 +181,14 @@ def simulate(
         "copy": copies,
         "multiplex": multiplex,
         "strict": strict,
+        "circulant": stored,
     }
     running = {"noise": devices, "seed": seed, "trials": trials, "every_conversion": every_conversion}
     simulations: list[Simulation] = []
     networks: list[Trained] = []
     for spec, name in zip(models, _names(models), strict=True):
         model = build_classifier(spec, train, width=width, seed=seed)
-        for chip in known:  # no room on the chip is an error now, not after training
+        for chip in known if stored is None else ():  # no room on the chip is an error now, not after training
             put_on_chip(model, chip, train[:1].pixels(), **mapping)
         networks.append(with_weights(spec, name, model, train, weights, epochs, seed, notes))
         if save is not None:

@@ -5,6 +5,7 @@ from bale.hardware.bitserial import Converted, CrossbarMatrix
 from bale.hardware.bounds import Lossless, lossless
 from bale.hardware.chip import Adc, Cell, Chip, Crossbar, Encoding, Event, Unit
 from bale.hardware.chip_file import chip_dict, dump_chip, load_chip, parse_chip
+from bale.hardware.circulant import CirculantMapping
 from bale.hardware.constants import CONSTANTS, Constant
 from bale.hardware.cost import Cost, LayerCost, OnChip, cost, cost_on_chip, put_on_chip
 from bale.hardware.encode import Block, encode
@@ -41,6 +42,7 @@ __all__ = [
     "Block",
     "Cell",
     "Chip",
+    "CirculantMapping",
     "Constant",
     "Converted",
     "Cost",

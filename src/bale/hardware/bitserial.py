@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn import functional
 
 from bale.hardware.bounds import Lossless, lossless
 from bale.hardware.chip import Chip
+from bale.hardware.circulant import Circulant
 from bale.hardware.encode import Block
 from bale.hardware.noise import Noise, generator, programmed
 
@@ -69,7 +71,8 @@ class Digits:
 class CrossbarMatrix:
     """A matrix in crossbars, ready to be multiplied.
 
-    `conductance`: for each block what its cells really hold, float32 [rows, columns], in levels.
+    `conductance`: for each block what its cells really hold, float32 [rows, columns], in levels. `circulant`: of a
+    matrix whose circulant blocks are stored once, how inputs are turned, and which outputs each rotation makes.
     """
 
     name: str
@@ -81,6 +84,7 @@ class CrossbarMatrix:
     read_noise: float
     draws: torch.Generator
     bounds: Lossless
+    circulant: Circulant | None = None
     converted: Converted = field(default_factory=Converted)
 
     @classmethod
@@ -93,6 +97,7 @@ class CrossbarMatrix:
         *,
         noise: Noise | None = None,
         seed: int = 0,
+        circulant: Circulant | None = None,
     ) -> CrossbarMatrix:
         """Write a matrix's blocks into cells, as good as `noise` lets them be."""
         noise = Noise() if noise is None else noise
@@ -110,6 +115,7 @@ class CrossbarMatrix:
             noise.read,
             generator(seed, name, "readings"),
             lossless(blocks, chip),
+            circulant,
         )
 
     @property
@@ -129,6 +135,19 @@ class CrossbarMatrix:
         Counts what the conversions did in `converted`. `workers` (`bale.hardware.workers`) share the vectors, unless
         readings are noisy, which are drawn one after the other.
         """
+        if self.circulant is None:
+            return self._multiply(inputs, workers)
+        rotation, column = self.circulant.made()
+        sums = torch.empty(len(inputs), len(column), dtype=torch.int64)
+        padded = functional.pad(inputs, (0, 1))  # rows of padding are driven by the 0 at its end
+        for number, rows in enumerate(self.circulant.driven()):
+            stored = self._multiply(padded[:, torch.from_numpy(rows)], workers)
+            outputs = torch.from_numpy(np.flatnonzero(rotation == number))
+            sums[:, outputs] = stored[:, torch.from_numpy(column)[outputs]]
+        return sums
+
+    def _multiply(self, inputs: Tensor, workers: Executor | None) -> Tensor:
+        """The same, as matrix and inputs are stored."""
         sums = np.zeros((len(inputs), self.outputs), np.int64)
         step = max(1, _SUMS // (len(self.digits) * max(block.columns for block in self.blocks)))
         pieces = [(inputs[low : low + step], sums[low : low + step]) for low in range(0, len(inputs), step)]

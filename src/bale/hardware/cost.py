@@ -16,6 +16,7 @@ from bale.errors import MappingError
 from bale.hardware.bitserial import Digits
 from bale.hardware.chip import Chip
 from bale.hardware.chip_file import load_chip
+from bale.hardware.circulant import CirculantMapping, find_circulants
 from bale.hardware.events import Energy, Ledger, count_events, energy_of
 from bale.hardware.mapping import Placement, map_matrices, place
 from bale.hardware.network import Digital, Network, read_network
@@ -53,6 +54,8 @@ class LayerCost:
     adc_bits_exact: int
     energy_pj: float
     turn: int
+    block: int = 1  # of circulant blocks that are stored once
+    duplicates: int = 1  # columns of such a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,7 @@ def put_on_chip(
     copy: bool = True,
     multiplex: bool = False,
     strict: bool = False,
+    circulant: CirculantMapping | int | None = None,
 ) -> OnChip:
     """Map a model as it is: in evaluation mode, its matrices in integers calibrated on the first samples of `data`.
 
@@ -137,8 +141,11 @@ def put_on_chip(
     network = read_network(model, next(batches(data, 1)))
     if strict:
         _check_all_mapped(network)
-    matrices = integers(network, chip, calibrate(model, network, batches(data[:calibration])))
-    mapped = map_matrices(matrices, chip)
+    how = CirculantMapping(circulant) if isinstance(circulant, int) else circulant
+    circulants = {} if how is None else find_circulants(network, how, chip)
+    shared = {name: found.largest for name, found in circulants.items()}
+    matrices = integers(network, chip, calibrate(model, network, batches(data[:calibration])), shared)
+    mapped = map_matrices(matrices, chip, circulants)
     placement = place(network, mapped, chip, crossbars=crossbars, copy=copy, multiplex=multiplex)
     return OnChip(chip, network, matrices, placement)
 
@@ -260,4 +267,6 @@ def _layer(on_chip: OnChip, name: str, energy_pj: float) -> LayerCost:
         adc_bits_exact=mapped.bounds.exact_bits,
         energy_pj=energy_pj,
         turn=placed.turn,
+        block=1 if mapped.circulant is None else mapped.circulant.block,
+        duplicates=1 if mapped.circulant is None else mapped.circulant.duplicates,
     )

@@ -54,12 +54,15 @@ class Block:
         return self.rows * self.columns // self.groups
 
 
-def encode(weight: np.ndarray, chip: Chip, name: str = "matrix") -> tuple[Block, ...]:
+def encode(weight: np.ndarray, chip: Chip, name: str = "matrix", block_rows: int | None = None) -> tuple[Block, ...]:
     """Encode integers [groups, rows, outputs] for a chip's crossbars; blocks in the order of groups, then of rows.
+
+    `block_rows`: rows of a block, at most; by default those of a crossbar.
 
     Raises `MappingError` for weights that are beyond the chip's bits.
     """
     groups, rows, outputs = weight.shape
+    height = chip.crossbar.rows if block_rows is None else block_rows
     least = -(2 ** (chip.weight_bits - 1)) if chip.encoding is Encoding.OFFSET else 1 - 2 ** (chip.weight_bits - 1)
     most = 2 ** (chip.weight_bits - 1) - 1
     if weight.size and (weight.min() < least or weight.max() > most):
@@ -73,9 +76,9 @@ def encode(weight: np.ndarray, chip: Chip, name: str = "matrix") -> tuple[Block,
             for first in range(0, groups, together)
         )
     return tuple(
-        _block(weight[group, low : low + chip.crossbar.rows], group * rows + low, group * outputs, chip)
+        _block(weight[group, low : low + height], group * rows + low, group * outputs, chip)
         for group in range(groups)
-        for low in range(0, rows, chip.crossbar.rows)
+        for low in range(0, rows, height)
     )
 
 

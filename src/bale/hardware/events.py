@@ -14,10 +14,11 @@ import numpy as np
 from bale.errors import BaleError
 from bale.hardware.chip import Chip, Event
 from bale.hardware.encode import Block
+from bale.hardware.extent import first_columns
 from bale.hardware.mapping import Mapped, Placement
 from bale.hardware.network import Network
 from bale.hardware.noc.topology import mesh_of
-from bale.hardware.reach import Reach, first_columns, output_of_input, reach
+from bale.hardware.reach import Reach, output_of_input, reach
 
 # Where is counted what belongs to no matrix: activations and pools; the network's inputs and outputs.
 DIGITAL, OUTSIDE = "(digital)", "(in and out)"
@@ -117,17 +118,21 @@ def count_events(
 
 
 def _count_crossbars(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, drives: np.ndarray) -> None:
-    """What every vector does in crossbars, digit by digit: the same, however many copies share the vectors."""
-    cycles = positions * chip.input_cycles(mapped.signed)
+    """What every vector does in crossbars, digit by digit: the same, however many copies share the vectors.
+
+    Where its inputs are turned, each rotation drives all rows and converts all columns, those of padding too.
+    """
+    cycles = positions * mapped.digits(chip)
     columns = sum(block.columns for block in mapped.blocks)
     rows = sum(block.rows * block.crossbars for block in mapped.blocks)
     for event in (Event.HOLD, Event.CONVERSION, Event.SHIFT_ADD, Event.OUTPUT_REGISTER):
         ledger.count(mapped.name, event, cycles * columns)
     ledger.count(mapped.name, Event.ROW_DRIVE, cycles * rows)
-    ledger.count(mapped.name, Event.INPUT_REGISTER, positions * chip.input_bits * rows)
+    ledger.count(mapped.name, Event.INPUT_REGISTER, positions * mapped.rotations * chip.input_bits * rows)
     if chip.cell.read == "fixed":
         read = cycles * sum(block.rows * block.columns for block in mapped.blocks)
     else:
+        drives = drives if mapped.circulant is None else mapped.circulant.stored_drives(drives)
         read = positions * sum(_conducted(block, chip, drives) for block in mapped.blocks)
     ledger.count(mapped.name, Event.CELL_READ, read)
 
@@ -142,15 +147,26 @@ def _conducted(block: Block, chip: Chip, drives: np.ndarray) -> float:
 def _count_tile(ledger: Ledger, chip: Chip, mapped: Mapped, positions: int, spread: Spread) -> None:
     """What a vector moves within tiles: inputs to the IMAs, sums of several IMAs together, outputs to the buffer.
 
-    A row block's inputs are read once for each tile that has some of its crossbars, in which the bus is a multicast.
+    A row block's inputs are read once for each tile that has some of its crossbars, in which the bus is a multicast;
+    without Input Tile Sharing for each of its crossbars, and without Input Slice Reusing for every rotation.
     """
     name = mapped.name
     out_bits = mapped.outputs * chip.input_bits
-    read = spread.rows_by_tile * chip.input_bits
+    read = inputs_read(mapped, spread) * chip.input_bits
+    sums = spread.sums_of_imas * mapped.rotations
     ledger.count(name, Event.EDRAM, positions * (read + out_bits) / _WORD)
-    ledger.count(name, Event.BUS, positions * (read + spread.sums_of_imas * sum_bits(chip) + out_bits))
-    ledger.count(name, Event.TILE_SHIFT_ADD, positions * (spread.sums_of_imas - mapped.outputs))
+    ledger.count(name, Event.BUS, positions * (read + sums * sum_bits(chip) + out_bits))
+    ledger.count(name, Event.TILE_SHIFT_ADD, positions * (sums - spread.finished * mapped.rotations))
     ledger.count(name, Event.TILE_OUTPUT, positions * out_bits / _WORD)
+
+
+def inputs_read(mapped: Mapped, spread: Spread) -> float:
+    """Numbers that are read from tiles' buffers for one vector."""
+    if mapped.circulant is None:
+        return spread.rows_by_tile
+    how = mapped.circulant.how
+    once = spread.rows_by_tile if how.share_inputs else sum(block.rows * block.crossbars for block in mapped.blocks)
+    return once if how.reuse_slices else once * mapped.rotations
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,11 +174,12 @@ class Spread:
     """How the vectors of a matrix are spread, mean over its copies.
 
     `rows_by_tile`: rows, once for each tile in which they are needed. `sums_of_imas`: outputs, once for each IMA that
-    makes a part of them.
+    makes a part of them; `finished`: outputs, once. Both of one rotation, where there are several.
     """
 
     rows_by_tile: float
     sums_of_imas: float
+    finished: int
 
 
 def spread(placement: Placement, mapped: Mapped) -> Spread:
@@ -186,6 +203,7 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
     return Spread(
         rows[once(block_of, chip.tile_crossbars) % many].sum() / copies,
         outputs[once(sum_of, chip.crossbars_per_ima) % many].sum() / copies,
+        mapped.outputs if mapped.circulant is None else mapped.circulant.groups * mapped.circulant.columns,
     )
 
 

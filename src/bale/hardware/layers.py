@@ -29,13 +29,15 @@ _WINDOWS = 1 << 24  # numbers of a convolution's windows that are there at a tim
 class Matrix:
     """A matrix for crossbars: `weight` [groups, rows, outputs], each group with inputs and outputs of its own.
 
-    `taps`: rows that belong to one input, those of a convolution's kernel.
+    `taps`: rows that belong to one input, those of a convolution's kernel. `parts`: consecutive outputs that are of one
+    kind, the gates of an LSTM or GRU.
     """
 
     name: str
     layer: str
     weight: Tensor
     taps: int = 1
+    parts: int = 1
 
     @property
     def groups(self) -> int:
@@ -206,7 +208,7 @@ def _two(values: Sequence[int], fill: int) -> tuple[int, int]:
 
 def _recurrent_matrices(name: str, module: nn.LSTM | nn.GRU) -> list[Matrix]:
     return [
-        Matrix(f"{name}.{weight}", name, getattr(module, weight).detach().T.unsqueeze(0))
+        Matrix(f"{name}.{weight}", name, getattr(module, weight).detach().T.unsqueeze(0), parts=_parts(module))
         for pair in _weight_names(module)
         for weight in pair
     ]
@@ -319,6 +321,11 @@ def _gates(module: nn.Module, hidden: int) -> tuple[int, int]:
     return activations * hidden, others * hidden
 
 
+def _parts(module: nn.Module) -> int:
+    """Gates, of which each has outputs of its own."""
+    return 4 if isinstance(module, nn.LSTM | nn.LSTMCell) else 3
+
+
 def _weight_names(module: nn.LSTM | nn.GRU) -> list[tuple[str, str]]:
     """The parameters of inputs and of states, layer after layer, the backward direction second."""
     ends = ["", "_reverse"] if module.bidirectional else [""]
@@ -332,7 +339,7 @@ def _weight_names(module: nn.LSTM | nn.GRU) -> list[tuple[str, str]]:
 
 def _cell_matrices(name: str, module: nn.LSTMCell | nn.GRUCell) -> list[Matrix]:
     return [
-        Matrix(f"{name}.{weight}", name, getattr(module, weight).detach().T.unsqueeze(0))
+        Matrix(f"{name}.{weight}", name, getattr(module, weight).detach().T.unsqueeze(0), parts=_parts(module))
         for weight in ("weight_ih", "weight_hh")
     ]
 

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bale.errors import MappingError
 from bale.hardware.bounds import Lossless, lossless
 from bale.hardware.chip import Chip
+from bale.hardware.circulant import Circulant
 from bale.hardware.encode import Block, encode
 from bale.hardware.network import Network
 from bale.hardware.quantize import IntegerMatrix
-from bale.hardware.replicate import Load, replicate
+from bale.hardware.replicate import Load, allocate
+from bale.hardware.vector import VectorCycles, vector_cycles
 
 
 @dataclass(frozen=True, eq=False)
 class Mapped:
-    """One matrix as cells: its blocks, and what converters they need."""
+    """One matrix as cells: its blocks, and what converters they need.
+
+    `circulant`: of one whose circulant blocks are stored once, how its rows and outputs are those of its blocks.
+    """
 
     name: str
     blocks: tuple[Block, ...]
     bounds: Lossless
     outputs: int  # of all groups
     signed: bool  # its inputs
+    circulant: Circulant | None = None
 
     @property
     def crossbars(self) -> int:
         """Of one copy."""
         return sum(block.crossbars for block in self.blocks)
+
+    @property
+    def rotations(self) -> int:
+        """Of the inputs, for one vector."""
+        return 1 if self.circulant is None else self.circulant.rotations
+
+    def digits(self, chip: Chip) -> int:
+        """Cycles in which the crossbars are driven by one vector, in all its rotations."""
+        return self.rotations * chip.input_cycles(self.signed)
+
+    def fetches(self, chip: Chip) -> int:
+        """Reads of a row block's inputs, for one rotation and tile: by each of its crossbars, unless they share one."""
+        if self.circulant is None or self.circulant.how.share_inputs:
+            return 1
+        return min(chip.tile_crossbars, max(block.crossbars for block in self.blocks))
+
+    def vector(self, chip: Chip) -> VectorCycles:
+        """How long a vector takes."""
+        digits, fetch = chip.input_cycles(self.signed), self.fetches(chip)
+        if self.circulant is None:
+            return vector_cycles(digits)
+        how = self.circulant.how
+        again = 1 if how.reuse_slices else fetch
+        return vector_cycles(digits, self.rotations, fetch=fetch, again=again, pipelined=how.pipelined)
 
     def utilisation(self, chip: Chip) -> float:
         """Cells that hold weights, of all cells of its crossbars."""
@@ -88,30 +118,44 @@ class Placement:
         return range(first // size, (first + self.crossbars(name) - 1) // size + 1)
 
 
-def map_matrices(matrices: dict[str, IntegerMatrix], chip: Chip) -> dict[str, Mapped]:
-    """Encode every matrix for the chip's crossbars."""
-    mapped = {}
+def map_matrices(
+    matrices: dict[str, IntegerMatrix], chip: Chip, circulants: Mapping[str, Circulant] | None = None
+) -> dict[str, tuple[Mapped, ...]]:
+    """Encode every matrix for the chip's crossbars: in all the ways that there are to choose from, the smallest first.
+
+    Of a matrix whose circulant blocks are stored once (`circulants`) ways differ in duplicates; others have one.
+    """
+    mapped: dict[str, tuple[Mapped, ...]] = {}
     for name, matrix in matrices.items():
-        blocks = encode(matrix.weight.numpy(), chip, name)
+        weight, circulant = matrix.weight.numpy(), (circulants or {}).get(name)
         outputs = matrix.weight.shape[0] * matrix.weight.shape[2]
-        mapped[name] = Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed)
+        if circulant is None:
+            blocks = encode(weight, chip, name)
+            mapped[name] = (Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed),)
+            continue
+        ways = []
+        for wide in map(circulant.with_duplicates, circulant.widths(chip)):
+            blocks = encode(wide.stored(weight), chip, name, wide.piece_rows(chip))
+            ways.append(Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed, wide))
+        mapped[name] = tuple(ways)
     return mapped
 
 
 def place(
     network: Network,
-    mapped: dict[str, Mapped],
+    ways: Mapping[str, Sequence[Mapped]],
     chip: Chip,
     *,
     crossbars: int | None = None,
     copy: bool = True,
     multiplex: bool = False,
 ) -> Placement:
-    """Lay matrices side by side in the order of their calls, with copies that balance the pipeline (`replicate`).
+    """Lay matrices side by side in the order of their calls, with copies that balance the pipeline (`allocate`).
 
-    `crossbars`: a budget; the whole chip's by default. `copy=False`: one copy of each. Where there is no room for one
-    copy of each, `multiplex=True` takes turns: as many matrices as fit, in order, then the next; a matrix larger than
-    the chip goes in parts. Raises `MappingError`, with the numbers, where there is no room and it may not.
+    `ways`: those that there are to lay each, the smallest first, which is taken where there are no copies. `crossbars`:
+    a budget; the whole chip's by default. `copy=False`: one copy of each. Where there is no room for one copy of each,
+    `multiplex=True` takes turns: as many matrices as fit, in order, then the next; a matrix larger than the chip goes
+    in parts. Raises `MappingError`, with the numbers, where there is no room and it may not.
     """
     budget = chip.crossbars if crossbars is None else crossbars
     if not 1 <= budget <= chip.crossbars:
@@ -122,38 +166,43 @@ def place(
             f"crossbars: {budget} are less than a tile's {size}, and on {chip.name} no two layers share one"
         )
     budget = budget // size * size
-    loads = {load.name: load for load in _loads(network, mapped, chip, size)}
-    turns = _turns(list(loads.values()), budget)
-    if len(turns) > 1 or _parts(loads[turns[0][0]], budget) > 1:
+    loads = _loads(network, ways, chip, size)
+    turns = _turns([each[0] for each in loads.values()], budget)
+    if len(turns) > 1 or _parts(loads[turns[0][0]][0], budget) > 1:
         if not multiplex:
-            needed = sum(load.cost(1) for load in loads.values())
+            needed = sum(each[0].cost(1) for each in loads.values())
             raise MappingError(
                 f"{chip.name} has room for {budget:,} crossbars, and the network needs {needed:,}; take a larger chip "
                 "or fewer bits, or let matrices take turns, with multiplex=True (--multiplex)"
             )
         _check_turns(network, turns)
     places: dict[str, Placed] = {}
+    chosen: dict[str, Mapped] = {}
     for turn, names in enumerate(turns):
-        parts = _parts(loads[names[0]], budget)
-        copies = replicate([loads[name] for name in names], budget) if copy and parts == 1 else [1] * len(names)
+        parts = _parts(loads[names[0]][0], budget)
+        spread = copy and parts == 1
+        taken = allocate([loads[name] for name in names], budget) if spread else [(0, 1)] * len(names)
         first = 0
-        for name, many in zip(names, copies, strict=True):
-            places[name] = Placed(name, first, many, turn, parts)
-            first += loads[name].cost(many)
-    return Placement(chip, budget, mapped, places, len(turns))
+        for name, (way, many) in zip(names, taken, strict=True):
+            places[name], chosen[name] = Placed(name, first, many, turn, parts), ways[name][way]
+            first += loads[name][way].cost(many)
+    return Placement(chip, budget, {name: chosen[name] for name in ways}, places, len(turns))
 
 
-def _loads(network: Network, mapped: dict[str, Mapped], chip: Chip, size: int) -> list[Load]:
-    positions = dict.fromkeys(mapped, 0)
-    copies = dict.fromkeys(mapped, 1)
+def _loads(network: Network, ways: Mapping[str, Sequence[Mapped]], chip: Chip, size: int) -> dict[str, list[Load]]:
+    positions = dict.fromkeys(ways, 0)
+    copies = dict.fromkeys(ways, 1)
     for call in network.calls:
         positions[call.matrix] += call.positions
         if not call.use.in_turn:
             copies[call.matrix] = max(copies[call.matrix], call.positions)
-    return [
-        Load(name, matrix.crossbars, positions[name], chip.input_cycles(matrix.signed), copies[name], size)
-        for name, matrix in mapped.items()
-    ]
+    return {
+        name: [
+            Load(name, matrix.crossbars, positions[name], matrix.vector(chip).occupied, copies[name], size)
+            for matrix in each
+        ]
+        for name, each in ways.items()
+    }
 
 
 def _turns(loads: Sequence[Load], budget: int) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """When does which matrix work on which position? An event for each position of each call of each image.
 
-Within a layer (ISAAC, 22 stages at 16 bits): fetch, a cycle for each input digit, then conversion, shift-and-add,
-output register, activation, write. A copy takes a new vector when the last one's digits are through. Between layers:
+Within a layer (`bale.hardware.vector`): fetch, a cycle for each input digit, then conversion, shift-and-add, output
+register, activation, write. A copy takes a new vector when the last one's digits are through. Between layers:
 a position starts when its copy, to which vectors go in turn and images in order, is free, and what it waits for is
 written. Buffers are never full, and the way between tiles takes no time of its own: neither is modelled.
 """
@@ -16,9 +16,6 @@ from numba import njit
 from bale.hardware.chip import Chip
 from bale.hardware.mapping import Placement
 from bale.hardware.network import Network
-
-STAGES = ("fetch", "crossbar", "conversion", "shift-add", "output register", "activation", "write")
-_BESIDE = len(STAGES) - 1  # cycles of a vector beside those in which its digits are driven
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +69,11 @@ def timeline(network: Network, placement: Placement, images: int) -> Timeline:
                 ready = np.full(call.positions, now)
                 for edge in call.inputs:
                     np.maximum(ready, done[image, edge.producer][edge.last], out=ready)
-                digits = float(parts * chip.input_cycles(placement.matrices[call.matrix].signed))
+                vector = placement.matrices[call.matrix].vector(chip)
+                busy = float(parts * vector.occupied)
+                through = busy - vector.occupied + vector.through
                 copies, before = free[call.matrix], taken[call.matrix]
-                first, finished = _positions(ready, copies, before, digits, digits + _BESIDE, call.use.in_turn)
+                first, finished = _positions(ready, copies, before, busy, through, call.use.in_turn)
                 taken[call.matrix] += call.positions
                 done[image, index] = finished
                 start[image, index], end[image, index] = first, finished[-1]
@@ -89,7 +88,7 @@ def _write_cycles(placement: Placement, names: set[str]) -> float:
 
 
 @njit(cache=True)
-def _positions(ready, free, before, digits, through, in_turn):  # type: ignore[no-untyped-def]
+def _positions(ready, free, before, busy, through, in_turn):  # type: ignore[no-untyped-def]
     """Send positions through copies in turn; return the first start, and when all up to each position are done.
 
     `before` vectors of the image have been sent already. With `in_turn` a position waits for the one so many before it.
@@ -103,7 +102,7 @@ def _positions(ready, free, before, digits, through, in_turn):  # type: ignore[n
         begin = max(ready[position], free[copy])
         if in_turn and position >= in_turn:
             begin = max(begin, done[position - in_turn])
-        free[copy] = begin + digits
+        free[copy] = begin + busy
         first = min(first, begin)
         done[position] = begin + through
         latest = max(latest, done[position])
@@ -120,6 +119,6 @@ def bottleneck_ns(network: Network, placement: Placement) -> float:
 
     def busy_cycles(name: str) -> int:
         placed = placement.places[name]
-        return -(-vectors[name] // placed.copies) * placed.parts * chip.input_cycles(placement.matrices[name].signed)
+        return -(-vectors[name] // placed.copies) * placed.parts * placement.matrices[name].vector(chip).occupied
 
     return max(map(busy_cycles, vectors)) * chip.cycle_ns

@@ -121,18 +121,29 @@ def calibrate(model: nn.Module, network: Network, inputs: Iterable[tuple[Any, ..
     return ranges
 
 
-def integers(network: Network, chip: Widths, ranges: dict[str, Range]) -> dict[str, IntegerMatrix]:
-    """Every matrix in the chip's integers. Raises `MappingError` for one that no calibration sample has met."""
+# Magnitudes [groups, 1, outputs], the largest of each output -> those whose scale each output takes.
+Largest = Callable[[Tensor], Tensor]
+
+
+def integers(
+    network: Network, chip: Widths, ranges: dict[str, Range], shared: Mapping[str, Largest] | None = None
+) -> dict[str, IntegerMatrix]:
+    """Every matrix in the chip's integers. Raises `MappingError` for one that no calibration sample has met.
+
+    `shared`, by matrix: outputs that are made of the same stored numbers take the same scale.
+    """
     for name in network.matrices:
         if name not in ranges:
             raise MappingError(f"{name}: is met by the first sample, and by none of calibration")
-    return {name: _integers(matrix, chip, ranges[name]) for name, matrix in network.matrices.items()}
+    shared = shared or {}
+    return {name: _integers(matrix, chip, ranges[name], shared.get(name)) for name, matrix in network.matrices.items()}
 
 
-def _integers(matrix: Matrix, chip: Widths, found: Range) -> IntegerMatrix:
+def _integers(matrix: Matrix, chip: Widths, found: Range, shared: Largest | None = None) -> IntegerMatrix:
     highest = 2 ** (chip.weight_bits - 1) - 1
     weights = matrix.weight.cpu()
     largest = weights.abs().amax(dim=1, keepdim=True).double()  # [groups, 1, outputs]
+    largest = largest if shared is None else shared(largest)
     scale = torch.where(largest > 0, largest / highest, 1.0)
     weight = (weights.double() / scale).round().clamp(-highest, highest).to(torch.int32)
     signed = found.low < 0

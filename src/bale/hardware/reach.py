@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bale.hardware.encode import Block
+from bale.hardware.extent import extents
 from bale.hardware.layers import Matrix
 from bale.hardware.mapping import Placement
 
@@ -44,16 +44,12 @@ def reach(placement: Placement, matrix: Matrix, kept: np.ndarray) -> Reach:
     needed = np.zeros((matrix.inputs, tiles), bool)
     last = np.zeros((placed.copies, matrix.width), np.int64)
     parts: list[tuple[np.ndarray, np.ndarray]] = []  # output and crossbar of each part of a sum that is not 0
-    crossbar = 0
-    for block in mapped.blocks:
-        of_output = crossbar + block.crossbar[first_columns(block)]
-        output = block.first_output + np.arange(len(of_output))
-        there = kept[output[0] : output[-1] + 1, block.first_row : block.first_row + block.rows]
-        at, channel = _channels(there, of_output, block.first_row, matrix.taps)
+    for extent in extents(mapped):
+        there = kept[np.ix_(extent.outputs, extent.rows)]
+        at, channel = _channels(there, extent.crossbar, extent.rows // matrix.taps)
         needed[np.broadcast_to(channel, (placed.copies, len(at))), tile[:, at]] = True
-        last[:, output] = tile[:, of_output]  # a later row block lies in a later tile, or the same
-        parts.append((output[there.any(1)], of_output[there.any(1)]))
-        crossbar += block.crossbars
+        last[:, extent.outputs] = tile[:, extent.crossbar]  # a later row block lies in a later tile, or the same
+        parts.append((extent.outputs[there.any(1)], extent.crossbar[there.any(1)]))
     finished = np.zeros((matrix.width, tiles))
     np.add.at(finished, (np.broadcast_to(np.arange(matrix.width), last.shape), last), 1 / placed.copies)
     sums = _sums(np.concatenate([o for o, _ in parts]), tile[:, np.concatenate([c for _, c in parts])], last, tiles)
@@ -78,15 +74,9 @@ def output_of_input(inputs: int, outputs: int) -> np.ndarray:
     return np.arange(inputs) * outputs // inputs
 
 
-def first_columns(block: Block) -> np.ndarray:
-    """The first column of each output of a block."""
-    return np.flatnonzero(np.diff(block.output, prepend=-1))
-
-
-def _channels(there: np.ndarray, crossbar: np.ndarray, row: int, taps: int) -> tuple[np.ndarray, np.ndarray]:
-    """The crossbar and input channel of each pair that has a weight, of a block [outputs, rows] from a row on."""
+def _channels(there: np.ndarray, crossbar: np.ndarray, channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The crossbar and input channel of each pair that has a weight, of weights [outputs, rows] with these channels."""
     starts = np.flatnonzero(np.diff(crossbar, prepend=-1))
-    channel = (row + np.arange(there.shape[1])) // taps
     edges = np.flatnonzero(np.diff(channel, prepend=-1))
     pairs = np.logical_or.reduceat(np.logical_or.reduceat(there, edges, axis=1), starts, axis=0)
     at, which = np.nonzero(pairs)

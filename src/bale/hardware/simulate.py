@@ -133,7 +133,8 @@ def simulate(
 
     Options: `weight_bits`, `input_bits` (the chip's by default), `calibration` (samples), `crossbars` (a budget),
     `copy=False` (one copy of each matrix), `multiplex=True` (turns, on a chip that is too small), `strict=True` (refuse
-    products that stay digital). `images` go through the pipeline.
+    products that stay digital), `circulant` (`CirculantMapping`, or k: circulant blocks of k x k are stored once).
+    `images` go through the pipeline.
 
     Raises `ChipError`, which names the chip's field, and `MappingError`, which names the layer.
     """
@@ -205,7 +206,9 @@ def _trial(
 ) -> list[Tensor]:
     """The results of all data, of devices drawn from one seed; what conversions did is added to `layers`."""
     crossbars = {
-        name: CrossbarMatrix.program(name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed)
+        name: CrossbarMatrix.program(
+            name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed, circulant=mapped.circulant
+        )
         for name, mapped in on_chip.placement.matrices.items()
     }
     results = []

@@ -110,7 +110,8 @@ def _layer_table(cost: Cost) -> RenderableType:
     size, unit = unit_for(energies, ENERGY)
     headings = ["matrix", "rows x\noutputs", "positions", "crossbars\nx copies", "cells\nused", unit, "share"]
     turns = [] if cost.turns == 1 else ["turn"]
-    table = plain_table(headings + turns)
+    stored = ["circulant\nblocks"] if any(layer.block > 1 for layer in cost.layers) else []
+    table = plain_table(headings + stored + turns)
     numbers = column(energies, size)
     for layer, energy in zip(cost.layers, numbers, strict=False):
         table.add_row(
@@ -121,6 +122,7 @@ def _layer_table(cost: Cost) -> RenderableType:
             f"{layer.utilisation:.0%}",
             energy,
             percent(layer.energy_pj, cost.energy.total_pj),
+            *([_stored(layer)] if stored else []),
             *([str(layer.turn + 1)] if turns else []),
         )
     for (name, pj), energy in zip(rest.items(), numbers[len(cost.layers) :], strict=True):
@@ -131,6 +133,11 @@ def _layer_table(cost: Cost) -> RenderableType:
 def _shape(layer: LayerCost) -> str:
     groups = "" if layer.groups == 1 else f"{layer.groups:,} x "
     return f"{groups}{layer.rows:,} x {layer.outputs:,}"
+
+
+def _stored(layer: LayerCost) -> str:
+    """k, and how many columns hold such a block."""
+    return "" if layer.block == 1 else f"{layer.block}, {layer.duplicates} x"
 
 
 def _conversion_table(cost: Cost, run: Run) -> RenderableType:

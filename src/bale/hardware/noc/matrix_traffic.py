@@ -16,9 +16,10 @@ from bale.errors import MappingError
 from bale.hardware.call import Edge
 from bale.hardware.cost import OnChip
 from bale.hardware.events import sum_bits
+from bale.hardware.extent import extents
 from bale.hardware.layers import Matrix
 from bale.hardware.mapping import Placement
-from bale.hardware.reach import first_columns, kept_weights, output_of_input
+from bale.hardware.reach import kept_weights, output_of_input
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,14 +171,9 @@ def _tiles(matrix: Matrix, placement: Placement) -> np.ndarray:
     """int64 [outputs, rows], of all groups."""
     tile = np.full((matrix.width, matrix.groups * matrix.rows), -1, np.int64)
     first = placement.places[matrix.name].first
-    for block in placement.matrices[matrix.name].blocks:
-        of_output = (first + block.crossbar[first_columns(block)]) // placement.chip.tile_crossbars
-        rows, outputs = block.rows // block.groups, len(of_output) // block.groups
-        for group in range(block.groups):
-            row, output = block.first_row + group * rows, block.first_output + group * outputs
-            of_group = of_output[group * outputs : (group + 1) * outputs]
-            tile[output : output + outputs, row : row + rows] = of_group[:, None]
-        first += block.crossbars
+    for extent in extents(placement.matrices[matrix.name]):
+        of_output = (first + extent.crossbar) // placement.chip.tile_crossbars
+        tile[np.ix_(extent.outputs, extent.rows)] = of_output[:, None]
     return tile
 
 
