@@ -119,6 +119,20 @@ def test_weights_are_saved_and_loaded(bale, tmp_path):
     assert result.exit_code == 2 and "exists already" in result.stderr
 
 
+@pytest.mark.parametrize(("given", "bound"), [("exact", "exact"), ("a-priori", "a_priori"), ("7", None)])
+def test_converters_of_other_bits(simulate, tmp_path, given, bound):
+    path = tmp_path / "report.json"
+    simulate("lenet5", "--adc-bits", given, "--json", path)
+    for layer in json.loads(path.read_text())["layers"]:
+        bits = layer["adc_bits"]
+        assert bits["chip"] == (max(bits[bound], 4) if bound else 7)
+
+
+def test_converters_of_bits_that_are_none(fails):
+    assert "--adc-bits: expected a number, exact or a-priori, got 'few'" in fails("lenet5", "--adc-bits", "few")
+    assert "law saberi has figures for 4 to 10 bits, got 3" in fails("lenet5", "--adc-bits", "3")
+
+
 def test_several_networks_and_chips_side_by_side(simulate, tmp_path):
     path = tmp_path / "report.json"
     result = simulate("lenet5", "lstm", "--chip", "isaac_ce", "--chip", "isaac_adc(4)", "--json", path)

@@ -58,6 +58,15 @@ def test_clipping_is_seen(clipped):
     assert "all are the quantised network's integers" not in text
 
 
+def test_converters_of_unlike_bits_are_shown_by_matrix(network, images):
+    unlike = simulate(network, "isaac_ce", images.pixels(), images.labels, adc_bits={"fc1": 4}, images=1)
+    text = printed(simulation_table([unlike]))
+    table = text[text.index("bits that lose nothing, and what the chip's 4 to 8 did") :]
+    assert (rows_of(table, "fc1")[2], rows_of(table, "fc2")[2]) == ("4", "8")
+    assert "beyond the ADC's 4 bits and were clipped" in words(text)
+    assert rows_of(printed(simulation_table([unlike, unlike])), "ADC bits")[:3] == ["4", "to", "8"]
+
+
 def test_facts_and_warnings_of_the_caller(lossless):
     text = printed(simulation_table([lossless], [("data", "[some] data")], ["[red]beware[/red]"]))
     assert "[some] data" in text and "[red]beware[/red]" in text  # no markup: a path may have brackets

@@ -38,6 +38,7 @@ from bale.hardware import (
     put_on_chip,
     run_on_chip,
 )
+from bale.hardware.converters import AdcBits
 from bale.hardware.mac_array import ARRAYS
 from bale.report import draw_energy, draw_pipeline, simulation_dict, simulation_table
 from bale.train import build_classifier, save_weights
@@ -72,6 +73,10 @@ def simulate(
     ] = None,
     weight_bits: Annotated[int | None, option("Bits of a weight.", "the chip's")] = None,
     input_bits: Annotated[int | None, option("Bits of an input.", "the chip's")] = None,
+    adc_bits: Annotated[
+        str | None,
+        option("Of converters: a number, or exact or a-priori: of each matrix the fewest without loss.", "the chip's"),
+    ] = None,
     noise: Annotated[
         str,
         typer.Option(
@@ -123,6 +128,7 @@ def simulate(
         "every-conversion": every_conversion,
         "weight-bits": weight_bits is not None,
         "input-bits": input_bits is not None,
+        "adc-bits": adc_bits is not None,
         "crossbars": crossbars is not None,
         "no-copies": not copies,
         "multiplex": multiplex,
@@ -177,19 +183,22 @@ def simulate(
     mapping = {
         "weight_bits": weight_bits,
         "input_bits": input_bits,
+        "adc_bits": _adc_bits(adc_bits),
         "crossbars": crossbars,
         "copy": copies,
         "multiplex": multiplex,
         "strict": strict,
         "circulant": stored,
     }
+    bound = isinstance(mapping["adc_bits"], str)  # of weights that are not there yet
+    early: dict[str, Any] = {**mapping, "adc_bits": None} if bound else mapping
     running = {"noise": devices, "seed": seed, "trials": trials, "every_conversion": every_conversion}
     simulations: list[Simulation] = []
     networks: list[Trained] = []
     for spec, name in zip(models, _names(models), strict=True):
         model = build_classifier(spec, train, width=width, seed=seed)
         for chip in known if stored is None else ():  # no room on the chip is an error now, not after training
-            put_on_chip(model, chip, train[:1].pixels(), **mapping)
+            put_on_chip(model, chip, train[:1].pixels(), **early)
         networks.append(with_weights(spec, name, model, train, weights, epochs, seed, notes))
         if save is not None:
             save_weights(model, save)
@@ -217,6 +226,17 @@ def _simulate(
     with SimulationProgress(notes, f"{trained.name} on {chip.name}", running["trials"] * len(test)) as progress:
         run = run_on_chip(on_chip, model, pixels, test.labels, on_samples=progress.on_samples, **running)
     return Simulation(cost, run)
+
+
+def _adc_bits(given: str | None) -> AdcBits:
+    """As `put_on_chip` takes it."""
+    if given is None or given == "exact":
+        return given
+    if given == "a-priori":
+        return "a priori"
+    if not given.isdecimal():
+        raise BaleError(f"--adc-bits: expected a number, exact or a-priori, got {given!r}")
+    return int(given)
 
 
 def _load_chips(sources: list[str]) -> list[Chip]:

@@ -7,7 +7,7 @@ from bale.hardware.chip import Adc, Cell, Chip, Crossbar, Encoding, Event, Unit
 from bale.hardware.chip_file import chip_dict, dump_chip, load_chip, parse_chip
 from bale.hardware.circulant import CirculantMapping
 from bale.hardware.constants import CONSTANTS, Constant
-from bale.hardware.cost import Cost, LayerCost, OnChip, cost, cost_on_chip, put_on_chip
+from bale.hardware.cost import Cost, LayerCost, OnChip, cost, cost_on_chip, put_on_chip, with_converters
 from bale.hardware.encode import Block, encode
 from bale.hardware.events import Energy, Ledger
 from bale.hardware.mapping import Placement
@@ -102,4 +102,5 @@ __all__ = [
     "way_energy_pj",
     "way_latency",
     "weight_masks",
+    "with_converters",
 ]

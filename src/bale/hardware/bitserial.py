@@ -95,11 +95,12 @@ class CrossbarMatrix:
         chip: Chip,
         signed: bool,
         *,
+        adc_bits: int | None = None,
         noise: Noise | None = None,
         seed: int = 0,
         circulant: Circulant | None = None,
     ) -> CrossbarMatrix:
-        """Write a matrix's blocks into cells, as good as `noise` lets them be."""
+        """Write a matrix's blocks into cells, as good as `noise` lets them be; `adc_bits`: the chip's by default."""
         noise = Noise() if noise is None else noise
         cells = [
             programmed(block.cells, chip.highest_level, noise, generator(seed, name, "cells", index))
@@ -111,7 +112,7 @@ class CrossbarMatrix:
             max(block.first_output + len(block.input_factor) for block in blocks),
             cells,
             Digits.of(chip.input_bits, chip.dac_bits, signed),
-            chip.adc.bits,
+            chip.adc.bits if adc_bits is None else adc_bits,
             noise.read,
             generator(seed, name, "readings"),
             lossless(blocks, chip),

@@ -303,18 +303,23 @@ class Chip:
         return self.adc.cost(column_ohm=1 / (mean * max(1, self.crossbar.rows / 2)))
 
     @cached_property
+    def adc_unit(self) -> Unit:
+        """The converters of an IMA."""
+        cost, adc = self.converter, self.adc
+        power = adc.per_ima * cost.energy_pj * adc.rate_gsps  # pJ x 10^9/s = mW
+        area = adc.per_ima * cost.area_um2 * 1e-6
+        law = f"law {adc.law}, {adc.bits} bit"
+        return Unit("ADC", "ima", adc.per_ima, power, area, Event.CONVERSION, cost.energy_pj, law)
+
+    @cached_property
     def all_units(self) -> tuple[Unit, ...]:
         """The units, and before them the crossbars and converters, which sections of their own describe."""
-        cost, adc, many = self.converter, self.adc, self.crossbars_per_ima
+        many = self.crossbars_per_ima
         power, area = many * self.crossbar.power_mw, many * self.crossbar.area_mm2
         arrays = Unit(
             "crossbars", "ima", many, power, area, Event.CELL_READ, self.cell.read_pj, f"{self.cell.read} read"
         )
-        power = adc.per_ima * cost.energy_pj * adc.rate_gsps  # pJ x 10^9/s = mW
-        area = adc.per_ima * cost.area_um2 * 1e-6
-        law = f"law {adc.law}, {adc.bits} bit"
-        converters = Unit("ADC", "ima", adc.per_ima, power, area, Event.CONVERSION, cost.energy_pj, law)
-        return (arrays, converters, *self.units)
+        return (arrays, self.adc_unit, *self.units)
 
 
 def field_names(kind: type) -> tuple[str, ...]:

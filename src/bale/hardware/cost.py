@@ -17,6 +17,7 @@ from bale.hardware.bitserial import Digits
 from bale.hardware.chip import Chip
 from bale.hardware.chip_file import load_chip
 from bale.hardware.circulant import CirculantMapping, find_circulants
+from bale.hardware.converters import AdcBits, conversions_pj, converters_of, of_tiles, with_bits
 from bale.hardware.events import Energy, Ledger, count_events, energy_of
 from bale.hardware.mapping import Placement, map_matrices, place
 from bale.hardware.network import Digital, Network, read_network
@@ -30,12 +31,16 @@ BATCH = 32  # samples of a tensor that are run at a time
 
 @dataclass(frozen=True, eq=False)
 class OnChip:
-    """A model on a chip, before anything is counted: what it computes, in which integers, in which crossbars."""
+    """A model on a chip, before anything is counted: what it computes, in which integers, in which crossbars.
+
+    `converters`: by matrix the bits of those that convert its columns; the chip's own `adc.bits` are the most of them.
+    """
 
     chip: Chip
     network: Network
     integers: Mapping[str, IntegerMatrix]
     placement: Placement
+    converters: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class LayerCost:
     crossbars: int  # of one copy
     copies: int
     utilisation: float  # of its crossbars' cells, those that hold weights
+    adc_bits: int  # of its converters
     adc_bits_a_priori: int
     adc_bits_exact: int
     energy_pj: float
@@ -117,6 +123,7 @@ def put_on_chip(
     *,
     weight_bits: int | None = None,
     input_bits: int | None = None,
+    adc_bits: AdcBits = None,
     calibration: int = 64,
     crossbars: int | None = None,
     copy: bool = True,
@@ -127,7 +134,7 @@ def put_on_chip(
     """Map a model as it is: in evaluation mode, its matrices in integers calibrated on the first samples of `data`.
 
     `data` is a tensor [samples, ...] that the model takes in batches, or a sequence of samples that it takes one by one
-    (a tuple: several arguments). The other arguments are those of `simulate`.
+    (a tuple: several arguments). `adc_bits` is that of `with_converters`, the other arguments are those of `simulate`.
     """
     chip = load_chip(chip) if not isinstance(chip, Chip) else chip
     bits = {"weight_bits": weight_bits, "input_bits": input_bits}
@@ -147,7 +154,23 @@ def put_on_chip(
     matrices = integers(network, chip, calibrate(model, network, batches(data[:calibration])), shared)
     mapped = map_matrices(matrices, chip, circulants)
     placement = place(network, mapped, chip, crossbars=crossbars, copy=copy, multiplex=multiplex)
-    return OnChip(chip, network, matrices, placement)
+    return with_converters(OnChip(chip, network, matrices, placement, {}), adc_bits)
+
+
+def with_converters(on_chip: OnChip, adc_bits: AdcBits, law: str | None = None) -> OnChip:
+    """The same network in the same cells, its columns converted by others, whose costs are by the chip's law or `law`.
+
+    `adc_bits`: bits by matrix name (those not named: as the chip has them); a number, of all; "a priori" or "exact":
+    of each matrix the fewest that lose nothing by that bound, and that the law has figures for; None: the chip's own.
+    IMAs have converters that are alike, and idle ones have the most bits of all. Raises `MappingError`, which names
+    the matrix and the law, for bits that the law has no figures for, and `ChipError` for an unknown law.
+    """
+    chip = on_chip.chip
+    if law is not None:
+        chip = replace(chip, adc=replace(chip.adc, law=law, energy_pj=None, area_um2=None))
+    converters = converters_of(on_chip.placement.matrices, chip, adc_bits)
+    chip = with_bits(chip, max(converters.values()))
+    return replace(on_chip, chip=chip, placement=replace(on_chip.placement, chip=chip), converters=converters)
 
 
 def cost_on_chip(
@@ -162,10 +185,10 @@ def cost_on_chip(
         name: kept_weights(matrix, on_chip.integers[name].weight.numpy()) for name, matrix in network.matrices.items()
     }
     ledger = count_events(network, placement, kept, drives, images)
-    energy = energy_of(ledger, chip)
+    energy = energy_of(ledger, chip, conversions_pj(chip, on_chip.converters))
     times = timeline(network, placement, images)
     tiles = placement.tiles
-    power, area = _of_tiles(chip, tiles)
+    power, area = of_tiles(placement, on_chip.converters)
     by_layer = energy.by_layer()
     return Cost(
         chip=chip,
@@ -240,17 +263,6 @@ def _drives(on_chip: OnChip, model: nn.Module, inputs: Iterable[tuple[Any, ...]]
     return {name: sums[name] / max(1, vectors[name]) for name in sums}
 
 
-def _of_tiles(chip: Chip, tiles: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Power (mW) and area (mm2), by unit, of some tiles, the routers that they need, and what the chip has once."""
-    routers = -(-tiles // chip.tiles_per_router)
-    places = {"ima": tiles * chip.imas_per_tile, "tile": tiles, "router": routers, "chip": 1}
-    units = chip.all_units
-    return (
-        {unit.name: unit.power_mw * places[unit.per] for unit in units},
-        {unit.name: unit.area_mm2 * places[unit.per] for unit in units},
-    )
-
-
 def _layer(on_chip: OnChip, name: str, energy_pj: float) -> LayerCost:
     matrix, mapped = on_chip.network.matrices[name], on_chip.placement.matrices[name]
     placed = on_chip.placement.places[name]
@@ -263,6 +275,7 @@ def _layer(on_chip: OnChip, name: str, energy_pj: float) -> LayerCost:
         crossbars=mapped.crossbars,
         copies=placed.copies,
         utilisation=mapped.utilisation(on_chip.chip),
+        adc_bits=on_chip.converters[name],
         adc_bits_a_priori=mapped.bounds.a_priori_bits,
         adc_bits_exact=mapped.bounds.exact_bits,
         energy_pj=energy_pj,

@@ -69,8 +69,9 @@ def _sums(pairs) -> dict[str, float]:  # type: ignore[no-untyped-def]
     return sums
 
 
-def energy_of(ledger: Ledger, chip: Chip) -> Energy:
-    """Let the chip's units pay for what was counted."""
+def energy_of(ledger: Ledger, chip: Chip, conversions_pj: Mapping[str, float] | None = None) -> Energy:
+    """Let the chip's units pay for what was counted; `conversions_pj`: by matrix, where its converters are its own."""
+    own = {} if conversions_pj is None else conversions_pj
     payers = {unit.event: unit for unit in chip.all_units if unit.event is not None}
     parts: dict[tuple[str, str], float] = {}
     unpaid: list[Event] = []
@@ -78,7 +79,10 @@ def energy_of(ledger: Ledger, chip: Chip) -> Energy:
         if event is Event.CELL_WRITE:
             parts[where, "cell writes"] = times * chip.cell.write_pj
         elif event in payers:
-            parts[where, payers[event].name] = times * payers[event].energy_pj
+            energy = payers[event].energy_pj
+            if event is Event.CONVERSION:
+                energy = own.get(where, energy)
+            parts[where, payers[event].name] = times * energy
         elif times and event not in unpaid:
             unpaid.append(event)
     return Energy(parts, tuple(unpaid))

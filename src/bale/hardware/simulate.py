@@ -131,10 +131,11 @@ def simulate(
     makes them all. `noise` draws devices `trials` times, from `seed`. `on_samples` is told how many samples were
     done.
 
-    Options: `weight_bits`, `input_bits` (the chip's by default), `calibration` (samples), `crossbars` (a budget),
-    `copy=False` (one copy of each matrix), `multiplex=True` (turns, on a chip that is too small), `strict=True` (refuse
-    products that stay digital), `circulant` (`CirculantMapping`, or k: circulant blocks of k x k are stored once).
-    `images` go through the pipeline.
+    Options: `weight_bits`, `input_bits` (the chip's by default), `adc_bits` (of the converters: a number, bits by
+    matrix, or those of a lossless bound, "exact" or "a priori"; see `with_converters`), `calibration` (samples),
+    `crossbars` (a budget), `copy=False` (one copy of each matrix), `multiplex=True` (turns, on a chip that is too
+    small), `strict=True` (refuse products that stay digital), `circulant` (`CirculantMapping`, or k:
+    circulant blocks of k x k are stored once). `images` go through the pipeline.
 
     Raises `ChipError`, which names the chip's field, and `MappingError`, which names the layer.
     """
@@ -207,7 +208,14 @@ def _trial(
     """The results of all data, of devices drawn from one seed; what conversions did is added to `layers`."""
     crossbars = {
         name: CrossbarMatrix.program(
-            name, mapped.blocks, on_chip.chip, mapped.signed, noise=noise, seed=seed, circulant=mapped.circulant
+            name,
+            mapped.blocks,
+            on_chip.chip,
+            mapped.signed,
+            adc_bits=on_chip.converters[name],
+            noise=noise,
+            seed=seed,
+            circulant=mapped.circulant,
         )
         for name, mapped in on_chip.placement.matrices.items()
     }

@@ -140,9 +140,11 @@ def _of_sums(cost: Cost, run: Run) -> list[str]:
     lines = []
     wrong, sums = sum(layer.wrong for layer in run.layers), sum(layer.sums for layer in run.layers)
     made = sum(layer.converted.conversions for layer in run.layers)
-    bits, needed = cost.chip.adc.bits, lossless_bits(cost)
+    needed = lossless_bits(cost)
     if run.clipped:
-        largest = max(layer.converted.largest for layer in run.layers)
+        clipped = max((layer for layer in run.layers if layer.converted.clipped), key=lambda it: it.converted.largest)
+        largest = clipped.converted.largest
+        bits = next(layer.adc_bits for layer in cost.layers if layer.name == clipped.name)
         came = converter_bits(round(largest))
         enough = f"{needed} bits would be lossless"
         if run.noise:
@@ -191,9 +193,10 @@ def _points(change: float) -> str:
 def _layer_dict(cost: Cost, layer: LayerCost, run: LayerRun) -> dict[str, Any]:
     plain = asdict(layer)
     bits = {name: plain.pop(f"adc_bits_{name}") for name in ("a_priori", "exact")}
+    bits["chip"] = plain.pop("adc_bits")
     return {
         **plain,
-        "adc_bits": {**bits, "chip": cost.chip.adc.bits},
+        "adc_bits": bits,
         "conversions": cost.ledger.counts.get((layer.name, Event.CONVERSION), 0.0),
         "run": {
             "product_stood_in": run.stood_in,

@@ -11,7 +11,7 @@ from rich.text import Text
 from bale.hardware import Cost, Run, Simulation
 from bale.report.grids import Facts, fact_grid, plain_table, warned
 from bale.report.hardware import adc_share, lossless_bits, warnings_of
-from bale.report.hardware_texts import adc_text, digits_text, left_out_grid, noise_text, simulation_labels
+from bale.report.hardware_texts import adc_text, bits_text, digits_text, left_out_grid, noise_text, simulation_labels
 from bale.report.quantities import COUNT, ENERGY, TIME, column, digits, percent, quantity, unit_for
 
 _NOTHING = "-"
@@ -92,7 +92,7 @@ def _rows(simulations: Sequence[Simulation]) -> list[tuple[str, list[str]]]:
         ("  +- over trials", of_run(lambda run: f"{run.spread:.1%}" if run.trials > 1 else "")),
         ("conversions clipped", [_clipped(run) for run in runs]),
         ("wrong sums", [_wrong(run) for run in runs]),
-        ("ADC bits", of_cost(lambda cost: str(cost.chip.adc.bits))),
+        ("ADC bits", of_cost(bits_text)),
         ("  lossless, exact", of_cost(lambda cost: str(lossless_bits(cost)))),
         ("MACs a sample", of_cost(lambda cost: quantity(cost.macs, COUNT))),
         ("latency", of_cost(lambda cost: quantity(cost.latency_ns, TIME))),

@@ -11,7 +11,7 @@ from bale.hardware import Cost, Event, LayerCost, LayerRun, Run, Simulation
 from bale.report.grids import Facts, fact_grid, plain_table, titled, warned
 from bale.report.hardware import warnings_of
 from bale.report.hardware_compared import comparison
-from bale.report.hardware_texts import adc_text, digits_text, left_out_grid, noise_text, plural
+from bale.report.hardware_texts import adc_text, bits_text, digits_text, left_out_grid, noise_text, plural
 from bale.report.quantities import COUNT, ENERGY, TIME, column, digits, percent, quantity, unit_for
 
 
@@ -142,10 +142,11 @@ def _stored(layer: LayerCost) -> str:
 
 def _conversion_table(cost: Cost, run: Run) -> RenderableType:
     """Which converters matrices need, and what the chip's did to their sums."""
-    bits = cost.chip.adc.bits
+    bits = bits_text(cost)
+    unlike = ["\nthere"] if len({layer.adc_bits for layer in cost.layers}) > 1 else []
     title = f"bits that lose nothing, and what the chip's {bits} did in {run.samples:,} samples" + _times(run)
-    headings = ["matrix", "bits\na priori", "\nexact", "sums\nby", "conver-\nsions", "\nclipped", "wrong\nsums"]
-    table = plain_table([*headings, "relative\nerror"])
+    headings = ["matrix", "bits\na priori", "\nexact", *unlike, "sums\nby", "conver-\nsions", "\nclipped"]
+    table = plain_table([*headings, "wrong\nsums", "relative\nerror"])
     costs = {layer.name: layer for layer in cost.layers}
     for layer in run.layers:
         needed = costs[layer.name]
@@ -153,6 +154,7 @@ def _conversion_table(cost: Cost, run: Run) -> RenderableType:
             Text(layer.name),
             str(needed.adc_bits_a_priori),
             str(needed.adc_bits_exact),
+            *([str(needed.adc_bits)] if unlike else []),
             "product" if layer.stood_in else "ADC",
             quantity(layer.converted.conversions, COUNT),
             percent(layer.converted.clipped, layer.converted.conversions),

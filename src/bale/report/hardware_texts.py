@@ -39,6 +39,12 @@ def digits_text(chip: Chip) -> str:
     )
 
 
+def bits_text(cost: Cost) -> str:
+    """The bits of a network's converters, of the fewest to of the most."""
+    bits = [layer.adc_bits for layer in cost.layers]
+    return str(min(bits)) if min(bits) == max(bits) else f"{min(bits)} to {max(bits)}"
+
+
 def adc_text(chip: Chip) -> str:
     """A chip's converters, and by which law."""
     return (
