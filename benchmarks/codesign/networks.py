@@ -16,7 +16,7 @@ DENSE = ""
 CONVOLUTIONS = ("lenet5", "vgg8", "resnet20")
 NETWORKS = (*CONVOLUTIONS, "lstm")
 
-CIRCULANT, CIRCULANT_ALL = "block-circulant:block=8,least_blocks=4", "block-circulant:block=8"
+CIRCULANT = "block-circulant:block=8,least_blocks=4"
 FIVE_BITS, FOUR_BITS = "adc-aware:adc_bits=5", "adc-aware:adc_bits=4"
 STRUCTURED = "structured:keep=0.7 + uniform:bits=8"
 STRUCTURED_FIVE_BITS = "structured:keep=0.7 + adc-aware:adc_bits=5"
@@ -47,9 +47,9 @@ def structured(network: str) -> tuple[str, ...]:
 def settings(network: str) -> dict[str, tuple[str, ...]]:
     """By system, all settings that a network is trained with."""
     if network == "lstm":
-        return {"reboc": (CIRCULANT, CIRCULANT_ALL), "smartdeal": (SMARTDEAL, TWO_BITS)}
+        return {"reboc": (CIRCULANT,), "smartdeal": (SMARTDEAL, TWO_BITS)}
     return {
-        "reboc": (CIRCULANT, CIRCULANT_ALL, CIRCULANT_SIX_BITS),
+        "reboc": (CIRCULANT, CIRCULANT_SIX_BITS),
         "tinyadc": (FIVE_BITS, FOUR_BITS, STRUCTURED, STRUCTURED_FIVE_BITS),
         "cannon": (*CANNON, *magnitude(network), *random_static(network), *structured(network)),
         "smartdeal": (SMARTDEAL, TWO_BITS),
