@@ -59,7 +59,7 @@ _ABLATIONS: tuple[tuple[Cost, Side, Side], ...] = (
     ("energy an image", Side(DENSE, ISAACS), _ISAAC),  # the bits that lose nothing instead of 8
     ("energy an image", _STRUCTURED, _DENSE),  # structured pruning alone
     ("energy an image", Side(DENSE, ISAACS, "a priori"), Side(DENSE, Way(Encoding.OFFSET), "a priori")),  # the flip
-    ("energy an image", Side(BOTH, ISAACS), _SYSTEM),  # the same weights with an offset, of which no cell is 0
+    ("energy an image", Side(BOTH, ISAACS), _SYSTEM),  # the same weights with an offset, in half the columns
     ("energy an image", _SYSTEM, Side(BOTH, DIFFERENTIAL)),
     ("energy an image", _SYSTEM, Side(BOTH, SIGN_MAGNITUDE, "a priori")),
     ("energy an image", _SYSTEM, Side(BOTH, SIGN_MAGNITUDE, 5)),  # bits by matrix beside the same bits for all
