@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -83,6 +83,8 @@ class Decomposed(Protocol):
     @property
     def index_bits_total(self) -> int: ...
 
+
+Form = TypeVar("Form", bound=Decomposed)
 
 WeightForm = DenseWeights | SparseRows | UniformWeights | Decomposed
 
@@ -197,7 +199,7 @@ def equal_byte_weights(network: Network, decompositions: Mapping[str, Decomposed
     }
 
 
-def by_matrix(network: Network, weights: Mapping[str, Decomposed]) -> dict[str, Decomposed]:
+def by_matrix(network: Network, weights: Mapping[str, Form]) -> dict[str, Form]:
     """Weights by the keys of a state_dict as weights by matrix: a layer's `weight` is the matrix of its name."""
     names = {f"{name}.weight": name for name in network.matrices}
     return {names.get(key, key): form for key, form in weights.items()}
