@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 from rich.table import Table
 
 from benchmarks.codesign.lines import SYSTEMS
@@ -85,7 +85,9 @@ def draw(lines: Sequence[Line]) -> Figure:
         axes.axvline(1, color="0.8", linewidth=0.9, zorder=0)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.minorticks_off()
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_yticks(range(len(mine)), [_label(*key[1:]) for key, _ in mine], fontsize=8)
         axes.set_ylim(len(mine) - 0.5, -0.5)
         axes.set_title(TITLES[system], fontsize=10, loc="left")
