@@ -50,6 +50,14 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def shard(text: str) -> tuple[int, int]:
+    """I/N: of N processes the I-th."""
+    mine, _, all_of_them = text.partition("/")
+    if not (mine.isdigit() and all_of_them.isdigit() and 1 <= int(mine) <= int(all_of_them)):
+        raise argparse.ArgumentTypeError(f"{text}: expected I/N, such as 1/2")
+    return int(mine), int(all_of_them)
+
+
 def add_json(options: argparse.ArgumentParser) -> None:
     """The option that `tell` reads."""
     options.add_argument("--json", metavar="FILE", help="JSON lines instead of a table; - for standard output")

@@ -23,10 +23,9 @@ import matplotlib
 import torch
 from rich.console import Console
 
-from bale.cli.progress import ImageProgress
 from bale.data import image_data
-from bale.train import ImageStep
 from benchmarks import command
+from benchmarks.compression.bars import Bars
 from benchmarks.compression.runs import NETWORKS, SETTINGS, WIDER, Amount, Run, grid, holds
 from benchmarks.compression.study import Line, Study
 from benchmarks.compression.summary import draw, table_of
@@ -52,7 +51,7 @@ def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console
         if run.key not in done:
             assert train is not None and test is not None
             title = f"{number + 1}/{len(runs)} {run.model}, {run.setting}, seed {run.seed}"
-            bars = _Bars(console, title)
+            bars = Bars(console, title)
             done[run.key] = Study(train.take(run.amount.images), test, work, bars.on_step, device).run(run)
             bars.close()
             if path is not None:
@@ -62,40 +61,10 @@ def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console
     return lines
 
 
-class _Bars:
-    """One bar after the other, for each training of a run."""
-
-    def __init__(self, console: Console, title: str) -> None:
-        self.console, self.title = console, title
-        self.bar: ImageProgress | None = None
-        self.steps = 0
-
-    def on_step(self, what: str, step: ImageStep) -> None:
-        if self.bar is None or step.step <= self.steps:
-            self.close()
-            self.bar = ImageProgress(self.console, f"{self.title}: {what}", step.steps, step.step - 1)
-            self.bar.__enter__()
-        self.steps = step.step
-        self.bar.on_step(step)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
-
-
 def measured(path: Path | None, amount: Amount) -> list[Line]:
     """The lines of a file that are of an amount, and of settings as they are today; one for each run."""
     lines = [line for line in read(path) if holds(line) and Run.of(line).amount == amount]
     return list({Run.of(line).key: line for line in lines}.values())
-
-
-def shard(text: str) -> tuple[int, int]:
-    """I/N: of N processes the I-th."""
-    mine, _, all_of_them = text.partition("/")
-    if not (mine.isdigit() and all_of_them.isdigit() and 1 <= int(mine) <= int(all_of_them)):
-        raise argparse.ArgumentTypeError(f"{text}: expected I/N, such as 1/2")
-    return int(mine), int(all_of_them)
 
 
 def chosen_runs(chosen: argparse.Namespace) -> list[Run]:
@@ -117,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--quick", action="store_true", help="LeNet-5 and the LSTM, one seed, 10,000 images")
     options.add_argument("--results", type=Path, metavar="FILE", help=f"append to it and resume, such as {RESULTS}")
     options.add_argument("--work", type=Path, default=Path("runs/compression"), metavar="FOLDER", help="checkpoints")
-    options.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="of N processes the I-th")
+    options.add_argument("--shard", type=command.shard, default=(1, 1), metavar="I/N", help="of N processes the I-th")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on which networks are trained")
     options.add_argument("--summary", action="store_true", help="measure nothing; show what --results has")
     options.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy against bytes")

@@ -35,6 +35,9 @@ class Decomposition:
     coefficient_bits  of the code of a coefficient that is not 0
     basis_bits_total  of all bases in a packed file, with a byte for each one's scale
     index_bits_total  of the bitmaps that say which coefficients are not 0
+    bases             int8 [pieces, S, S], whole multiples of each one's step
+    exponents         int8 [pieces], of the steps: B = bases x 2^exponent
+    piece             int64 [outputs, rows of one output], of which piece each row is
     """
 
     coefficients: np.ndarray
@@ -42,6 +45,9 @@ class Decomposition:
     coefficient_bits: int
     basis_bits_total: int
     index_bits_total: int
+    bases: np.ndarray
+    exponents: np.ndarray
+    piece: np.ndarray
 
     @property
     def basis_size(self) -> int:
@@ -89,10 +95,17 @@ class Stored:
     def decomposition(self) -> Decomposition:
         rows, size = self.codes.shape
         index = rows + int(self.kept_rows.sum()) * size if self.row_bitmap else rows * size
-        by_output = self.coefficients().view(self.layout.weight_shape[0], self.layout.output_rows, size)
         pieces = len(self.multiples)
+        of_piece = torch.arange(pieces)[:, None, None].expand(self.layout.values_shape)
         return Decomposition(
-            by_output.numpy(), pieces, self.bits, pieces * _BASIS_BITS * (size * size + 1), index_bits_total=index
+            coefficients=self.coefficients().view(self.layout.weight_shape[0], self.layout.output_rows, size).numpy(),
+            pieces=pieces,
+            coefficient_bits=self.bits,
+            basis_bits_total=pieces * _BASIS_BITS * (size * size + 1),
+            index_bits_total=index,
+            bases=self.multiples,
+            exponents=self.exponents,
+            piece=self.layout.by_output(of_piece)[..., 0].numpy(),
         )
 
 

@@ -110,6 +110,7 @@ CONSTANTS: tuple[Constant, ...] = (
     *_rows("sums that a slice holds: its outputs fill half the output buffer", "inferred", "1", array_sums=32),
     *_rows("16 GB/s at 1 GHz: about a channel of DDR4-2133", "inferred", "bit", array_dram_cycle=128),
     # what training with SmartDeal is said to gain over dense training
+    *_rows("SmartDeal (Chen et al., 2021)", "published", "1", claim_inference_energy=2.44),
     *_rows("SmartDeal (Chen et al., 2021)", "published", "1", claim_training_storage=10.56),
     *_rows("SmartDeal (Chen et al., 2021)", "published", "1", claim_training_energy=4.48),
 )

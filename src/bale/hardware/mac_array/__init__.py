@@ -17,6 +17,7 @@ from bale.hardware.mac_array.training import (
 from bale.hardware.mac_array.weights import (
     Decomposed,
     DenseWeights,
+    SparseRows,
     UniformWeights,
     WeightForm,
     by_matrix,
@@ -36,6 +37,7 @@ __all__ = [
     "MacArrayCost",
     "Optimiser",
     "SmartDealTraining",
+    "SparseRows",
     "TrainingCost",
     "TrainingTensor",
     "UniformWeights",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bale.hardware.mac_array.array import MacArray
-from bale.hardware.mac_array.booth import digit_counts
+from bale.hardware.mac_array.booth import digit_counts, digit_places
 from bale.hardware.mac_array.rows import RowShape
 
 
@@ -16,7 +16,7 @@ class Activity:
     """What the vectors of one product ask of a line, for each row of weights that it has to multiply by.
 
     A pass is a part of a plane's row, as many outputs as a slice has accumulators; where a plane is one wide, one
-    position. `cycles`: of the line; `digits`: of all its MACs that are not zero; both [passes, groups, rows].
+    position. `cycles`: of the line; `digits`: of all its MACs that are not skipped; both [passes, groups, rows].
     `active`: whether the index selector lets the row of inputs through. `numbers`: of the input buffer that a line
     reads for it, [passes, rows]. `lines`, `line` [rows]: how many there are, and which works on a row of weights.
     """
@@ -43,8 +43,10 @@ def activity(array: MacArray, shape: RowShape, vectors: np.ndarray, groups: int,
     alone = width == 1
     pass_start, step_start = _starts(len(vectors), width, 1 if alone else array.sums, 1 if alone else array.macs)
     cut = shape.cut(vectors, groups)  # [positions, groups, rows, size]
-    digits = digit_counts(cut, array.input_bits, signed)
     real = np.arange(shape.size) < shape.taps[:, None]
+    digits = digit_counts(cut, array.input_bits, signed)
+    if not array.skip_zero_digits:
+        digits = np.broadcast_to(digit_places(array.input_bits, signed) * real, cut.shape)
     busy = np.maximum(digits, 1) * real  # a weight takes a cycle even where its input is zero
     if array.wait == "tap":
         steps = np.maximum.reduceat(busy, step_start, axis=0).sum(axis=3, dtype=np.int64)
@@ -58,7 +60,7 @@ def activity(array: MacArray, shape: RowShape, vectors: np.ndarray, groups: int,
     lines = array.lines * array.macs if alone else array.lines
     return Activity(
         cycles=np.add.reduceat(steps, passes_of_steps, axis=0).astype(np.float64) * active,
-        digits=np.add.reduceat(digits.sum(axis=3, dtype=np.int64), pass_start, axis=0).astype(np.float64),
+        digits=np.add.reduceat(digits.sum(axis=3, dtype=np.int64), pass_start, axis=0).astype(np.float64) * active,
         active=active,
         numbers=shape.numbers(many),
         positions=len(vectors),

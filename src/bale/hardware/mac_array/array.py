@@ -33,7 +33,10 @@ class MacArray:
         clock_ghz, dram_bits: the clock, and what DRAM gives or takes in a cycle of it.
         wait: when MACs of a line wait for the slowest of them.
         skip_zero_inputs: let the index selector leave out rows of activations that are all zero, for any weights.
+        skip_zero_weights: let it leave out rows of weights that are all zero, where their form says which these are.
+        skip_zero_digits: a zero digit takes no cycle, unless all of a number are zero, and no energy.
         mac_pj, add_pj, register_pj: of 8 bits. A digit that is not zero costs a quarter of a MAC.
+        rebuild_pj: of 8 bits that an engine shifts and adds.
         input_buffer_pj, buffer_pj, dram_pj: of 8 bits, from the input buffer, the smaller buffers, DRAM.
         compare_pj: of two bits in the index selector.
 
@@ -55,8 +58,11 @@ class MacArray:
     dram_bits: int
     wait: Wait
     skip_zero_inputs: bool
+    skip_zero_weights: bool
+    skip_zero_digits: bool
     mac_pj: float
     add_pj: float
+    rebuild_pj: float
     register_pj: float
     input_buffer_pj: float
     buffer_pj: float
@@ -112,8 +118,11 @@ def smartdeal() -> MacArray:
         dram_bits=int(value("array_dram_cycle")),
         wait="tap",
         skip_zero_inputs=True,
+        skip_zero_weights=True,
+        skip_zero_digits=True,
         mac_pj=value("array_mac"),
         add_pj=value("array_add"),
+        rebuild_pj=value("array_add"),
         register_pj=value("array_register"),
         input_buffer_pj=value("array_sram_large"),
         buffer_pj=value("array_sram_small"),

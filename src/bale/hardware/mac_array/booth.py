@@ -22,7 +22,7 @@ def booth_digits(numbers: np.ndarray, bits: int, signed: bool) -> np.ndarray:
             f"numbers from {numbers.min()} to {numbers.max()}: {bits} bits, {'signed' if signed else 'unsigned'}, "
             f"hold {lowest} to {lowest + 2**bits - 1}"
         )
-    places = (bits + (not signed) + 1) // 2
+    places = digit_places(bits, signed)
     doubled = numbers.astype(np.int64) << 1  # below the lowest bit stands a zero
     digits = [
         ((doubled >> 2 * i) & 1) + ((doubled >> 2 * i + 1) & 1) - 2 * ((doubled >> 2 * i + 2) & 1)
@@ -36,6 +36,11 @@ def digit_counts(numbers: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     lowest = _lowest(bits, signed)
     table = np.count_nonzero(booth_digits(np.arange(lowest, lowest + 2**bits), bits, signed), axis=-1)
     return table.astype(np.uint8)[numbers - lowest]
+
+
+def digit_places(bits: int, signed: bool) -> int:
+    """Digits of a number, zeros and all."""
+    return (bits + (not signed) + 1) // 2
 
 
 def _lowest(bits: int, signed: bool) -> int:

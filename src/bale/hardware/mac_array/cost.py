@@ -28,7 +28,7 @@ from bale.hardware.mac_array.weights import (
     dense_weights,
     equal_byte_weights,
     form_of,
-    stored,
+    stored_on,
 )
 from bale.hardware.network import Network, read_network
 from bale.hardware.quantize import IntegerMatrix, calibrate, integer_product, integers, run_in_integers
@@ -135,7 +135,7 @@ def energy_of_counts(counts: Counts, array: MacArray) -> dict[str, float]:
         "weight buffer": counts.weight_buffer_bits / 8 * array.buffer_pj,
         "output buffer": counts.output_buffer_bits / 8 * array.buffer_pj,
         "registers": counts.registers * array.register_pj,
-        "rebuild engines": counts.shift_adds * array.add_pj,
+        "rebuild engines": counts.shift_adds * array.rebuild_pj,
         "index selector": counts.comparisons * array.compare_pj,
         "MACs": counts.digits * array.digit_pj,
         "sums of lines": counts.line_adds * array.add_pj,
@@ -225,7 +225,7 @@ def mac_array_costs(
     complete = {form: {**dense_weights(network), **weights} for form, weights in forms.items()}
     tallies = {
         form: {
-            name: Tally(array, matrix, shapes[name], stored(matrix, shapes[name], weights[name]))
+            name: Tally(array, matrix, shapes[name], stored_on(array, matrix, shapes[name], weights[name]))
             for name, matrix in network.matrices.items()
         }
         for form, weights in complete.items()

@@ -41,7 +41,7 @@ class Traffic:
 class Counts:
     """Events of one matrix for one sample, mean over the data; cycles of the lines, and of DRAM beside them.
 
-    Bits of buffers are written and read. `digits`: Booth digits not zero, times a weight each. `rebuilt`: rows of
+    Bits of buffers are written and read. `digits`: Booth digits not skipped, times a weight each. `rebuilt`: rows of
     weights. `shift_adds`, `line_adds`, `registers`: of 8 bits.
     """
 
@@ -93,7 +93,7 @@ class Tally:
         self._count("weight_reads", (form.row_bits * times).sum() + form.pass_bits * seen.passes)
         self._count("digits", (form.used * seen.digits.sum(axis=0)[group]).sum())
         self._count("line_adds", lines * self.matrix.width * seen.positions * _SUM_BYTES)
-        self._count("rebuilt", used.sum() * form.indexed)
+        self._count("rebuilt", (times * (form.coefficients > 0)).sum())
         self._count("shift_adds", (form.shift_adds * times).sum())
         self._count("registers", (form.shift_adds * times + used * self.shape.taps).sum())
         self._count("comparisons", float(pairs) * self.shape.count * seen.passes)

@@ -21,7 +21,7 @@ from bale.hardware.mac_array.array import MacArray, mac_energy_pj
 from bale.hardware.mac_array.counts import Traffic
 from bale.hardware.mac_array.rows import RowShape, row_shapes
 from bale.hardware.mac_array.traffic import plane_widths, traffic_of
-from bale.hardware.mac_array.weights import Decomposed, DenseWeights, Stored, check_names, stored
+from bale.hardware.mac_array.weights import Decomposed, DenseWeights, Stored, check_names, stored_on
 from bale.hardware.network import Network, read_network
 
 TensorKind = Literal["weights", "gradients", "optimiser", "activations"]
@@ -229,7 +229,7 @@ class _Part:
     @property
     def stored(self) -> Stored:
         form = DenseWeights(self.array.weight_bits, scale_bits=0) if self.form is None else self.form
-        return stored(self.matrix, self.shape, form)
+        return stored_on(self.array, self.matrix, self.shape, form)
 
     def energy(self) -> dict[str, float]:
         """pJ of products, update, rebuilding, buffers, and of DRAM for maps that do not fit."""
@@ -253,7 +253,7 @@ class _Part:
             "backward to weights": macs * mac_energy_pj(value, error),
             "gradients of Ce and B": self._projected_pj(form),
             "update": self._update_pj(),
-            "rebuild engines": float(form.shift_adds.sum()) * rebuilds * array.add_pj,
+            "rebuild engines": float(form.shift_adds.sum()) * rebuilds * array.rebuild_pj,
             "buffers": small / 8 * array.buffer_pj + input_loads / 8 * array.input_buffer_pj,
             "DRAM": self._spilled_bits() / 8 * array.dram_pj,
         }

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from bale.errors import MappingError
 from bale.hardware.layers import Matrix
+from bale.hardware.mac_array.array import MacArray
 from bale.hardware.mac_array.rebuild import shift_adds
 from bale.hardware.mac_array.rows import RowShape
 from bale.hardware.network import Network
 
-DENSE, UNIFORM, DECOMPOSED = "dense", "uniform", "decomposed"
+DENSE, SPARSE, UNIFORM, DECOMPOSED = "dense", "sparse rows", "uniform", "decomposed"
 
 
 @dataclass(frozen=True)
 class DenseWeights:
     """Every weight in `bits`, and a scale of `scale_bits` for each output."""
 
+    bits: int = 8
+    scale_bits: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise MappingError(f"bits: must be from 1 to 16, got {self.bits}")
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """Every weight of the rows that are `used`, bool [outputs, rows of one output], in `bits`; one more says which.
+
+    And a scale of `scale_bits` for each output.
+    """
+
+    used: np.ndarray
     bits: int = 8
     scale_bits: int = 32
 
@@ -67,13 +84,17 @@ class Decomposed(Protocol):
     def index_bits_total(self) -> int: ...
 
 
-WeightForm = DenseWeights | UniformWeights | Decomposed
+Form = TypeVar("Form", bound=Decomposed)
+
+WeightForm = DenseWeights | SparseRows | UniformWeights | Decomposed
 
 
 def form_of(weights: WeightForm) -> str:
     """The name of a form, for tables."""
     if isinstance(weights, DenseWeights):
         return DENSE
+    if isinstance(weights, SparseRows):
+        return SPARSE
     return UNIFORM if isinstance(weights, UniformWeights) else DECOMPOSED
 
 
@@ -112,6 +133,12 @@ def stored(matrix: Matrix, shape: RowShape, form: WeightForm) -> Stored:
         nothing = np.zeros_like(rows)
         scales = float(form.scale_bits * matrix.width) if isinstance(form, DenseWeights) else 0.0
         return Stored(rows > 0, rows * shape.taps * form.bits, nothing, nothing, scales, 0.0, indexed=False)
+    if isinstance(form, SparseRows):
+        used = np.asarray(form.used)
+        _check_shape(matrix, "used rows [outputs, rows of one output]", used.shape, (matrix.width, shape.count))
+        nothing = np.zeros(used.shape)
+        bits, scales = used * shape.taps * float(form.bits), float(form.scale_bits * matrix.width)
+        return Stored(used != 0, bits, nothing, nothing, scales, float(used.size), indexed=True)
     coefficients = _checked(matrix, shape, form)
     many = np.count_nonzero(coefficients, axis=2).astype(np.float64)
     # An engine holds one basis. Where an output has several, each comes anew in every pass.
@@ -121,14 +148,21 @@ def stored(matrix: Matrix, shape: RowShape, form: WeightForm) -> Stored:
     return Stored(many > 0, many * form.coefficient_bits, many, adds, once, each_pass, indexed=True)
 
 
+def stored_on(array: MacArray, matrix: Matrix, shape: RowShape, form: WeightForm) -> Stored:
+    """The same on an array that may have no selector of weights: then rows of zeros are multiplied by, too."""
+    of = stored(matrix, shape, form)
+    return of if array.skip_zero_weights else replace(of, used=np.ones_like(of.used), indexed=False)
+
+
+def _check_shape(matrix: Matrix, what: str, got: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if got != expected:
+        raise MappingError(f"{matrix.name}: expected {what} of {expected}, got {got}")
+
+
 def _checked(matrix: Matrix, shape: RowShape, form: Decomposed) -> np.ndarray:
     coefficients = np.asarray(form.coefficients)
     expected = (matrix.width, shape.count, shape.size)
-    if coefficients.shape != expected:
-        raise MappingError(
-            f"{matrix.name}: expected coefficients [outputs, rows of one output, size of a row] of {expected}, "
-            f"got {coefficients.shape}"
-        )
+    _check_shape(matrix, "coefficients [outputs, rows of one output, size of a row]", coefficients.shape, expected)
     mantissa = np.frexp(np.abs(coefficients))[0]
     if not np.isfinite(coefficients).all() or not np.isin(mantissa, (0.0, 0.5)).all():
         raise MappingError(f"{matrix.name}: has coefficients that are neither 0 nor a power of two")
@@ -165,7 +199,7 @@ def equal_byte_weights(network: Network, decompositions: Mapping[str, Decomposed
     }
 
 
-def by_matrix(network: Network, weights: Mapping[str, Decomposed]) -> dict[str, Decomposed]:
+def by_matrix(network: Network, weights: Mapping[str, Form]) -> dict[str, Form]:
     """Weights by the keys of a state_dict as weights by matrix: a layer's `weight` is the matrix of its name."""
     names = {f"{name}.weight": name for name in network.matrices}
     return {names.get(key, key): form for key, form in weights.items()}
