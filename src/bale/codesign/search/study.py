@@ -27,15 +27,17 @@ if TYPE_CHECKING:  # half a second to import, which no other command should wait
 
 JOURNAL = "study.log"
 _NAME = "codesign"
+_FINISHED = ("COMPLETE", "PRUNED")
 _ASKING = "asking"  # a lock: one worker at a time counts trials and takes one
 _SETTINGS, _OWNER, _DESIGN, _OUTCOME, _COPY = "settings", "owner", "design", "outcome", "copy of"
 _TIMES, _MOST_TIMES = "times", 3  # that a design's worker was killed, perhaps by the design: for want of memory
 _STARTUP = 10  # trials before the sampler learns from them
+_REPEATS = 30  # in a row, after which there seems to be nothing else
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Trials of a study: finished, and those that workers are at."""
+    """Trials of a study, repetitions aside: finished, and those that workers are at."""
 
     finished: int
     running: int
@@ -97,11 +99,12 @@ class Search:
         on_outcome: Callable[[Candidate], None] | None = None,
         goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take one trial after the other until the study has `trials` that are finished or that others are at.
+        """Take one trial after the other until `trials` designs are finished, those that others are at among them.
 
         A trial that Ctrl-C or an error breaks off is queued again, with the same choices, before it comes through; and
-        so are those of workers that are gone (on this machine). A design that was evaluated already is copied.
-        `goes_on` is asked before each trial.
+        so are those of workers that are gone (on this machine). What became of a design that was evaluated already is
+        copied, and does not count; after very many such trials in a row there seems to be no other design. `goes_on` is
+        asked before each trial.
         """
         while goes_on():
             taken: Trial | None = None
@@ -128,8 +131,8 @@ class Search:
     @property
     def counts(self) -> Counts:
         """How many trials there are."""
-        states = [trial.state.name for trial in self._trials()]
-        return Counts(sum(state in ("COMPLETE", "PRUNED") for state in states), states.count("RUNNING"))
+        states = [trial.state.name for trial in self._trials() if _COPY not in trial.user_attrs]
+        return Counts(sum(state in _FINISHED for state in states), states.count("RUNNING"))
 
     def candidates(self) -> list[Candidate]:
         """The finished trials, in their order."""
@@ -141,7 +144,7 @@ class Search:
                 trial.user_attrs.get(_COPY),
             )
             for trial in self._trials()
-            if trial.state.name in ("COMPLETE", "PRUNED")
+            if trial.state.name in _FINISHED
         ]
 
     def take_back(self) -> None:
@@ -154,18 +157,26 @@ class Search:
 
     def _take(self, trials: int) -> Trial | None:
         """A trial that this process owns from now on; None: there are enough."""
-        from optuna.samplers import TPESampler
+        from optuna.samplers import RandomSampler, TPESampler
 
         self._take_back()
-        counts = self.counts
-        place = counts.finished + counts.running
-        if place >= trials:
+        counts, repeats = self.counts, self._repeats()
+        if counts.finished + counts.running >= trials or repeats >= _REPEATS:
             return None
-        # Anew for each trial: what a sampler draws would else depend on how many it has drawn in this process.
-        self.study.sampler = TPESampler(seed=_seed(self.seed, place), n_startup_trials=_STARTUP)
+        place = sum(trial.state.name in (*_FINISHED, "RUNNING") for trial in self._trials())
+        # Anew for each trial: what a sampler draws would else depend on how many it has drawn in this process. One that
+        # learns from what it repeats would repeat it again.
+        seed = _seed(self.seed, place)
+        self.study.sampler = RandomSampler(seed) if repeats else TPESampler(seed=seed, n_startup_trials=_STARTUP)
         trial = self.study.ask()
         trial.set_user_attr(_OWNER, _me())
         return trial
+
+    def _repeats(self) -> int:
+        """How many of the last trials, in a row, repeated earlier ones."""
+        finished = [trial for trial in self._trials() if trial.state.name in _FINISHED]
+        new = [place for place, trial in enumerate(finished) if _COPY not in trial.user_attrs]
+        return len(finished) - (new[-1] + 1 if new else 0)
 
     def _take_back(self) -> None:
         # Whoever takes a trial signs it before others may look: without a name it was left by a worker that was killed.
