@@ -113,10 +113,10 @@ class Search:
                     taken = self._take(trials)
                 if taken is None:
                     return
-                with _quiet():
+                with finish_first(), _quiet():
                     design = self.space.suggest(taken, self.base)
-                taken.set_user_attr(_DESIGN, design.to_dict())
-                earlier = self._earlier(design)
+                    taken.set_user_attr(_DESIGN, design.to_dict())
+                    earlier = self._earlier(design)
                 outcome = evaluate(design) if earlier is None else earlier.outcome
                 with finish_first(), _quiet():
                     self._tell(taken, outcome, earlier)
