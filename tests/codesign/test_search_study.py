@@ -201,6 +201,12 @@ def test_a_damaged_journal_is_told(tmp_path):
         opened(tmp_path)
 
 
+def test_a_folder_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="file/run: cannot be written: Not a directory"):
+        opened(tmp_path / "file" / "run")
+
+
 def test_errors_of_evaluation_come_through(tmp_path):
     def fails(design):
         raise BaleError("the disk is full")

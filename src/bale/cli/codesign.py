@@ -61,7 +61,6 @@ from bale.report import codesign_dict, codesign_table, draw_front
 from bale.report.codesign import design_command, nearest_text
 from bale.report.quantities import digits
 from bale.train import Retraining, build_classifier, image_accuracy
-from bale.train.files import prepare_folder
 
 _AGAIN, _AGAIN_OF_FEW = 2, 10  # epochs
 _IMAGES = 10_000
@@ -273,7 +272,6 @@ def _train_dense(asked: _Asked, model: nn.Module, splits: Splits, notes: Console
     epochs = None if asked.weights is not None else asked.before
     trained = with_weights(asked.spec, name, model, splits.dense, asked.weights, epochs, asked.seed, notes)
     facts = {**trained.facts, "text": trained.text, "random": trained.random}
-    prepare_folder(asked.folder)
     # Who joins in may be about to write the same network: each has a name of its own until it is whole.
     own = asked.dense.with_name(f"dense-{os.getpid()}.bale")
     save_packed(model, own, facts=facts)

@@ -18,7 +18,6 @@ from bale.codesign.search.front import Candidate
 from bale.codesign.search.space import Design, Space
 from bale.errors import BaleError, CheckpointError
 from bale.hardware import Chip
-from bale.train.files import prepare_folder
 from bale.train.interrupt import finish_first
 
 if TYPE_CHECKING:  # half a second to import, which no other command should wait for
@@ -71,7 +70,8 @@ class Search:
         from optuna import create_study, load_study
         from optuna.study import StudyDirection
 
-        prepare_folder(folder)
+        with _damage_told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         with _quiet(), _damage_told(folder), _locked(folder):
             storage = _storage(folder)
             if any(study.study_name == _NAME for study in storage.get_all_studies()):
