@@ -1,6 +1,7 @@
 """The command line: every command is one call of the library."""
 
 from bale.cli import chip as _chip  # noqa: F401  importing a command adds it to the app
+from bale.cli import codesign as _codesign  # noqa: F401
 from bale.cli import compress as _compress  # noqa: F401
 from bale.cli import noc as _noc  # noqa: F401
 from bale.cli import policy as _policy  # noqa: F401

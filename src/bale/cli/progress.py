@@ -159,3 +159,19 @@ class SimulationProgress(_Bar):
         self.bar.update(self.task, completed=self.samples, state="")
         if before * _LINES // self.total < self.samples * _LINES // self.total:
             self.line(f"{self.description}: sample {self.samples}/{self.total}")
+
+
+class SearchProgress(_Bar):
+    """Shows designs of a search as they are finished, by whichever worker; enter it around the search."""
+
+    def __init__(self, console: Console, total: int, done: int = 0) -> None:
+        super().__init__(console, "searching", max(total, done), done)
+
+    def on_design(self, done: int, text: str, best: str) -> None:
+        """Show how many designs are done, what became of the last one, and the best so far."""
+        self.bar.update(self.task, completed=done, state=best)
+        self.line(f"{done}/{self.total}: {text}; {best}")
+
+    def on_test(self, many: int, of: int) -> None:
+        """Show how many designs of the front were run on the images of the test."""
+        self.bar.update(self.task, description="testing", total=of, completed=many, state="")

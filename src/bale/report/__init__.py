@@ -2,6 +2,7 @@
 
 from bale.report.array_tables import array_dict, array_table
 from bale.report.chip_tables import chip_summary, chip_table, constants_table
+from bale.report.codesign import codesign_dict, codesign_table, draw_front
 from bale.report.compression import CompressionResult, compression_dict, compression_table
 from bale.report.hardware import chip_report, simulation_dict
 from bale.report.hardware_pictures import draw_energy, draw_pipeline
@@ -20,12 +21,15 @@ __all__ = [
     "chip_report",
     "chip_summary",
     "chip_table",
+    "codesign_dict",
+    "codesign_table",
     "comparison_dict",
     "comparison_table",
     "compression_dict",
     "compression_table",
     "constants_table",
     "draw_energy",
+    "draw_front",
     "draw_noc",
     "draw_pipeline",
     "draw_policy",
