@@ -44,6 +44,18 @@ def structured(network: str) -> tuple[str, ...]:
     return tuple(f"structured:keep={keep}" for keep in (round(_DENSITY[network] ** 0.5, 2), 0.5, 0.35))
 
 
+def cannon_parts(network: str) -> tuple[str, ...]:
+    """CANNON's mechanisms one by one, of the network that trains in a minute.
+
+    No rewiring; a start by distance, and one wherever ends lie; near connections that stay as they are drawn.
+    """
+    if network != "lenet5":
+        return ()
+    anywhere, near = "length=1000000000.0", f"rewire=0,cost=1,density={_DENSITY[network]}"
+    chosen = ("cost=0.33,rewire=0", "cost=0.33,start=distance", f"cost=0.33,start=distance,{anywhere}")
+    return tuple(f"communication-aware:{each}" for each in (*chosen, f"start=distance,{near}"))
+
+
 def settings(network: str) -> dict[str, tuple[str, ...]]:
     """By system, all settings that a network is trained with."""
     if network == "lstm":
@@ -51,7 +63,10 @@ def settings(network: str) -> dict[str, tuple[str, ...]]:
     return {
         "reboc": (CIRCULANT, CIRCULANT_ALL, CIRCULANT_SIX_BITS),
         "tinyadc": (FIVE_BITS, FOUR_BITS, STRUCTURED, STRUCTURED_FIVE_BITS),
-        "cannon": (*CANNON, *magnitude(network), *random_static(network), *structured(network)),
+        "cannon": (
+            *(*CANNON, *magnitude(network), *random_static(network), *structured(network)),
+            *cannon_parts(network),
+        ),
         "smartdeal": (SMARTDEAL, TWO_BITS),
     }
 
