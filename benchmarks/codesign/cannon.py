@@ -28,10 +28,19 @@ from bale.codesign.cannon import (
 from bale.codesign.communication import Laid
 from bale.codesign.figure import Figure
 from bale.codesign.uncompacted import uncompacted
-from bale.compress import CommunicationAwareConfig, StructuredConfig, all_weights, compress_, parse_config
+from bale.compress import CommunicationAwareConfig, Config, StructuredConfig, all_weights, compress_, parse_config
 from bale.hardware import OnChip, Router, cost_on_chip, put_on_chip, run_on_chip
 from bale.train import image_accuracy
-from benchmarks.codesign.networks import CANNON, DENSE, Networks, cannon_parts, magnitude, random_static, structured
+from benchmarks.codesign.networks import (
+    CANNON,
+    DENSE,
+    Networks,
+    cannon_parts,
+    magnitude,
+    near_static,
+    random_static,
+    structured,
+)
 from benchmarks.compression.study import CHIP
 
 SEEDS = (0, 1, 2)  # over which accuracies and energies are means, so that all seeds compare the same settings
@@ -165,7 +174,7 @@ def _granted(contest: Contest, seed: int) -> Told:
         return communication(laid, ours.model, **options), communication(laid, theirs.model, **options)
 
     ours_placed, theirs_placed = (communication(laid, each.model, placed(laid, each.model)) for each in (ours, theirs))
-    energy, latency, _ = compared(
+    energy, *_ = compared(
         "equal accuracy, places of each by annealing",
         name,
         ours_placed,
@@ -173,7 +182,6 @@ def _granted(contest: Contest, seed: int) -> Told:
         conditions=conditions | {"placement": "annealed"},
     )
     yield energy, ours.accuracy
-    yield latency, ours.accuracy
     energy, *_ = compared(
         "equal accuracy, multicast trees for both", name, *pair(multicast=True), conditions=conditions
     )
@@ -197,10 +205,27 @@ def _own_tiles(contest: Contest, seed: int) -> Told:
 def _at_once(contest: Contest, seed: int) -> Told:
     """What distances and groups are worth in the choice of connections, without training."""
     laid, dense = contest.laid(seed), contest.point(DENSE, seed).model
-    config, model = CommunicationAwareConfig(0.33, bits=None).on(laid.traffic(laid.snake())), copy.deepcopy(dense)
-    compress_(model, config)
-    accuracy = image_accuracy(model, contest.networks.test)
-    for figure in at_equal_saliency(laid, dense, config.cost):
+    traffic = laid.traffic(laid.snake())
+
+    def compressed(config: Config) -> tuple[nn.Module, float]:
+        assert isinstance(config, CommunicationAwareConfig)
+        model = copy.deepcopy(dense)
+        compress_(model, config.on(traffic))
+        return model, image_accuracy(model, contest.networks.test)
+
+    third = CommunicationAwareConfig(0.33, bits=None)
+    _, accuracy = compressed(third)
+    for figure in at_equal_saliency(laid, dense, third.cost):
+        yield figure, accuracy
+    settings = near_static(contest.network), random_static(contest.network)[0]
+    (near, accuracy), (anywhere, _) = (compressed(parse_config(setting)) for setting in settings)
+    for figure in compared(
+        "equal density, drawn by distance and not trained",
+        "random static sparsity",
+        communication(laid, near),
+        communication(laid, anywhere),
+        conditions=dict(zip(("setting", "baseline_setting"), settings, strict=True)),
+    )[:1]:
         yield figure, accuracy
 
 
@@ -209,25 +234,17 @@ def _trained_parts(contest: Contest, seed: int) -> Told:
     if not cannon_parts(contest.network):
         return
     still, distance, anywhere, near = (contest.point(each, seed) for each in cannon_parts(contest.network))
-    third, random = contest.point(THIRD, seed), contest.point(random_static(contest.network)[0], seed)
+    third, static = contest.point(THIRD, seed), contest.point(random_static(contest.network)[0], seed)
     for figure, baseline, ours, theirs in (
         ("accuracy at C = .33, groups come back", "none does", third, still),
         ("accuracy at C = .33, start by distance", "start from all trained weights", distance, third),
         ("accuracy at C = .33, start by distance", "start from as many drawn anywhere", distance, anywhere),
+        ("accuracy at equal density, drawn by distance and kept", "random static sparsity", near, static),
     ):
         conditions = {"setting": ours.setting, "baseline_setting": theirs.setting, "baseline_accuracy": theirs.accuracy}
         conditions |= {"density": ours.density, "baseline_density": theirs.density}
         points = 100 * (ours.accuracy - theirs.accuracy)
         yield Figure(figure, baseline, points, unit="points", conditions=conditions), ours.accuracy
-    conditions = contest.conditions(near, random, seed)
-    for figure in compared(
-        "equal density, near connections drawn, none dropped",
-        "random static sparsity",
-        near.sent,
-        random.sent,
-        conditions=conditions,
-    )[:2]:
-        yield figure, near.accuracy
 
 
 def _on_chip(contest: Contest, seed: int) -> Told:
@@ -236,11 +253,10 @@ def _on_chip(contest: Contest, seed: int) -> Told:
     ours, theirs = _pair(contest, "equal accuracy", magnitude(contest.network), seed)
     dense = contest.point(DENSE, seed)
     spent = {id(point): _spent(point.model, images) for point in (dense, ours, theirs)}
-    for point, name in ((dense, "dense network"), (ours, "CANNON, equal accuracy")):
-        total, router = spent[id(point)]
-        conditions = {"setting": point.setting or "dense", "chip_pj": total, "router_pj": router}
-        share = Figure("share of communication in the chip's energy", name, router / total, "share", None, conditions)
-        yield share, point.accuracy
+    total, router = spent[id(dense)]
+    conditions = {"chip": CHIP, "chip_pj": total, "router_pj": router}
+    share = "share of communication in the chip's energy"
+    yield Figure(share, "dense network", router / total, unit="share", conditions=conditions), dense.accuracy
     (our_total, our_router), (total, router) = spent[id(ours)], spent[id(theirs)]
     conditions = contest.conditions(ours, theirs, seed)
     conditions |= {"chip_pj": our_total, "router_pj": our_router}

@@ -44,6 +44,11 @@ def structured(network: str) -> tuple[str, ...]:
     return tuple(f"structured:keep={keep}" for keep in (round(_DENSITY[network] ** 0.5, 2), 0.5, 0.35))
 
 
+def near_static(network: str) -> str:
+    """Connections that are drawn once, near ones more often, at CANNON's density."""
+    return f"communication-aware:start=distance,rewire=0,cost=1,density={_DENSITY[network]}"
+
+
 def cannon_parts(network: str) -> tuple[str, ...]:
     """CANNON's mechanisms one by one, of the network that trains in a minute.
 
@@ -51,9 +56,8 @@ def cannon_parts(network: str) -> tuple[str, ...]:
     """
     if network != "lenet5":
         return ()
-    anywhere, near = "length=1000000000.0", f"rewire=0,cost=1,density={_DENSITY[network]}"
-    chosen = ("cost=0.33,rewire=0", "cost=0.33,start=distance", f"cost=0.33,start=distance,{anywhere}")
-    return tuple(f"communication-aware:{each}" for each in (*chosen, f"start=distance,{near}"))
+    chosen = ("rewire=0", "start=distance", "start=distance,length=1000000000.0")
+    return (*(f"communication-aware:cost=0.33,{each}" for each in chosen), near_static(network))
 
 
 def settings(network: str) -> dict[str, tuple[str, ...]]:

@@ -82,6 +82,11 @@ def test_what_is_sent_is_the_sum_of_all_messages(seed, density, multicast):
         router = NocEnergy.of(name).router_pj
         assert energy == pytest.approx(sum((many + 1) * bits * router for many, bits in links))
     assert (sent.cycles > 0) == bool(links) == (sent.interval > 0)
+    rounds = {}  # the farthest of what each layer receives, and of what it sends
+    for name, what, *_, source, tile in messages(laid, model, nodes):
+        many = 5 * (laid.mesh.hops(int(nodes[source]), int(nodes[tile])) + 1) + 2
+        rounds[name, what] = max(many, rounds.get((name, what), 0))
+    assert sent.distance_cycles == sum(rounds.values()) <= sent.cycles
 
 
 def test_cycles_of_what_meets_nobody():
@@ -117,7 +122,7 @@ def test_rounds_of_layers_follow_one_another():
             for other, weight in all_weights(alone).items():
                 weight *= other == name
         parts.append(communication(laid, alone))
-    for field in ("bits", "bit_hops", "energy_pj", "conservative_pj", "cycles"):
+    for field in ("bits", "bit_hops", "energy_pj", "conservative_pj", "cycles", "distance_cycles"):
         assert getattr(whole, field) == pytest.approx(sum(getattr(part, field) for part in parts)), field
     assert max(part.interval for part in parts) <= whole.interval <= whole.cycles
     with pytest.raises(MappingError, match="nodes: expected a router"):
@@ -162,14 +167,14 @@ def test_a_compacted_network_computes_the_same_on_the_dense_ones_tiles(network, 
 
 
 def test_figures_are_the_baselines_numbers_over_ours():
-    ours, theirs = Communication(10, 20, 30, 60, 40, 5), Communication(40, 50, 90, 180, 50, 10)
+    ours, theirs = Communication(10, 20, 30, 60, 40, 30, 5), Communication(40, 50, 90, 180, 50, 30, 10)
     figures = compared("equal density", "magnitude", ours, theirs, claims={"EDP": 6.8}, conditions={"tiles": 4})
     assert [figure.ours for figure in figures] == [3, 1.25, 3.75]
     assert [figure.claim for figure in figures] == [None, None, 6.8]
     assert figures[0].figure == "communication energy, equal density"
     assert figures[2].conditions["baseline"]["edp_pj_cycles"] == 90 * 50 and figures[2].conditions["tiles"] == 4
     with pytest.raises(MappingError, match="nothing is sent from tile to tile"):
-        compared("equal density", "magnitude", ours, Communication(0, 0, 0, 0, 0, 0))
+        compared("equal density", "magnitude", ours, Communication(0, 0, 0, 0, 0, 0, 0))
 
 
 def test_mechanisms_together_are_no_worse_than_each_alone():

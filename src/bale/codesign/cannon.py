@@ -41,6 +41,7 @@ class Communication:
     energy_pj        bits x (links E_link + (links + 1) E_router), by ISAAC's router
     conservative_pj  the same by the dearer estimate of it
     cycles           from the first flit's start to the last one's arrival, layer by layer (`communication`)
+    distance_cycles  of these, what the farthest ways would take with one flit each: no sparsity of bits lowers it
     interval         cycles in which all layers' traffic is through when it starts together: of a full pipeline
     """
 
@@ -49,6 +50,7 @@ class Communication:
     energy_pj: float
     conservative_pj: float
     cycles: int
+    distance_cycles: int
     interval: int
 
     @property
@@ -100,6 +102,7 @@ def communication(
         energy_pj=float(energies[0].sum()),
         conservative_pj=float(energies[1].sum()),
         cycles=sum(cycles_of(laid.mesh, *each, router) for each in rounds),
+        distance_cycles=sum(_farthest(laid.mesh, *each, router) for each in rounds),
         interval=cycles_of(laid.mesh, ways, bits, router),
     )
 
@@ -120,6 +123,16 @@ def cycles_of(mesh: Mesh, ways: Ways, bits: np.ndarray, router: Router) -> int:
     spread = flow_packets(ways, bits, flit_bits=router.flit_bits, most_flits=router.depth, cycles=max(1, flits))
     packets = Packets(ways, np.zeros_like(spread.cycle), spread.way, spread.flits)
     return int(simulate_noc(mesh, packets, router).arrived.max(initial=0)) if len(packets) else 0
+
+
+def _farthest(mesh: Mesh, ways: Ways, bits: np.ndarray, router: Router) -> int:
+    """Cycles of one flit on the longest way that has bits."""
+    single, way = ways.unicast()
+    hops = np.where(bits[way] > 0, mesh.distances(single.source, single.to), -1)
+    if hops.max(initial=-1) < 0:
+        return 0
+    longest = [int(hops.argmax())]
+    return cycles_of(mesh, Ways.pairs(single.source[longest], single.to[longest]), np.ones(1), router)
 
 
 def compared(
