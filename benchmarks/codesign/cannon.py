@@ -27,6 +27,7 @@ from bale.codesign.cannon import (
 )
 from bale.codesign.communication import Laid
 from bale.codesign.figure import Figure
+from bale.codesign.idle import without_idle
 from bale.codesign.uncompacted import uncompacted
 from bale.compress import CommunicationAwareConfig, Config, StructuredConfig, all_weights, compress_, parse_config
 from bale.hardware import OnChip, Router, cost_on_chip, put_on_chip, run_on_chip
@@ -54,11 +55,14 @@ Told = Iterator[tuple[Figure, float]]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A trained network, in the dense one's shapes, and what it sends; `compact`: with the layers that it has."""
+    """A trained network, and what it sends.
+
+    `sends`: in the dense one's shapes, without weights for which nothing need be sent (`without_idle`).
+    """
 
     setting: str
     model: nn.Module
-    compact: nn.Module
+    sends: nn.Module
     accuracy: float
     density: float
     sent: Communication
@@ -90,18 +94,18 @@ class Contest:
             dense = self.networks.dense(self.network, seed)
             trained = dense if setting == DENSE else self.networks.compressed(self.network, setting, seed)
             config = None if setting == DENSE else parse_config(setting)
-            model = trained.model
+            whole = trained.model
             if isinstance(config, StructuredConfig):
-                model = uncompacted(dense.model, model, config.keep, config.by)
-            weights = [all_weights(model)[name] for name in self.laid(seed).named]
+                whole = uncompacted(dense.model, whole, config.keep, config.by)
+            weights, sends = [all_weights(whole)[name] for name in self.laid(seed).named], without_idle(whole)
             kept = sum(int(weight.count_nonzero()) for weight in weights)
             self._points[setting, seed] = Point(
                 setting=setting,
-                model=model,
-                compact=trained.model,
+                model=trained.model,
+                sends=sends,
                 accuracy=trained.accuracy,
                 density=kept / sum(weight.numel() for weight in weights),
-                sent=communication(self.laid(seed), model),
+                sent=communication(self.laid(seed), sends),
             )
         return self._points[setting, seed]
 
@@ -151,7 +155,7 @@ def figures(networks: Networks, network: str, seed: int) -> Told:
     yield from _granted(contest, seed)
     yield from _own_tiles(contest, seed)
     third, dense = contest.point(THIRD, seed), contest.point(DENSE, seed)
-    for figure in mechanisms(contest.laid(seed), dense.model, third.model):
+    for figure in mechanisms(contest.laid(seed), dense.sends, third.sends):
         yield figure, third.accuracy
     yield from _at_once(contest, seed)
     yield from _trained_parts(contest, seed)
@@ -171,9 +175,9 @@ def _granted(contest: Contest, seed: int) -> Told:
     conditions = contest.conditions(ours, theirs, seed)
 
     def pair(**options: Any) -> tuple[Communication, Communication]:
-        return communication(laid, ours.model, **options), communication(laid, theirs.model, **options)
+        return communication(laid, ours.sends, **options), communication(laid, theirs.sends, **options)
 
-    ours_placed, theirs_placed = (communication(laid, each.model, placed(laid, each.model)) for each in (ours, theirs))
+    ours_placed, theirs_placed = (communication(laid, each.sends, placed(laid, each.sends)) for each in (ours, theirs))
     energy, *_ = compared(
         "equal accuracy, places of each by annealing",
         name,
@@ -195,10 +199,10 @@ def _granted(contest: Contest, seed: int) -> Told:
 def _own_tiles(contest: Contest, seed: int) -> Told:
     """What structured pruning sends where its smaller layers lie on no more tiles than they need."""
     ours, theirs = _pair(contest, "equal accuracy", structured(contest.network), seed)
-    own = Laid.on(theirs.compact, CHIP, contest.networks.train[:1].pixels())
+    own = Laid.on(theirs.model, CHIP, contest.networks.train[:1].pixels())
     conditions = contest.conditions(ours, theirs, seed) | {"baseline_tiles": own.tiles}
     baseline = "structured pruning, on its own tiles"
-    sent = communication(own, theirs.compact)
+    sent = communication(own, without_idle(theirs.model))
     yield compared("equal accuracy", baseline, ours.sent, sent, conditions=conditions)[0], ours.accuracy
 
 
@@ -222,8 +226,8 @@ def _at_once(contest: Contest, seed: int) -> Told:
     for figure in compared(
         "equal density, drawn by distance and not trained",
         "random static sparsity",
-        communication(laid, near),
-        communication(laid, anywhere),
+        communication(laid, without_idle(near)),
+        communication(laid, without_idle(anywhere)),
         conditions=dict(zip(("setting", "baseline_setting"), settings, strict=True)),
     )[:1]:
         yield figure, accuracy

@@ -23,6 +23,7 @@ from bale.codesign.cannon import (
     placed,
 )
 from bale.codesign.communication import Laid
+from bale.codesign.idle import without_idle
 from bale.codesign.uncompacted import uncompacted
 from bale.compress import MagnitudeConfig, StructuredConfig, all_weights, bake_, compress_, parse_config
 from bale.data import Images
@@ -166,6 +167,32 @@ def test_a_compacted_network_computes_the_same_on_the_dense_ones_tiles(network, 
         uncompacted(dense, compact, 0.1, by)
 
 
+@pytest.mark.parametrize("network", [lenet5, lambda: VGG8(width=4, size=16), lambda: ResNet20(width=4)])
+def test_what_is_idle_changes_no_result_where_it_is_nought(network):
+    torch.manual_seed(0)
+    model, images = network().eval(), torch.randn(4, 1, 16, 16)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()  # so that an output without weights is 0, and it is no matter who reads it
+        for weight in all_weights(model).values():
+            weight *= torch.rand(weight.shape) < 0.05
+            weight[torch.rand(len(weight)) < 0.3] = 0
+    before, sends = copy.deepcopy(model.state_dict()), without_idle(model)
+    torch.testing.assert_close(sends(images), model(images))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    fewer = all_weights(sends)
+    assert all(torch.equal(weight, fewer[name]) for name, weight in all_weights(without_idle(sends)).items())
+    kept = [sum(int(weight.count_nonzero()) for weight in each.values()) for each in (fewer, all_weights(model))]
+    assert kept[0] < kept[1]
+    if isinstance(model, LeNet5):  # what is made is read, and what is read is made
+        made = {name: (weight != 0).flatten(1).any(1) for name, weight in fewer.items()}
+        read = {name: (weight != 0).transpose(0, 1).flatten(1).any(1) for name, weight in fewer.items()}
+        assert torch.equal(made["conv2"], read["fc1"].view(16, -1).any(1))
+        for name, reader in (("conv1", "conv2"), ("fc1", "fc2"), ("fc2", "fc3")):
+            assert torch.equal(made[name], read[reader])
+
+
 def test_figures_are_the_baselines_numbers_over_ours():
     ours, theirs = Communication(10, 20, 30, 60, 40, 30, 5), Communication(40, 50, 90, 180, 50, 30, 10)
     figures = compared("equal density", "magnitude", ours, theirs, claims={"EDP": 6.8}, conditions={"tiles": 4})
@@ -248,4 +275,6 @@ def test_the_dense_network_stands_in_where_no_other_is_as_good(monkeypatch):
     assert contest.within_a_point(["magnitude:density=0.1", "magnitude:density=0.3"]) == "magnitude:density=0.3"
     model = contest.point("magnitude:density=0.3", 1)
     compress_(again := lenet5(1), MagnitudeConfig(0.3))
-    assert model.density == pytest.approx(0.3, abs=0.01) and model.sent == communication(contest.laid(1), again)
+    assert model.density == pytest.approx(0.3, abs=0.01) and model.sent == communication(
+        contest.laid(1), without_idle(again)
+    )
