@@ -263,6 +263,8 @@ def test_all_figures_of_a_network(monkeypatch):
     equal = figures["communication energy, equal accuracy", "magnitude pruning"]
     assert equal.conditions["setting"] == "communication-aware:cost=0.33"  # that of .2 of C loses more than a point
     assert equal.conditions["baseline_setting"] == "magnitude:density=0.22"
+    dense = figures["communication energy, equal density", "structured pruning"].conditions
+    assert dense["baseline_setting"] == "structured:keep=0.5" and dense["setting"] == "communication-aware:cost=0.33"
     assert figures["images whose outputs equal PyTorch's quantised", "2 images"].ours == 1
     own = figures["communication energy, equal accuracy", "structured pruning, on its own tiles"]
     assert own.conditions["baseline_tiles"] < own.conditions["tiles"]
