@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bale.codesign.cannon import (
@@ -132,7 +131,7 @@ class Contest:
             "chip": CHIP,
             "tiles": self.laid(seed).tiles,
             "placement": "snake",
-            "setting": ours.setting,
+            "setting": ours.setting or "dense",
             "baseline_setting": theirs.setting or "dense",
             "density": ours.density,
             "baseline_density": theirs.density,
@@ -290,7 +289,6 @@ def _spent(model: nn.Module, images: Tensor) -> tuple[float, float]:
     return energy.total_pj, energy.by_unit()["router"]
 
 
-@torch.no_grad()
 def _exact(on_chip: OnChip, model: nn.Module, image: Tensor) -> bool:
     """With every conversion made."""
     run = run_on_chip(on_chip, model, image, every_conversion=True)

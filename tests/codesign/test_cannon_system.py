@@ -185,6 +185,9 @@ def test_what_is_idle_changes_no_result_where_it_is_nought(network):
     assert all(torch.equal(weight, fewer[name]) for name, weight in all_weights(without_idle(sends)).items())
     kept = [sum(int(weight.count_nonzero()) for weight in each.values()) for each in (fewer, all_weights(model))]
     assert kept[0] < kept[1]
+    compressed = copy.deepcopy(model)  # of layers that compute their weights
+    compress_(compressed, MagnitudeConfig(1.0, bits=None))
+    assert all(torch.equal(w, fewer[name]) for name, w in all_weights(without_idle(compressed)).items())
     if isinstance(model, LeNet5):  # what is made is read, and what is read is made
         made = {name: (weight != 0).flatten(1).any(1) for name, weight in fewer.items()}
         read = {name: (weight != 0).transpose(0, 1).flatten(1).any(1) for name, weight in fewer.items()}

@@ -7,21 +7,21 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from bale.compress import all_weights
+from bale.compress import all_weights, bake_
 from bale.compress.consumers import find_groups
 
 
 @torch.no_grad()
 def without_idle(model: nn.Module) -> nn.Module:
-    """A copy in which weights are 0 that cause no message if a compiler looks: to count what is sent, not to compute.
+    """A copy without weights for which nothing need be sent: to count messages by, not to compute with.
 
-    An output that nobody reads need not be computed. One that has no weights is the same for all samples, known to its
-    readers before, and is not sent. What goes may leave others idle in turn. Outputs are those of which torch.fx finds
-    the readers (`bale.compress.consumers`): of residual blocks the inner convolutions'.
+    Its layers are plain. An output that nobody reads need not be computed. One that has no weights is the same for all
+    samples, known to its readers before, and is not sent. What goes may leave others idle in turn. Outputs are those of
+    which torch.fx finds the readers (`bale.compress.consumers`): of residual blocks the inner convolutions'.
 
     Raises `BaleError` where torch.fx cannot trace the model.
     """
-    found = copy.deepcopy(model)
+    found = bake_(copy.deepcopy(model))  # plain layers, whose weights can be written
     weights = all_weights(found)
     groups = {
         name: group
