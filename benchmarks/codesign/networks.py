@@ -44,6 +44,22 @@ def structured(network: str) -> tuple[str, ...]:
     return tuple(f"structured:keep={keep}" for keep in (round(_DENSITY[network] ** 0.5, 2), 0.5, 0.35))
 
 
+def near_static(network: str) -> str:
+    """Connections that are drawn once, near ones more often, at CANNON's density."""
+    return f"communication-aware:start=distance,rewire=0,cost=1,density={_DENSITY[network]}"
+
+
+def cannon_parts(network: str) -> tuple[str, ...]:
+    """CANNON's mechanisms one by one, of the network that trains in a minute.
+
+    No rewiring; a start by distance, and one wherever ends lie; near connections that stay as they are drawn.
+    """
+    if network != "lenet5":
+        return ()
+    chosen = ("rewire=0", "start=distance", "start=distance,length=1000000000.0")
+    return (*(f"communication-aware:cost=0.33,{each}" for each in chosen), near_static(network))
+
+
 def settings(network: str) -> dict[str, tuple[str, ...]]:
     """By system, all settings that a network is trained with."""
     if network == "lstm":
@@ -51,7 +67,10 @@ def settings(network: str) -> dict[str, tuple[str, ...]]:
     return {
         "reboc": (CIRCULANT, CIRCULANT_SIX_BITS),
         "tinyadc": (FIVE_BITS, FOUR_BITS, STRUCTURED, STRUCTURED_FIVE_BITS),
-        "cannon": (*CANNON, *magnitude(network), *random_static(network), *structured(network)),
+        "cannon": (
+            *(*CANNON, *magnitude(network), *random_static(network), *structured(network)),
+            *cannon_parts(network),
+        ),
         "smartdeal": (SMARTDEAL, TWO_BITS),
     }
 

@@ -113,15 +113,18 @@ class Laid:
         return Traffic(torch.from_numpy(self.hops(nodes)), weights)
 
     @torch.no_grad()
-    def flows(self, model: nn.Module) -> np.ndarray:
-        """float64 [tiles, tiles], bits of one sample from tile to tile, of a model whose weights may be pruned."""
+    def masks(self, model: nn.Module) -> dict[str, np.ndarray]:
+        """By matrix, bool [outputs, rows]: which weights of a model, which may be pruned, are not 0?"""
         weights = all_weights(model)
-        masks = {
+        return {
             matrix.name: (weights[name] != 0).flatten(1).cpu().numpy()
             for name, matrix in self.named.items()
             if name in weights
         }
-        return tile_flows(self.matrices, masks)
+
+    def flows(self, model: nn.Module) -> np.ndarray:
+        """float64 [tiles, tiles], bits of one sample from tile to tile, of a model whose weights may be pruned."""
+        return tile_flows(self.matrices, self.masks(model))
 
 
 def _as_tensors(matrix: MatrixTraffic) -> WeightTraffic:
