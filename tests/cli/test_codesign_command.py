@@ -78,7 +78,10 @@ def test_a_front_on_stdout_and_its_files(codesign, bale, here):
 def says_the_same(bale, front, line):
     """A design of the front, simulated by the command that the report ends with, and so each other."""
     for design in front:
-        room = ("--no-copies",) if "copy" in design["placement"] else ("--crossbars", design["placement"]["crossbars"])
+        mapping = design["mapping"]
+        stored = () if mapping["circulant"] is None else ("--circulant", mapping["circulant"])
+        room = ("--no-copies",) if "copy" in mapping else ("--crossbars", mapping["crossbars"])
+        room = ("--adc-bits", "exact", *stored, *room)
         files = ("--weights", design["files"]["packed"], "--chip", design["files"]["chip"])
         if design is front[0]:
             assert line.split() == list(

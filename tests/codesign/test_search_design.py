@@ -7,7 +7,7 @@ import torch
 from tests.codesign.search_made import small_problem
 
 from bale.codesign.search import Budgets, Design, Structure, design, split
-from bale.codesign.search.design import placement_options, run_exactly
+from bale.codesign.search.design import mapping_options, room_options, run_exactly
 from bale.compress import ADCAwareConfig, BlockCirculantConfig, StructuredConfig, UniformQuantConfig
 from bale.data import digits
 from bale.errors import DataError
@@ -72,8 +72,8 @@ def test_what_cannot_be_is_told_and_not_raised(problem):
 def test_converters_have_the_fewest_bits_that_lose_nothing(problem, encoding):
     one = Design((), replace(SMALL, encoding=encoding))
     on_chip = problem.on_chip(one, problem.model)
-    bits = max(lossless(each.blocks, on_chip.chip).exact_bits for each in on_chip.placement.matrices.values())
-    assert on_chip.chip.adc.bits == bits > 4
+    bits = {n: lossless(each.blocks, on_chip.chip).exact_bits for n, each in on_chip.placement.matrices.items()}
+    assert on_chip.converters == bits and on_chip.chip.adc.bits == max(bits.values()) > 4
     run = run_exactly(on_chip, problem.model, problem.validation)
     assert run.exact and run.accuracy == run.accuracy_quantised
 
@@ -84,8 +84,13 @@ def test_adc_aware_designs_get_the_converters_that_they_were_pruned_for(problem)
 
 
 @pytest.mark.parametrize("room", [1, 3])
-def test_room_for_copies_is_what_simulate_takes(problem, room):
-    one = Design((), SMALL, room)
-    on_chip = problem.on_chip(one, problem.model)
-    again = put_on_chip(problem.model, on_chip.chip, problem.train[:64].pixels(), **placement_options(one, on_chip))
-    assert again.placement.places == on_chip.placement.places
+@pytest.mark.parametrize("methods", [(), (BlockCirculantConfig(4),)])
+def test_room_for_copies_is_what_simulate_takes(problem, room, methods):
+    one = Design(methods, SMALL, room)
+    model = problem.untrained(methods)
+    on_chip = problem.on_chip(one, model)
+    options = mapping_options(one) | room_options(one, on_chip)
+    again = put_on_chip(model, on_chip.chip, problem.train[:64].pixels(), **options)
+    assert again.placement.places == on_chip.placement.places and again.converters == on_chip.converters
+    stored = [each.circulant for each in on_chip.placement.matrices.values() if each.circulant is not None]
+    assert bool(stored) == bool(methods), "circulant blocks are stored once"

@@ -105,7 +105,7 @@ class Laid:
         Raises `MappingError` where these do not hold one copy.
         """
         placed, chip = self.least.placement, self.least.chip
-        placement = place(self.least.network, placed.matrices, chip, crossbars=tiles * chip.tile_crossbars)
+        placement = place(self.least.network, placed.ways, chip, crossbars=tiles * chip.tile_crossbars)
         return replace(self.least, placement=placement), timeline(self.least.network, placement, _IMAGES).interval_ns
 
 

@@ -108,6 +108,11 @@ class Placement:
             tiles[placed.turn].update(self.tiles_of(name))
         return max(map(len, tiles.values()))
 
+    @property
+    def ways(self) -> dict[str, tuple[Mapped]]:
+        """The one way in which each matrix lies, to be placed again (`place`)."""
+        return {name: (mapped,) for name, mapped in self.matrices.items()}
+
     def in_turn(self, turn: int) -> list[str]:
         """The matrices of a turn."""
         return [name for name, placed in self.places.items() if placed.turn == turn]

@@ -93,9 +93,12 @@ def nearest_text(nearest: Nearest) -> str:
 
 def design_command(model: str, each: Finished, options: str = "") -> str:
     """How a design is simulated by itself, from its files; `options` say which images and how wide the network is."""
-    room = "--no-copies" if each.placement.get("copy") is False else f"--crossbars {each.placement['crossbars']}"
+    mapping = each.mapping
+    room = "--no-copies" if mapping.get("copy") is False else f"--crossbars {mapping['crossbars']}"
+    stored = "" if mapping["circulant"] is None else f" --circulant {mapping['circulant']}"
     files = f"--weights {shlex.quote(str(each.packed))} --chip {shlex.quote(str(each.chip))}"
-    return f"bale simulate {shlex.quote(model)} {files} {room}{options}"
+    lossless = f"--adc-bits {mapping['adc_bits']}"
+    return f"bale simulate {shlex.quote(model)} {files} {lossless}{stored} {room}{options}"
 
 
 def draw_front(model: str, found: Front, budgets: Budgets) -> Figure:
@@ -253,7 +256,7 @@ def _finished_dict(each: Finished) -> dict[str, Any]:
         "within_budgets": each.meets,
         "test_accuracy": each.test_accuracy,
         "files": {"packed": str(each.packed), "chip": str(each.chip)},
-        "placement": each.placement,
+        "mapping": each.mapping,
     }
 
 

@@ -16,12 +16,10 @@ from torch import nn
 
 from bale.codesign.search.budgets import Budgets, Costs
 from bale.codesign.search.space import Design
-from bale.codesign.search.structure import with_converters
-from bale.compress import Config, compress_, load_packed_, save_packed
+from bale.compress import BlockCirculantConfig, Config, compress_, load_packed_, save_packed
 from bale.data import Images
 from bale.errors import BaleError, ChipError, CompressionError, DataError, MappingError
 from bale.hardware import Chip, Cost, OnChip, Run, cost_on_chip, put_on_chip, run_on_chip
-from bale.hardware.mapping import place
 from bale.train import Retraining, compress_and_train
 
 CALIBRATION = 64  # images of training, the first, as `bale simulate` has it
@@ -149,13 +147,16 @@ class Problem:
         return self.folder / f"{_digest(methods, 0)}.bale"
 
     def on_chip(self, design: Design, model: nn.Module) -> OnChip:
-        """The network on the design's chip, with the fewest bits of converters that lose nothing of it."""
+        """The network on the design's chip, its converters of the fewest bits that lose nothing of each matrix."""
         chip = design.structure.of(self.base)
+        options = {"calibration": CALIBRATION, **mapping_options(design)}
         pixels = self.train[:CALIBRATION].pixels()
-        laid = put_on_chip(model, chip, pixels, calibration=CALIBRATION, copy=False)
-        chip = with_converters(chip, max(each.bounds.exact_bits for each in laid.placement.matrices.values()))
-        placement = place(laid.network, laid.placement.matrices, chip, **placement_options(design, laid))
-        return OnChip(chip, laid.network, laid.integers, placement)
+        least = put_on_chip(model, chip, pixels, copy=False, **options)
+        if design.room == 1:
+            return least
+        size = 1 if chip.share_tiles else chip.tile_crossbars
+        one = sum(-(-each.crossbars // size) * size for each in least.placement.matrices.values())
+        return put_on_chip(model, chip, pixels, crossbars=min(design.room * one, chip.crossbars), **options)
 
     def cost(self, on_chip: OnChip) -> Cost:
         """What an image costs, the first of training."""
@@ -176,14 +177,15 @@ class Problem:
             raise BaleError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def placement_options(design: Design, laid: OnChip) -> dict[str, Any]:
-    """How much room a design has, as `put_on_chip` and `simulate` take it, however it is laid."""
-    if design.room == 1:
-        return {"copy": False}
-    chip = laid.chip
-    size = 1 if chip.share_tiles else chip.tile_crossbars
-    one = sum(-(-each.crossbars // size) * size for each in laid.placement.matrices.values())
-    return {"crossbars": min(design.room * one, chip.crossbars)}
+def mapping_options(design: Design) -> dict[str, Any]:
+    """How a design's weights become cells, as `put_on_chip` takes it: circulant blocks are stored once."""
+    blocks = [config.block for config in design.methods if isinstance(config, BlockCirculantConfig)]
+    return {"adc_bits": "exact", "circulant": blocks[0] if blocks else None}
+
+
+def room_options(design: Design, on_chip: OnChip) -> dict[str, Any]:
+    """How much room a design has, as `put_on_chip` and `simulate` take it."""
+    return {"copy": False} if design.room == 1 else {"crossbars": on_chip.placement.budget}
 
 
 def costs_of(cost: Cost) -> Costs:

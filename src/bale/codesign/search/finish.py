@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bale.codesign.search.design import Problem, placement_options, run_exactly
+from bale.codesign.search.design import Problem, mapping_options, room_options, run_exactly
 from bale.codesign.search.front import Candidate, Nearest, front, meets, nearest
 from bale.data import Images
 from bale.errors import BaleError
@@ -20,7 +20,7 @@ from bale.train import image_accuracy
 class Finished:
     """A design of the front, its files, and its accuracy on its chip, of images of the test.
 
-    placement  how much room it has on the chip, as `simulate` takes it: `copy` or `crossbars`
+    mapping    how it lies on the chip, as `simulate` takes it: `adc_bits`, `circulant`, and `copy` or `crossbars`
     """
 
     candidate: Candidate
@@ -28,7 +28,7 @@ class Finished:
     test_accuracy: float
     packed: Path
     chip: Path
-    placement: dict[str, Any]
+    mapping: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ def _finished(problem: Problem, candidate: Candidate, test: Images, folder: Path
         chip.write_text(dump_chip(replace(on_chip.chip, name=f"design-{candidate.number}")), encoding="utf-8")
     except OSError as error:
         raise BaleError(f"{error.filename or folder}: cannot be written: {error.strerror or error}") from error
-    options = placement_options(design, on_chip)
+    options = mapping_options(design) | room_options(design, on_chip)
     return Finished(candidate, meets(candidate, problem.budgets), run.accuracy, packed, chip, options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bale.hardware import LAWS, Chip, Crossbar, Encoding, Event, Unit
+from bale.hardware import Chip, Crossbar, Encoding, Event, Unit
 
 _OF_ROWS = (Event.ROW_DRIVE, Event.INPUT_REGISTER)
 _OF_COLUMNS = (Event.HOLD, Event.SHIFT_ADD, Event.OUTPUT_REGISTER)
@@ -50,12 +50,6 @@ class Structure:
     def __str__(self) -> str:
         flip = "+flip" if self.encoding is Encoding.OFFSET else ""
         return f"{self.rows}x{self.columns} of {self.cell_bits} bit, {self.encoding}{flip}"
-
-
-def with_converters(chip: Chip, bits: int) -> Chip:
-    """The chip with converters that hold `bits`: of more, where its law has figures for no fewer."""
-    law = LAWS.get(chip.adc.law)
-    return replace(chip, adc=replace(chip.adc, bits=bits if law is None else max(bits, law.fewest)))
 
 
 def _scaled(unit: Unit, rows: float, columns: float) -> Unit:
