@@ -26,16 +26,18 @@ from bale.codesign.cannon import (
     placed,
 )
 from bale.codesign.communication import Laid
+from bale.codesign.exact import exact_images
 from bale.codesign.figure import Figure
 from bale.codesign.idle import without_idle
 from bale.codesign.uncompacted import uncompacted
 from bale.compress import CommunicationAwareConfig, Config, StructuredConfig, all_weights, compress_, parse_config
-from bale.hardware import OnChip, Router, cost_on_chip, put_on_chip, run_on_chip
+from bale.hardware import Router, cost_on_chip, put_on_chip
 from bale.train import image_accuracy
 from benchmarks.codesign.networks import (
-    CANNON,
     DENSE,
+    THIRD,
     Networks,
+    cannon,
     cannon_parts,
     magnitude,
     near_static,
@@ -46,9 +48,8 @@ from benchmarks.compression.study import CHIP
 
 SEEDS = (0, 1, 2)  # over which accuracies and energies are means, so that all seeds compare the same settings
 LOSS = 0.01  # of accuracy, below dense, that counts as equal
-THIRD = CANNON[1]  # C = .33: equal density is that of its connections, and the ablations are of it
 NARROW_BITS = 32  # of a flit, beside the router's 256
-CALIBRATION, EXACT_IMAGES = 64, 16
+CALIBRATION = 64
 
 Told = Iterator[tuple[Figure, float]]
 
@@ -170,7 +171,8 @@ def figures(networks: Networks, network: str, seed: int) -> Told:
 def _pair(contest: Contest, how: str, settings: Sequence[str], seed: int) -> tuple[Point, Point]:
     if how == "equal density":
         return contest.point(THIRD, seed), contest.point(contest.as_dense(settings), seed)
-    return contest.point(contest.within_a_point(CANNON), seed), contest.point(contest.within_a_point(settings), seed)
+    ours = contest.within_a_point(cannon(contest.network))
+    return contest.point(ours, seed), contest.point(contest.within_a_point(settings), seed)
 
 
 def _granted(contest: Contest, seed: int) -> Told:
@@ -272,27 +274,14 @@ def _on_chip(contest: Contest, seed: int) -> Told:
     conditions |= {"baseline_chip_pj": total, "baseline_router_pj": router}
     how = "energy of the whole chip, equal accuracy"
     yield Figure(how, "magnitude pruning", total / our_total, conditions=conditions), ours.accuracy
-    on_chip, tested = put_on_chip(ours.model, CHIP, images, copy=False), contest.networks.test[:EXACT_IMAGES].pixels()
-    equal = Figure(
-        "images whose outputs equal PyTorch's quantised",
-        f"{EXACT_IMAGES} images",
-        _mean([_exact(on_chip, ours.model, image) for image in tested.split(1)]),
-        unit="share",
-        conditions={"setting": ours.setting or "dense", "chip": CHIP},
-    )
-    yield equal, ours.accuracy
+    on_chip = put_on_chip(ours.model, CHIP, images, copy=False)
+    yield exact_images(on_chip, ours.model, contest.networks.test, ours.setting or "dense"), ours.accuracy
 
 
 def _spent(model: nn.Module, images: Tensor) -> tuple[float, float]:
     """pJ of an image by counted events: of the chip, and of its routers."""
     energy = cost_on_chip(put_on_chip(model, CHIP, images, copy=False), model, images).energy
     return energy.total_pj, energy.by_unit()["router"]
-
-
-def _exact(on_chip: OnChip, model: nn.Module, image: Tensor) -> bool:
-    """With every conversion made."""
-    run = run_on_chip(on_chip, model, image, every_conversion=True)
-    return run.exact and not run.output_error
 
 
 def _mean(numbers: Sequence[float]) -> float:

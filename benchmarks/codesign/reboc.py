@@ -16,8 +16,8 @@ from bale.codesign.reboc import (
     placed,
     with_fewer_bits,
 )
-from bale.hardware import CirculantMapping, Encoding, isaac_ce, small_tiles
-from benchmarks.codesign.networks import CIRCULANT, CIRCULANT_SIX_BITS, Networks
+from bale.hardware import CirculantMapping, Encoding, isaac_ce, put_on_chip, small_tiles
+from benchmarks.codesign.networks import CIRCULANT, CIRCULANT_SIX_BITS, Networks, settings
 
 BLOCK, CALIBRATION = 8, 64
 
@@ -39,9 +39,10 @@ def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figur
     for part in (against_dense(both), against_others(both), ablations(both), efficiency(both)):
         yield from ((figure, accuracy) for figure in part)
     on_chip = both.lay(True, crossbars=round(1.2 * both.least()))
-    yield from ((figure, accuracy) for figure in exact_images(on_chip, both.circulant, networks.test))
-    if network != "lstm":  # whose states the model has at home, and which no combination was trained of
+    yield exact_images(on_chip, both.circulant, networks.test, CIRCULANT), accuracy
+    if network != "lstm":  # whose states the model has at home
         yield from ((figure, accuracy) for figure in placed(both, small_tiles()))
+    if CIRCULANT_SIX_BITS in settings(network)["reboc"]:
         yield from fewer_bits(networks, network, seed, both)
 
 
@@ -50,5 +51,7 @@ def fewer_bits(networks: Networks, network: str, seed: int, both: Sides) -> Iter
     chip = replace(isaac_ce(), name="isaac_differential", weight_bits=8, input_bits=8, flip=False)
     chip = replace(chip, encoding=Encoding.DIFFERENTIAL, adc=replace(chip.adc, bits=9))
     pruned = networks.compressed(network, CIRCULANT_SIX_BITS, seed)
+    on_chip = put_on_chip(pruned.model, chip, both.data, copy=False, circulant=both.how, adc_bits="exact")
+    yield exact_images(on_chip, pruned.model, networks.test, CIRCULANT_SIX_BITS), pruned.accuracy
     for figure in with_fewer_bits(replace(both, chip=chip), pruned.model):
         yield figure, pruned.accuracy

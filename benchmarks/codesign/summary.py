@@ -109,4 +109,6 @@ def _networks(lines: Sequence[Line]) -> list[str]:
 
 def _cell(line: Line) -> str:
     points = 100 * (line["accuracy"] - line["accuracy_dense"])
+    if line["ours"] is None:
+        return "not known"
     return f"{number_text(line['ours'], line['conditions']['unit'])} ({points:+.1f})"

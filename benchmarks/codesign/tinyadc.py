@@ -9,7 +9,15 @@ from itertools import chain
 from bale.codesign.figure import Figure
 from bale.codesign.tinyadc import DIFFERENTIAL, ISAACS, SIGN_MAGNITUDE, Comparison, Cost, Side, Way
 from bale.hardware import Encoding
-from benchmarks.codesign.networks import FIVE_BITS, FOUR_BITS, STRUCTURED, STRUCTURED_FIVE_BITS, Networks, Trained
+from benchmarks.codesign.networks import (
+    FIVE_BITS,
+    FOUR_BITS,
+    STRUCTURED,
+    STRUCTURED_FIVE_BITS,
+    Networks,
+    Trained,
+    settings,
+)
 
 DENSE, STRUCTURED_ALONE, FIVE, FOUR, BOTH = (
     "dense",
@@ -64,29 +72,29 @@ _ABLATIONS: tuple[tuple[Cost, Side, Side], ...] = (
     ("energy an image", _SYSTEM, Side(BOTH, SIGN_MAGNITUDE, "a priori")),
     ("energy an image", _SYSTEM, Side(BOTH, SIGN_MAGNITUDE, 5)),  # bits by matrix beside the same bits for all
 )
-_EVERY_CONVERSION = 100  # images
 
 
 def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figure, float]]:
     """All figures of a network, each with the accuracy of the compressed network that it is of."""
     trained: dict[str, Trained] = {DENSE: networks.dense(network, seed)}
     for name, setting in _SETTINGS.items():
-        trained[name] = networks.compressed(network, setting, seed)
+        if setting in settings(network)["tinyadc"]:
+            trained[name] = networks.compressed(network, setting, seed)
     models = {name: each.model for name, each in trained.items()}
     data = networks.train[:64].pixels()
     comparison = Comparison(models, data)
     for figure, name in chain(_of_costs(comparison), _of_inputs(Comparison(models, data, input_bits=16))):
         yield figure, trained[name].accuracy
-    images = networks.test.pixels()
     for side in (_ISAAC, _STRUCTURED_ISAACS, _FIVE, _FOUR, _SYSTEM):
-        yield comparison.exactness(side, images, converted=_EVERY_CONVERSION), trained[side.network].accuracy
+        if side.network in trained:
+            yield comparison.exactness(side, networks.test), trained[side.network].accuracy
 
 
 def _of_costs(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
     yield comparison.crossbars(_SYSTEM, _ISAAC), BOTH
     for cost, baseline, claim in _OF_SYSTEM:
         yield comparison.figure(cost, _SYSTEM, baseline, claim), BOTH
-    for side in (_FIVE, _FOUR):
+    for side in (side for side in (_FIVE, _FOUR) if side.network in comparison.models):
         for cost, baseline, claim in _OF_RULE:
             yield comparison.figure(cost, side, baseline, claim), side.network
     yield comparison.whole("energy an image", _SYSTEM, (_STRUCTURED, _FIVE), _DENSE), BOTH

@@ -43,7 +43,7 @@ def comparison():
 @pytest.mark.parametrize(("name", "bits"), [("five", 5), ("four", 4)])
 def test_the_column_rules_bits_lose_nothing_of_any_image(comparison, name, way, bits) -> None:
     side = Side(name, way, bits)  # the rule's own, for all matrices alike
-    figure = comparison.exactness(side, IMAGES.pixels(), converted=16)
+    figure = comparison.exactness(side, IMAGES)
     assert (figure.ours, figure.unit) == (1.0, "share")
     assert figure.conditions["conversions"] > 0
     assert max(comparison.measured(Side(name, way)).converters.values()) <= bits
@@ -52,12 +52,12 @@ def test_the_column_rules_bits_lose_nothing_of_any_image(comparison, name, way, 
 @pytest.mark.parametrize("bound", ["exact", "a priori"])
 @pytest.mark.parametrize("way", [ISAACS, SIGN_MAGNITUDE], ids=str)
 def test_the_bits_of_a_bound_lose_nothing_of_a_dense_network(comparison, way, bound) -> None:
-    assert comparison.exactness(Side("dense", way, bound), IMAGES.pixels()[:8], converted=8).ours == 1
+    assert comparison.exactness(Side("dense", way, bound), IMAGES[:8]).ours == 1
 
 
 def test_what_is_lost_is_an_error(comparison) -> None:
-    with pytest.raises(BaleError, match="conv1: dense; sign-magnitude, 4 bits should lose nothing"):
-        comparison.exactness(Side("dense", SIGN_MAGNITUDE, 4), IMAGES.pixels()[:8])
+    with pytest.raises(BaleError, match=r"dense; sign-magnitude, 4 bits: conv1: its columns need converters of . bits"):
+        comparison.exactness(Side("dense", SIGN_MAGNITUDE, 4), IMAGES[:8])
 
 
 def test_only_other_converters_are_isaacs_tile_with_them(comparison) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -171,23 +172,18 @@ def mechanisms(laid: Laid, dense: nn.Module, pruned: nn.Module, seed: int = 0) -
     before = communication(laid, dense)
     sides = {"dense": before.facts()}
 
-    def saved(name: str, by: Communication) -> Figure:
-        return Figure(
-            f"energy, {name}", "dense network", before.energy_pj / by.energy_pj, conditions=sides | {"ours": by.facts()}
-        )
-
-    alone = [
-        saved("connections alone", communication(laid, pruned)),
-        saved("places alone", communication(laid, dense, placed(laid, dense, seed))),
-        saved("multicast trees alone", communication(laid, dense, multicast=True)),
-    ]
+    alone = {
+        "connections alone": communication(laid, pruned),
+        "places alone": communication(laid, dense, placed(laid, dense, seed)),
+        "multicast trees alone": communication(laid, dense, multicast=True),
+    }
     together = communication(laid, pruned, placed(laid, pruned, seed), multicast=True)
-    whole = saved("connections, places and trees together", together)
-    product = float(np.prod([figure.ours for figure in alone]))
-    yield from (*alone, whole)
-    yield Figure(
-        "energy, all three together", "product of each alone", whole.ours / product, conditions={"product": product}
-    )
+    for name, by in (*alone.items(), ("connections, places and trees together", together)):
+        saved = before.energy_pj / by.energy_pj
+        yield Figure(f"energy, {name}", "dense network", saved, conditions=sides | {"ours": by.facts()})
+    product = prod(before.energy_pj / by.energy_pj for by in alone.values())
+    whole = before.energy_pj / together.energy_pj / product
+    yield Figure("energy, all three together", "product of each alone", whole, conditions={"product": product})
 
 
 def placed(laid: Laid, model: nn.Module, seed: int = 0) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from bale.codesign.figure import Figure
@@ -14,25 +12,30 @@ from bale.hardware import OnChip, run_on_chip
 EVERY = 32  # images whose every conversion is made, those that are proven lossless too
 
 
-def exact_images(on_chip: OnChip, model: nn.Module, images: Images) -> Iterator[Figure]:
-    """The shares of images whose outputs are PyTorch's quantised ones, bit for bit, of a mapping that loses nothing.
+def exact_images(on_chip: OnChip, model: nn.Module, images: Images, of: str, every: int = EVERY) -> Figure:
+    """The share of images whose outputs are PyTorch's quantised ones, bit for bit, of a mapping that loses nothing.
 
-    Of all images, where proven conversions are stood in for, and of some with every conversion. Raises `BaleError` for
-    a mapping whose converters may lose something, and for an image whose outputs differ.
+    Of all images, where products stand in for conversions that are proven lossless, and of the first `every` with each
+    conversion made. `of` names the network. Raises `BaleError` for a mapping whose converters may lose something, and,
+    with the matrix, where sums or outputs of an image differ.
     """
-    lossy = [
-        name
-        for name, mapped in on_chip.placement.matrices.items()
-        if mapped.bounds.exact_bits > on_chip.converters[name]
-    ]
-    if lossy:
-        raise BaleError(f"{lossy[0]}: its converters have fewer bits than its columns need; nothing is exact there")
-    for many, every in ((len(images), False), (min(EVERY, len(images)), True)):
-        some = images[:many]
-        run = run_on_chip(on_chip, model, some.pixels(), some.labels, every_conversion=every)
-        if not (run.exact and run.output_error == 0 and run.agreement == 1):
-            raise BaleError(f"of {many} images some outputs differ from PyTorch's by up to {run.output_error:g}")
-        name = "images whose outputs are PyTorch's quantised ones" + (", every conversion made" if every else "")
-        facts = {"images": many, "accuracy_on_chip": run.accuracy, "accuracy_quantised": run.accuracy_quantised}
-        facts |= {"accuracy_float": run.accuracy_float, "clipped": run.clipped}
-        yield Figure(name, "", 1.0, "share", None, facts)
+    for name, mapped in on_chip.placement.matrices.items():
+        needed, there = mapped.bounds.exact_bits, on_chip.converters[name]
+        if needed > there:
+            raise BaleError(f"{of}: {name}: its columns need converters of {needed} bits, and have {there}: not exact")
+    all_of_them = run_on_chip(on_chip, model, images.pixels(), images.labels)
+    some = run_on_chip(on_chip, model, images[:every].pixels(), every_conversion=True)
+    for run in (all_of_them, some):
+        if not run.exact or run.clipped or run.output_error or run.agreement != 1:
+            wrong = next((layer.name for layer in run.layers if layer.wrong), "outputs")
+            raise BaleError(f"{of}: {wrong}: should lose nothing, and outputs differ by {run.output_error:g}")
+    facts = {
+        "chip": on_chip.chip.name,
+        "every conversion of": min(every, len(images)),
+        "conversions": sum(layer.converted.conversions for run in (all_of_them, some) for layer in run.layers),
+        "adc bits by matrix": dict(on_chip.converters),
+        "accuracy on chip": all_of_them.accuracy,
+        "accuracy quantised": all_of_them.accuracy_quantised,
+    }
+    name = f"images whose outputs are PyTorch's quantised ones: {of}"
+    return Figure(name, f"{len(images):,} images", 1.0, "share", None, facts)

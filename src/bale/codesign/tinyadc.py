@@ -18,8 +18,10 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from bale.codesign.exact import exact_images
 from bale.codesign.figure import Figure
-from bale.errors import BaleError, MappingError
+from bale.data import Images
+from bale.errors import MappingError
 from bale.hardware import (
     LAWS,
     Chip,
@@ -29,7 +31,6 @@ from bale.hardware import (
     isaac_ce,
     peak,
     put_on_chip,
-    run_on_chip,
     with_converters,
 )
 from bale.hardware.converters import AdcBits, conversions_pj, ima_bits, with_bits
@@ -302,32 +303,10 @@ class Comparison:
         conditions = {"system, crossbars": ours, "baseline, crossbars": theirs}
         return Figure(f"crossbars: {system.network}; {system.way}", str(baseline), theirs / ours, conditions=conditions)
 
-    def exactness(self, side: Side, images: Tensor, *, converted: int = 0) -> Figure:
-        """Run images through crossbars with a side's converters, and see that nothing is lost: of no image anything.
+    def exactness(self, side: Side, images: Images) -> Figure:
+        """Run images through crossbars with a side's converters, and see that nothing is lost, of no image anything.
 
-        Where a bound proves that conversions lose nothing a product stands in for them; of the first `converted`
-        images every conversion is made. Raises `BaleError`, with the matrix, where sums or outputs of any image are
-        not the quantised network's.
+        Raises `BaleError` where something is (`exact_images`).
         """
         on_chip = with_converters(self.laid(side.network, side.way).least, side.adc_bits)
-        model = self.models[side.network]
-        runs = [run_on_chip(on_chip, model, images)]
-        if converted:
-            runs.append(run_on_chip(on_chip, model, images[:converted], every_conversion=True))
-        for run in runs:
-            if not run.exact or run.clipped or run.output_error or run.agreement != 1:
-                wrong = next((layer.name for layer in run.layers if layer.wrong), "outputs")
-                raise BaleError(f"{wrong}: {side} should lose nothing, and outputs differ by {run.output_error:g}")
-        conversions = sum(layer.converted.conversions for run in runs for layer in run.layers)
-        return Figure(
-            f"images whose outputs equal PyTorch's quantised: {side}",
-            f"{len(images):,} images",
-            1.0,
-            unit="share",
-            conditions={
-                "images": len(images),
-                "every conversion of": converted,
-                "conversions": conversions,
-                "adc bits by matrix": dict(on_chip.converters),
-            },
-        )
+        return exact_images(on_chip, self.models[side.network], images, str(side))
