@@ -54,12 +54,14 @@ def rows(lines: Sequence[Line]) -> dict[tuple[str, str, str], dict[str, Line]]:
     return found
 
 
-def number_text(number: float, unit: str) -> str:
+def number_text(number: float | None, unit: str) -> str:
     """A ratio as 3.12x, a share in per cent, any other number with its unit.
 
     >>> number_text(3.117, "x"), number_text(0.25, "share"), number_text(1234.5, "uJ")
     ('3.12x', '25%', '1,234 uJ')
     """
+    if number is None:
+        return "not known"
     if unit == "share":
         return f"{100 * number:.4g}%"
     digits = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
@@ -109,6 +111,4 @@ def _networks(lines: Sequence[Line]) -> list[str]:
 
 def _cell(line: Line) -> str:
     points = 100 * (line["accuracy"] - line["accuracy_dense"])
-    if line["ours"] is None:
-        return "not known"
     return f"{number_text(line['ours'], line['conditions']['unit'])} ({points:+.1f})"

@@ -1,5 +1,6 @@
 """Does the benchmark of the systems resume, take means over seeds, and show ours beside the claims?"""
 
+import io
 import json
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from benchmarks.codesign import __main__ as command
 from benchmarks.codesign.lines import Part, mean, merged, parts, read
 from benchmarks.codesign.networks import NETWORKS, runs
 from benchmarks.codesign.summary import draw, rows, table_of
+from benchmarks.compression.runs import Amount
 from rich.console import Console
 
 from bale.codesign.figure import Figure
@@ -184,3 +186,15 @@ def test_networks_stand_side_by_side_and_figures_in_the_order_of_their_system(sy
 )
 def test_numbers_that_differ_become_their_mean(values, expected) -> None:
     assert mean(values) == expected
+
+
+def test_a_claim_whose_measure_is_not_known_stands_in_the_table() -> None:
+    unknown = Figure("operations by energy", "FPGA", None, claim=96.0)
+    machine = {"threads": 1, "torch": "", "processor": ""}
+    parts_ = [Part("reboc", "lenet5", seed, Amount()) for seed in (0, 1)]
+    lines = merged([part.record([(unknown, 0.9)], 0.91, machine) for part in parts_])
+    assert lines[0]["ours"] is None and lines[0]["claim"] == 96
+    console = Console(width=160, file=io.StringIO())
+    console.print(table_of(lines))
+    assert "not known" in console.file.getvalue() and "96.00x" in console.file.getvalue()
+    draw(lines)

@@ -138,7 +138,7 @@ def with_fewer_bits(sides: Sides, pruned: nn.Module, many: float = 1.2) -> Itera
     """Circulant blocks whose columns have few non-zeros (`ADCAwareConfig`), and converters to match: no paper's.
 
     `pruned`: a network of such blocks. The chip's encoding gives signs columns of their own. All sides have converters
-    that lose nothing by the exact bound, and N crossbars.
+    that lose nothing by the exact bound, and N crossbars. Power and area are without what a chip has once, its links.
     """
     budget = round(many * sides.least())
     both = replace(sides, circulant=pruned)
@@ -148,14 +148,16 @@ def with_fewer_bits(sides: Sides, pruned: nn.Module, many: float = 1.2) -> Itera
         "dense": sides.cost(False, crossbars=budget, adc_bits="exact"),
     }
     facts = {"N": many, "crossbars": budget, "encoding": str(sides.chip.encoding), "adc_law": sides.chip.adc.law}
+    once = [unit for unit in sides.chip.units if unit.per == "chip"]
+    links_w, links_mm2 = 1e-3 * sum(unit.power_mw for unit in once), sum(unit.area_mm2 for unit in once)
     bits = [layer.adc_bits for layer in ours.layers]
     yield Figure("converters' bits, the most: both", "", max(bits), "bits", None, facts | {"by_matrix": bits})
     for name, other in others.items():
         against = facts | {"baseline_bits": [layer.adc_bits for layer in other.layers]}
         for what, mine, its in (
             ("energy by events", ours.energy.total_pj, other.energy.total_pj),
-            ("power of the tiles in use", ours.power_w, other.power_w),
-            ("area of the tiles in use", ours.area_mm2, other.area_mm2),
+            ("power of the tiles in use", ours.power_w - links_w, other.power_w - links_w),
+            ("area of the tiles in use", ours.area_mm2 - links_mm2, other.area_mm2 - links_mm2),
             ("throughput", ours.interval_ns, other.interval_ns),
         ):
             yield Figure(f"{what}: both, N = {many:g}", name, its / mine, conditions=against)
