@@ -86,8 +86,8 @@ class Cost:
     crossbars: int
     tiles: int
     turns: int
-    power_w: float  # of the tiles in use
-    area_mm2: float  # of the tiles in use
+    power_w: float  # of the tiles in use, their routers, and what the chip has once, such as links
+    area_mm2: float  # of the same
     peak: Peak
     digital: tuple[Digital, ...]
 
