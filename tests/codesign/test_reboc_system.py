@@ -19,7 +19,7 @@ from bale.codesign.reboc import (
 from bale.compress import ADCAwareConfig, BlockCirculantConfig, bake_, compress_
 from bale.data import Images
 from bale.errors import BaleError
-from bale.hardware import CirculantMapping, Encoding, cost, isaac_ce, put_on_chip, small_tiles
+from bale.hardware import CirculantMapping, Cost, Encoding, cost, isaac_ce, put_on_chip, small_tiles
 
 
 def network() -> nn.Module:
@@ -114,6 +114,19 @@ def test_fewer_bits_on_top(sides) -> None:
     bits, *figures = with_fewer_bits(replace(sides, chip=chip), pruned)
     assert bits.ours <= 5 and {figure.baseline for figure in figures} == {"circulant blocks alone", "dense"}
     assert all(figure.ours > 1 for figure in figures if figure.figure.startswith(("energy", "power", "area")))
+    found = {figure.figure.split(":")[0]: figure.ours for figure in figures if "alone" in figure.baseline}
+    budget = round(1.2 * replace(sides, chip=chip).least())
+    costs = [
+        Sides(sides.dense, model, chip, sides.data, sides.how).cost(True, crossbars=budget, adc_bits="exact")
+        for model in (pruned, sides.circulant)
+    ]
+    ours, alone = (without_links_mw(each) for each in costs)
+    assert found["power of the tiles in use"] == pytest.approx(alone / ours)
+
+
+def without_links_mw(found: Cost) -> float:
+    """Of what is in use; links to other chips, 10.4 W, would outweigh a few tiles."""
+    return sum(pj for unit, pj in found.fixed_pj.items() if unit != "HyperTransport") / found.interval_ns
 
 
 def test_every_image_is_compared(sides) -> None:

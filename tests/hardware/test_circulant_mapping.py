@@ -152,6 +152,15 @@ def test_padded_blocks_share_a_scale() -> None:
     assert run_on_chip(on_chip, model, torch.randn(5, 13), every_conversion=True).exact
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_type_are_found(kind) -> None:
+    model = baked(nn.Sequential(nn.Linear(12, 8)).to(kind), 4)
+    data = torch.rand(5, 12, dtype=kind)
+    on_chip = put_on_chip(model, "small_tiles", data, circulant=4)
+    assert on_chip.placement.matrices["0"].circulant is not None
+    assert run_on_chip(on_chip, model, data, every_conversion=True).exact
+
+
 # What it costs.
 
 
@@ -362,3 +371,18 @@ def test_blocks_and_duplicates_of_no_size_are_refused() -> None:
         CirculantMapping({"fc1": 0})
     with pytest.raises(MappingError, match="circulant: duplicates: must be at least 1, got 0"):
         CirculantMapping(4, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"circulant": 4.0}, r"circulant: block: must be a whole number, got 4\.0"),
+        ({"circulant": "4"}, r"circulant: block: must be a whole number, got '4'"),
+        ({"circulant": {"0": 4.0}}, r"circulant: 0: must be a whole number, got 4\.0"),
+    ],
+)
+def test_blocks_that_are_no_number_are_refused(given, message) -> None:
+    with pytest.raises(MappingError, match=message):
+        put_on_chip(nn.Sequential(nn.Linear(8, 8)), "isaac_ce", torch.rand(2, 8), **given)
+    with pytest.raises(MappingError, match=r"circulant: duplicates: must be a whole number, got 2\.0"):
+        CirculantMapping(4, 2.0)

@@ -152,6 +152,16 @@ def test_the_spread_of_a_matrix_by_hand(copies) -> None:
     assert not len(none.sums) and not none.needed.any()
 
 
+def test_the_spread_of_a_matrix_that_is_larger_than_the_chip() -> None:
+    """Parts that follow one another are parts of sums in unlike IMAs: 5 row blocks of 4 crossbars on 8 crossbars."""
+    chip = chip_of(rows=16, columns=6, tiles=2, imas_per_tile=2, crossbars_per_ima=2)  # two outputs a crossbar
+    on_chip = put_on_chip(nn.Linear(80, 8), chip, torch.rand(2, 80), multiplex=True)
+    (mapped,) = on_chip.placement.matrices.values()
+    assert mapped.crossbars == 20 and on_chip.placement.places["Linear"].parts == 3
+    found = spread(on_chip.placement, mapped)
+    assert (found.rows_by_tile, found.sums_of_imas) == (80, 5 * 8)
+
+
 def test_traffic_between_layers_by_hand() -> None:
     """Three tiles, one layer each, one router a tile: a residual's both inputs travel; what enters and leaves, once."""
 

@@ -25,6 +25,13 @@ from bale.hardware.layers import Matrix
 from bale.hardware.network import Network
 
 
+def _check_number(name: str, number: object, least: int) -> None:
+    if not isinstance(number, int):
+        raise MappingError(f"circulant: {name}: must be a whole number, got {number!r}")
+    if number < least:
+        raise MappingError(f"circulant: {name}: must be at least {least}, got {number}")
+
+
 @dataclass(frozen=True)
 class CirculantMapping:
     """How block-circulant matrices are mapped, and which of ReBoc's mechanisms are there.
@@ -44,12 +51,11 @@ class CirculantMapping:
     pipelined: bool = True
 
     def __post_init__(self) -> None:
-        blocks = {"": self.block} if isinstance(self.block, int) else self.block
+        blocks = self.block if isinstance(self.block, Mapping) else {"block": self.block}
         for name, block in blocks.items():
-            if block < 2:
-                raise MappingError(f"circulant: {name or 'block'}: must be at least 2, got {block}")
-        if self.duplicates is not None and self.duplicates < 1:
-            raise MappingError(f"circulant: duplicates: must be at least 1, got {self.duplicates}")
+            _check_number(name, block, 2)
+        if self.duplicates is not None:
+            _check_number("duplicates", self.duplicates, 1)
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,11 @@ class Circulant:
         return np.append(drives, 0.0)[self.driven()].sum(axis=0)
 
 
+def _numpy(weight: Tensor) -> np.ndarray:
+    """As numpy has it, which knows no bfloat16; every half or single is a double."""
+    return weight.double().cpu().numpy()
+
+
 def find_circulants(network: Network, how: CirculantMapping, chip: Chip) -> dict[str, Circulant]:
     """The matrices that are stored once: those that were named, or all that are of circulant blocks and the smaller.
 
@@ -211,7 +222,7 @@ def find_circulants(network: Network, how: CirculantMapping, chip: Chip) -> dict
             )
         matrix = network.matrices[name]
         circulant = Circulant.of(matrix, block, how)
-        if (named or circulant.saves) and circulant.numbers(matrix.weight.cpu().numpy()) is not None:
+        if (named or circulant.saves) and circulant.numbers(_numpy(matrix.weight)) is not None:
             found[name] = circulant
         elif named:
             raise MappingError(

@@ -86,8 +86,8 @@ class Cost:
     crossbars: int
     tiles: int
     turns: int
-    power_w: float  # of the tiles in use
-    area_mm2: float  # of the tiles in use
+    power_w: float  # of the tiles in use, their routers, and what the chip has once, such as links
+    area_mm2: float  # of the same
     peak: Peak
     digital: tuple[Digital, ...]
 
@@ -148,7 +148,7 @@ def put_on_chip(
     network = read_network(model, next(batches(data, 1)))
     if strict:
         _check_all_mapped(network)
-    how = CirculantMapping(circulant) if isinstance(circulant, int) else circulant
+    how = circulant if circulant is None or isinstance(circulant, CirculantMapping) else CirculantMapping(circulant)
     circulants = {} if how is None else find_circulants(network, how, chip)
     shared = {name: found.largest for name, found in circulants.items()}
     matrices = integers(network, chip, calibrate(model, network, batches(data[:calibration])), shared)

@@ -201,7 +201,8 @@ def spread(placement: Placement, mapped: Mapped) -> Spread:
 
     def once(what: np.ndarray, size: int) -> np.ndarray:
         """The first crossbar of each (copy, what, place of `size` crossbars), in that order."""
-        key = (np.repeat(np.arange(copies), many) * many + np.tile(what, copies)) * chip.crossbars + slot // size
+        places = int(slot[-1]) // size + 1  # more than the chip has, of a matrix that is larger
+        key = (np.repeat(np.arange(copies), many) * many + np.tile(what, copies)) * places + slot // size
         return np.unique(key, return_index=True)[1]
 
     return Spread(
