@@ -386,3 +386,15 @@ def test_blocks_that_are_no_number_are_refused(given, message) -> None:
         put_on_chip(nn.Sequential(nn.Linear(8, 8)), "isaac_ce", torch.rand(2, 8), **given)
     with pytest.raises(MappingError, match=r"circulant: duplicates: must be a whole number, got 2\.0"):
         CirculantMapping(4, 2.0)
+
+
+def test_blocks_are_not_stored_once_where_that_takes_more_crossbars() -> None:
+    """12 inputs in blocks of 8 are padded to 16, and 16 outputs lie in one crossbar as they are."""
+    layers = [nn.Conv2d(1, 12, 1), nn.Conv2d(12, 16, 3), nn.Flatten(), nn.Linear(16, 10)]
+    model, data = baked(nn.Sequential(*layers), 8), torch.rand(2, 1, 3, 3)
+    chip = replace(isaac_ce(), weight_bits=8, input_bits=8)
+    found = put_on_chip(model, chip, data, copy=False, circulant=8).placement
+    assert found.matrices["1"].circulant is None and found.matrices["1"].crossbars == 1
+    for how in (CirculantMapping({"1": 8}), CirculantMapping(8, 1)):
+        named = put_on_chip(model, chip, data, copy=False, circulant=how).placement
+        assert named.matrices["1"].circulant is not None and named.matrices["1"].crossbars == 2

@@ -67,15 +67,30 @@ def test_alike_bits_are_the_chip_with_such_converters(network, bits) -> None:
     assert {layer.adc_bits for layer in ours.layers} == {chip.adc.bits}
 
 
-def test_a_matrix_pays_for_conversions_of_its_own_bits(network) -> None:
+def test_a_matrix_pays_for_the_converters_that_it_lies_beside(network) -> None:
+    """Column by column: those of its IMA, which have the most bits of what lies in it."""
     bits = {"conv1": 6, "conv2": 7, "fc1": 8, "fc2": 5, "fc3": 4}
-    whole, unlike = (cost_on_chip(on_chip(network, adc), network, IMAGES, images=1) for adc in (None, bits))
+    laid = on_chip(network, bits)
+    whole, unlike = (cost_on_chip(each, network, IMAGES, images=1) for each in (on_chip(network, None), laid))
     assert {layer.name: layer.adc_bits for layer in unlike.layers} == bits
+    by_ima = ima_bits(laid.placement, laid.converters)
+    paid = dict.fromkeys(bits, 0.0)
+    for name, placed in laid.placement.places.items():
+        slot, columns = placed.first, 0
+        for _ in range(placed.copies):
+            for block in laid.placement.matrices[name].blocks:
+                for crossbar in block.crossbar:
+                    paid[name] += converter_cost("saberi", int(by_ima[(slot + crossbar) // 8]), COLUMN_OHM).energy_pj
+                    columns += 1
+                slot += block.crossbars
+        paid[name] /= columns
+    own = {name: converter_cost("saberi", many, COLUMN_OHM).energy_pj for name, many in bits.items()}
+    assert len(set(paid.values())) > 2 and any(paid[name] > own[name] for name in bits)
     for (name, unit), energy in unlike.energy.parts.items():
         before = whole.energy.parts[name, unit]
         if unit == "ADC":
-            eight, own = (converter_cost("saberi", many, COLUMN_OHM).energy_pj for many in (8, bits[name]))
-            assert energy / before == pytest.approx(own / eight)
+            eight = converter_cost("saberi", 8, COLUMN_OHM).energy_pj
+            assert energy / before == pytest.approx(paid[name] / eight)
         else:
             assert energy == before
 

@@ -106,3 +106,29 @@ def test_turns_write_their_cells_first_and_follow_one_another() -> None:
     assert times.start[0, 2] == pytest.approx(times.end[-1, 1] + 2 * write)
     assert times.total_ns == pytest.approx(times.start[0, 2] + images * 2 * vector + 600)
     assert times.interval_ns == pytest.approx(times.total_ns / images)
+
+
+@pytest.mark.parametrize("series", [1, 3])
+def test_the_bottleneck_of_states_is_how_long_they_wait(series) -> None:
+    """An LSTM's states: a step waits until the one before it is written; the next image follows the last digits."""
+    model = nn.LSTM(4, 5)
+    on_chip = put_on_chip(Wrapped(model), "isaac_ce", [(torch.rand(6, series, 4),)] * 2)
+    times = timeline(on_chip.network, on_chip.placement, 8)
+    digits = 16  # 15 of a signed input, and its sign
+    assert bottleneck_ns(on_chip.network, on_chip.placement) == 100 * max(
+        6 * series * digits, 5 * (digits + 6) + digits
+    )
+    assert times.interval_ns >= bottleneck_ns(on_chip.network, on_chip.placement) - 1e-6
+    if series == 1:
+        assert times.interval_ns == pytest.approx(bottleneck_ns(on_chip.network, on_chip.placement))
+
+
+class Wrapped(nn.Module):
+    """The outputs alone."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]

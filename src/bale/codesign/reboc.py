@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from bale.codesign.figure import Figure
@@ -208,7 +207,7 @@ def _compared(name: str, ours: Cost, dense: Cost, budget: int, facts: Mapping[st
     whole = dense.turns == 1
     baseline = _SAME if whole else "dense, in turns, cells written for every 16 images"
     speed, less = (SPEED, ENERGY) if whole else (None, None)
-    power = 1e-3 * tile_power_mw(ours.chip) * -(-budget // ours.chip.tile_crossbars)  # of both, busy or not
+    power = _power_w(ours.chip, budget)  # of both, busy or not
     facts = {**facts, "crossbars": budget, "chip": ours.chip.name, "weight_bits": ours.chip.weight_bits}
 
     def of(ours_is: float, dense_is: float, unit: str) -> dict[str, Any]:
@@ -227,6 +226,11 @@ def _compared(name: str, ours: Cost, dense: Cost, budget: int, facts: Mapping[st
         yield Figure(f"{what}, {name}", baseline, pair[1] / pair[0], claim=claim, conditions=of(*pair, unit))
 
 
+def _power_w(chip: Chip, crossbars: int) -> float:
+    """Of the tiles that so many crossbars take."""
+    return 1e-3 * tile_power_mw(chip) * -(-crossbars // chip.tile_crossbars)
+
+
 def _claims(sides: Sides, least: int) -> Iterator[Figure]:
     """The largest N at which throughput, and so energy by power x time, are as claimed: all budgets up to 2 N."""
     step = max(1, least // 200)
@@ -234,10 +238,9 @@ def _claims(sides: Sides, least: int) -> Iterator[Figure]:
     gains = {budget: _gain(sides, budget) for budget in budgets}
     for what, claim in (("speed", SPEED), ("energy by power x time", ENERGY)):
         reached = [budget / least for budget, gain in gains.items() if gain >= claim]
-        facts = {"claimed": claim, "from_N": 1.0, "to_N": 2.0, "step_N": step / least}
-        yield Figure(
-            f"the largest N at which {claim:g} x {what} appears", _SAME, max(reached, default=0.0), "N", None, facts
-        )
+        facts = {"claimed": claim, "from_N": 1.0, "to_N": 2.0, "step_N": step / least, "most": max(gains.values())}
+        name = f"the largest N, from 1 to 2, at which {claim:g} x {what} appears (0: none)"
+        yield Figure(name, _SAME, max(reached, default=0.0), "N", None, facts)
 
 
 def _gain(sides: Sides, budget: int) -> float:
@@ -264,13 +267,14 @@ def _one_copy(placement: Placement, name: str) -> Placement:
 
 def efficiency(sides: Sides, many: float = 1.2) -> Iterator[Figure]:
     """Operations of the dense network a second and watt; claims over FPGA and ASIC, which name no numbers, beside."""
-    ours = sides.cost(True, crossbars=round(many * sides.least()))
+    budget = round(many * sides.least())
+    ours = sides.cost(True, crossbars=budget)
     dense_macs = sides.lay(False, copy=False).network.macs
     facts = {"N": many, "operations": 2 * dense_macs, "energy": "by events"}
-    yield Figure("operations by energy", "", 2e3 * dense_macs / ours.energy.total_pj, "GOPS/W", None, facts)
-    fixed = 1e-3 * tile_power_mw(ours.chip) * np.ceil(ours.crossbars / ours.chip.tile_crossbars)
+    yield Figure("operations by energy", "", 2e3 * dense_macs / ours.energy.total_pj, "GOPS/W", None, dict(facts))
     gops = 2 * dense_macs / ours.interval_ns
-    yield Figure("operations by power", "", gops / float(fixed), "GOPS/W", None, facts | {"energy": "fixed power"})
+    facts["energy"] = "by power of all N crossbars' tiles x time"
+    yield Figure("operations by power", "", gops / _power_w(ours.chip, budget), "GOPS/W", None, facts)
     for peer, claim in (("FPGA", FPGA), ("ASIC", ASIC)):
         why = {"why_not": f"what the {peer} reaches is not in the abstract; ours is in GOPS/W"}
         yield Figure("operations by energy", f"{peer} for circulant networks", None, "x", claim, why)

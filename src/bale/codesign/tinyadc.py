@@ -74,7 +74,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Extent:
+class Footprint:
     """Power and area."""
 
     power_mw: float
@@ -126,8 +126,8 @@ class Measured:
     crossbars: int
     energy_pj: Mapping[str, float]
     links: frozenset[str]
-    least: Mapping[Level, Extent]
-    filled: Mapping[Level, Extent]
+    least: Mapping[Level, Footprint]
+    filled: Mapping[Level, Footprint]
     least_ns: float
     filled_ns: float
 
@@ -148,27 +148,27 @@ def measure(laid: Laid, filled: tuple[OnChip, float], adc_bits: AdcBits, law: st
     return Measured(
         converters=least.converters,
         crossbars=sum(many for _, many in crossbars),
-        energy_pj=energy_of(laid.ledger, least.chip, conversions_pj(least.chip, least.converters)).by_unit(),
+        energy_pj=energy_of(laid.ledger, least.chip, conversions_pj(least.placement, least.converters)).by_unit(),
         links=frozenset(unit.name for unit in least.chip.units if unit.per == "chip"),
-        least={level: _extent(least.chip, crossbars, level) for level in LEVELS},
-        filled={level: _extent(copies.chip, imas, level) for level in LEVELS},
+        least={level: _footprint(least.chip, crossbars, level) for level in LEVELS},
+        filled={level: _footprint(copies.chip, imas, level) for level in LEVELS},
         least_ns=laid.interval_ns,
         filled_ns=filled[1],
     )
 
 
-def share(chip: Chip, level: Level) -> Extent:
+def share(chip: Chip, level: Level) -> Footprint:
     """A crossbar with its share of its IMA, its tile and the tile's router ("tile"), and of the links too ("chip")."""
     if level == "tile":
-        return Extent(tile_power_mw(chip) / chip.tile_crossbars, tile_area_mm2(chip) / chip.tile_crossbars)
+        return Footprint(tile_power_mw(chip) / chip.tile_crossbars, tile_area_mm2(chip) / chip.tile_crossbars)
     whole = peak(chip)
-    return Extent(1e3 * whole.power_w / chip.crossbars, whole.area_mm2 / chip.crossbars)
+    return Footprint(1e3 * whole.power_w / chip.crossbars, whole.area_mm2 / chip.crossbars)
 
 
-def _extent(chip: Chip, crossbars: Sequence[tuple[int, int]], level: Level) -> Extent:
+def _footprint(chip: Chip, crossbars: Sequence[tuple[int, int]], level: Level) -> Footprint:
     """Of (bits of their converters, crossbars), each with its share of all else."""
     shares = {bits: share(with_bits(chip, bits), level) for bits, _ in crossbars}
-    return Extent(
+    return Footprint(
         sum(many * shares[bits].power_mw for bits, many in crossbars),
         sum(many * shares[bits].area_mm2 for bits, many in crossbars),
     )

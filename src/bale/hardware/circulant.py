@@ -36,7 +36,8 @@ def _check_number(name: str, number: object, least: int) -> None:
 class CirculantMapping:
     """How block-circulant matrices are mapped, and which of ReBoc's mechanisms are there.
 
-    block         k: all matrices that are of such blocks are stored once; or by name, others as they are
+    block         k: all matrices that are of such blocks are stored once, where that takes no more crossbars; or by
+                  name, others as they are
     duplicates    d, columns of a block, turned; None: as many as fill a crossbar, a divisor of k, or more where more
                   crossbars are better spent so than on copies of the matrix
     reuse_slices  Input Slice Reusing: inputs are fetched once and turned in a register, not fetched for every rotation
@@ -110,6 +111,11 @@ class Circulant:
     def saves(self) -> bool:
         """Are there fewer numbers to store than the matrix has?"""
         return self.block_rows * self.rows < self.inputs * self.taps * self.outputs
+
+    @property
+    def found(self) -> bool:
+        """Was it left to the mapping whether, and with how many duplicates, blocks are stored once?"""
+        return isinstance(self.how.block, int) and self.how.duplicates is None
 
     def piece_rows(self, chip: Chip) -> int:
         """Rows of a crossbar that hold whole blocks."""

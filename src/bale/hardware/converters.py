@@ -45,10 +45,23 @@ def with_bits(chip: Chip, bits: int) -> Chip:
     return chip if bits == chip.adc.bits else replace(chip, adc=replace(chip.adc, bits=bits))
 
 
-def conversions_pj(chip: Chip, converters: Mapping[str, int]) -> dict[str, float]:
-    """What one conversion of each matrix costs."""
-    units = _units(chip, converters.values())
-    return {name: units[bits].energy_pj for name, bits in converters.items()}
+def conversions_pj(placement: Placement, converters: Mapping[str, int]) -> dict[str, float]:
+    """What one conversion of each matrix costs, in the mean over the columns of its crossbars.
+
+    By the converters of the IMA that a crossbar lies in, which have more bits than the matrix needs where a neighbour
+    needs more (`ima_bits`).
+    """
+    bits, size = ima_bits(placement, converters), placement.chip.crossbars_per_ima
+    units = _units(placement.chip, bits.tolist())
+    costs = np.array([units[many].energy_pj for many in bits.tolist()])
+    found = {}
+    for name, placed in placement.places.items():
+        blocks = placement.matrices[name].blocks
+        columns = np.concatenate([np.bincount(block.crossbar, minlength=block.crossbars) for block in blocks])
+        # Parts of a matrix that is larger than the chip lie in the same crossbars, one after the other.
+        slots = placed.first + np.arange(placed.copies * len(columns)) % placement.crossbars(name)
+        found[name] = float(np.average(costs[slots // size], weights=np.tile(columns, placed.copies)))
+    return found
 
 
 def ima_bits(placement: Placement, converters: Mapping[str, int]) -> np.ndarray:

@@ -185,7 +185,7 @@ def cost_on_chip(
         name: kept_weights(matrix, on_chip.integers[name].weight.numpy()) for name, matrix in network.matrices.items()
     }
     ledger = count_events(network, placement, kept, drives, images)
-    energy = energy_of(ledger, chip, conversions_pj(chip, on_chip.converters))
+    energy = energy_of(ledger, chip, conversions_pj(placement, on_chip.converters))
     times = timeline(network, placement, images)
     tiles = placement.tiles
     power, area = of_tiles(placement, on_chip.converters)

@@ -128,21 +128,24 @@ def map_matrices(
 ) -> dict[str, tuple[Mapped, ...]]:
     """Encode every matrix for the chip's crossbars: in all the ways that there are to choose from, the smallest first.
 
-    Of a matrix whose circulant blocks are stored once (`circulants`) ways differ in duplicates; others have one.
+    Of a matrix whose circulant blocks are stored once (`circulants`) ways differ in duplicates. Others have one, and
+    so have those that nobody has named, or said the duplicates of, and that would take more crossbars.
     """
     mapped: dict[str, tuple[Mapped, ...]] = {}
     for name, matrix in matrices.items():
         weight, circulant = matrix.weight.numpy(), (circulants or {}).get(name)
         outputs = matrix.weight.shape[0] * matrix.weight.shape[2]
-        if circulant is None:
+        if circulant is None or circulant.found:
             blocks = encode(weight, chip, name)
             mapped[name] = (Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed),)
+        if circulant is None:
             continue
-        ways = []
+        ways: list[Mapped] = []
         for wide in map(circulant.with_duplicates, circulant.widths(chip)):
             blocks = encode(wide.stored(weight), chip, name, wide.piece_rows(chip))
             ways.append(Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed, wide))
-        mapped[name] = tuple(ways)
+        if name not in mapped or ways[0].crossbars <= mapped[name][0].crossbars:
+            mapped[name] = tuple(ways)
     return mapped
 
 
@@ -195,19 +198,26 @@ def place(
 
 
 def _loads(network: Network, ways: Mapping[str, Sequence[Mapped]], chip: Chip, size: int) -> dict[str, list[Load]]:
-    positions = dict.fromkeys(ways, 0)
-    copies = dict.fromkeys(ways, 1)
-    for call in network.calls:
-        positions[call.matrix] += call.positions
-        if not call.use.in_turn:
-            copies[call.matrix] = max(copies[call.matrix], call.positions)
-    return {
-        name: [
-            Load(name, matrix.crossbars, positions[name], matrix.vector(chip).occupied, copies[name], size)
-            for matrix in each
+    """Vectors, and cycles of each; a matrix whose vectors wait for one another has one load of all of them."""
+    loads: dict[str, list[Load]] = {}
+    for name, each in ways.items():
+        free = [call.positions for call in network.calls if call.matrix == name and not call.use.in_turn]
+        positions = sum(call.positions for call in network.calls if call.matrix == name)
+        loads[name] = [
+            Load(name, way.crossbars, positions, way.vector(chip).occupied, max(free), size)
+            if free
+            else Load(name, way.crossbars, 1, copy_cycles(network, name, way.vector(chip)), 1, size)
+            for way in each
         ]
-        for name, each in ways.items()
-    }
+    return loads
+
+
+def copy_cycles(network: Network, name: str, vector: VectorCycles, copies: int = 1) -> int:
+    """How long an image occupies the busiest copy of a matrix: vectors that wait for one another are in one of them."""
+    calls = [call for call in network.calls if call.matrix == name]
+    if all(call.use.in_turn for call in calls):
+        return sum(vector.series(call.positions, call.use.in_turn) for call in calls)
+    return -(-sum(call.positions for call in calls) // copies) * vector.occupied
 
 
 def _turns(loads: Sequence[Load], budget: int) -> list[list[str]]:

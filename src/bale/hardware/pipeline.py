@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from bale.hardware.chip import Chip
-from bale.hardware.mapping import Placement
+from bale.hardware.mapping import Placement, copy_cycles
 from bale.hardware.network import Network
 
 
@@ -69,9 +69,8 @@ def timeline(network: Network, placement: Placement, images: int) -> Timeline:
                 ready = np.full(call.positions, now)
                 for edge in call.inputs:
                     np.maximum(ready, done[image, edge.producer][edge.last], out=ready)
-                vector = placement.matrices[call.matrix].vector(chip)
-                busy = float(parts * vector.occupied)
-                through = busy - vector.occupied + vector.through
+                vector = placement.matrices[call.matrix].vector(chip).in_parts(parts)
+                busy, through = float(vector.occupied), float(vector.through)
                 copies, before = free[call.matrix], taken[call.matrix]
                 first, finished = _positions(ready, copies, before, busy, through, call.use.in_turn)
                 taken[call.matrix] += call.positions
@@ -113,12 +112,10 @@ def _positions(ready, free, before, busy, through, in_turn):  # type: ignore[no-
 def bottleneck_ns(network: Network, placement: Placement) -> float:
     """How long one image occupies the busiest copy of any matrix: no pipeline of these copies takes images faster."""
     chip: Chip = placement.chip
-    vectors = dict.fromkeys(placement.matrices, 0)
-    for call in network.calls:
-        vectors[call.matrix] += call.positions
 
     def busy_cycles(name: str) -> int:
         placed = placement.places[name]
-        return -(-vectors[name] // placed.copies) * placed.parts * placement.matrices[name].vector(chip).occupied
+        vector = placement.matrices[name].vector(chip).in_parts(placed.parts)
+        return copy_cycles(network, name, vector, placed.copies)
 
-    return max(map(busy_cycles, vectors)) * chip.cycle_ns
+    return max(map(busy_cycles, placement.places)) * chip.cycle_ns

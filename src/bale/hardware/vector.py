@@ -19,6 +19,15 @@ class VectorCycles:
     occupied: int
     through: int
 
+    def in_parts(self, parts: int) -> VectorCycles:
+        """Of a matrix that is larger than its chip: one part after the other takes the digits."""
+        return VectorCycles(parts * self.occupied, (parts - 1) * self.occupied + self.through)
+
+    def series(self, vectors: int, in_turn: int) -> int:
+        """Until a copy that takes some vectors is free; each waits for the write of the one `in_turn` before it."""
+        busy = vectors * self.occupied
+        return max(busy, (-(-vectors // in_turn) - 1) * self.through + self.occupied) if in_turn else busy
+
 
 def vector_cycles(
     digits: int, rotations: int = 1, *, fetch: int = 1, again: int = 1, pipelined: bool = True
