@@ -184,3 +184,15 @@ def test_networks_stand_side_by_side_and_figures_in_the_order_of_their_system(sy
 )
 def test_numbers_that_differ_become_their_mean(values, expected) -> None:
     assert mean(values) == expected
+
+
+def test_a_number_that_is_not_known_is_measured_told_and_drawn(systems, tmp_path, monkeypatch):
+    def figures(networks, network, seed):
+        yield Figure("operations by energy", "FPGA", None, claim=96), 0.88
+
+    monkeypatch.setattr(command, "figures_of", lambda system: figures)
+    wanted = parts(["reboc"], ["lenet5"], [0, 1], command.Amount())
+    lines = merged(command.measure(wanted, None, tmp_path, Console(quiet=True)))
+    assert [line["ours"] for line in lines] == [None]
+    assert list(table_of(lines).columns[-1].cells) == ["not known"]
+    draw(lines).savefig(tmp_path / "claims.svg")
