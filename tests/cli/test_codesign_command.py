@@ -1,12 +1,22 @@
 """`bale codesign` searches, goes on where it stopped, lets workers share, and reports a front that can be run again."""
 
 import importlib
+import io
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
+from torch import nn
 
+from bale.codesign.search import Budgets, Candidate, Costs, Design, Finished, Front, Outcome, Structure
+from bale.compress import ADCAwareConfig
 from bale.data import digits
+from bale.hardware import Encoding
+from bale.report import codesign_table
 
 command = importlib.import_module("bale.cli.codesign")  # the command has its name
 
@@ -140,6 +150,17 @@ def test_what_is_nearest_is_told_where_nothing_is_enough(codesign):
     assert "Pareto front" not in text
 
 
+def test_methods_are_told_whole_on_a_narrow_terminal():
+    config = ADCAwareConfig(6, rows=256, weight_bits=6, cell_bits=1)
+    structure = Structure(256, 64, 1, Encoding.SIGN_MAGNITUDE, 6, 5)
+    candidate = Candidate(3, Design((config,), structure, 4), Outcome(Costs(1.0, 2.0, 3.0, 4, 5, 6), 0.8, 0.1))
+    finished = Finished(candidate, True, 0.8, Path("p"), Path("c"), {"circulant": None, "copy": False})
+    found = Front((candidate,), (finished,), None, 0.9, 0.9, 40, 60)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(codesign_table("lenet5", found, Budgets()))
+    assert "adc-aware:" in (text := console.export_text()) and "…" not in text
+
+
 def test_random_weights_are_told(codesign):
     fast = ("--dense-epochs", 0, "--epochs", 0, "--save", "run", "--trials", 1, "--adc-law", "exponential")
     result = codesign(fast=fast)
@@ -152,6 +173,14 @@ def test_a_folder_of_another_search(codesign, fails):
     line = fails("--trials", 1, "--seed", 3, "--budget", "area=3", "--threads", 2)
     assert "run: is of another search: --budget is" in line
     assert "--seed is 0 there and 3 here; --threads is 1 there and 2 here; use another folder" in line
+
+
+def test_weights_of_another_network_leave_the_folder_free(codesign, fails):
+    torch.save(nn.Linear(2, 2).state_dict(), "other.pt")
+    fast = ("--save", "run", "--trials", 1, "--epochs", 0, "--json", "-")
+    assert "error: other.pt: has no 1.weight" in fails("--weights", "other.pt", fast=fast)
+    torch.save(runpy.run_path("nets.py")["make"]().state_dict(), "own.pt")
+    assert codesign("--weights", "own.pt", fast=fast).exit_code == 0
 
 
 def test_what_cannot_be_is_told_before_anything_is_read(fails, here):

@@ -241,9 +241,8 @@ def _over(each: Finished, budgets: Budgets) -> str:
 
 def _design_grid(designs: Sequence[Finished]) -> Table:
     grid = Table.grid(padding=(0, 2))
-    grid.add_column()
-    grid.add_column()
-    grid.add_column()
+    for _ in range(3):
+        grid.add_column(overflow="fold")  # methods are to be copied: none may end in dots
     for each in designs:
         design = each.candidate.design
         grid.add_row(str(each.candidate.number), Text(design.methods_text), Text(design.chip_text))
