@@ -16,7 +16,7 @@ from bale.codesign.search import Budgets, Candidate, Costs, Design, Finished, Fr
 from bale.compress import ADCAwareConfig
 from bale.data import digits
 from bale.hardware import Encoding
-from bale.report import codesign_table
+from bale.report import codesign_table, draw_front
 
 command = importlib.import_module("bale.cli.codesign")  # the command has its name
 
@@ -159,6 +159,23 @@ def test_methods_are_told_whole_on_a_narrow_terminal():
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(codesign_table("lenet5", found, Budgets()))
     assert "adc-aware:" in (text := console.export_text()) and "…" not in text
+
+
+@pytest.mark.parametrize("area", [0.4, 1e-3, 1e-9])
+def test_a_budget_that_is_far_off_leaves_room_for_numbers(area):
+    structure = Structure(128, 128, 2, Encoding.OFFSET, 8, 8)
+    tried = tuple(
+        Candidate(number, Design((), structure, 1), Outcome(Costs(1.0 + number, 0.5, 3.0, 4, 5, 6), refused="beyond"))
+        for number in range(2)
+    )
+    picture = draw_front("lenet5", Front(tried, (), None, 0.9, 0.9, 40, 60), Budgets(area=area))
+    picture.draw_without_rendering()
+    axes = picture.axes[0]
+    for axis, end in ((axes.xaxis, lambda box: (box.x0, box.x1)), (axes.yaxis, lambda box: (box.y0, box.y1))):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        ends = sorted(end(tick.label1.get_window_extent()) for tick in ticks)
+        assert ticks and all(before[1] < after[0] for before, after in zip(ends[:-1], ends[1:], strict=True))
 
 
 def test_random_weights_are_told(codesign):
