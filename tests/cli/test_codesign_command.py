@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_a_budget_that_is_far_off_leaves_room_for_numbers(area):
         low, high = sorted(axis.get_view_interval())
         ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
         ends = sorted(end(tick.label1.get_window_extent()) for tick in ticks)
-        assert ticks and all(before[1] < after[0] for before, after in zip(ends[:-1], ends[1:], strict=True))
+        assert ticks and all(before[1] < after[0] for before, after in pairwise(ends))
 
 
 def test_random_weights_are_told(codesign):
