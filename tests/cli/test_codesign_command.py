@@ -1,5 +1,6 @@
 """`bale codesign` searches, goes on where it stopped, lets workers share, and reports a front that can be run again."""
 
+import errno
 import importlib
 import io
 import json
@@ -193,6 +194,16 @@ def test_a_folder_of_another_search(codesign, fails):
     line = fails("--trials", 1, "--seed", 3, "--budget", "area=3", "--threads", 2)
     assert "run: is of another search: --budget is" in line
     assert "--seed is 0 there and 3 here; --threads is 1 there and 2 here; use another folder" in line
+
+
+def test_a_design_that_cannot_be_written_is_named(codesign, monkeypatch):
+    def full(source, to):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(to))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    result = codesign("--trials", 1, fast=("--dense-epochs", 1, "--epochs", 0, "--save", "run"))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.splitlines()[-1] == "error: run/design-0.bale: cannot be written: No space left on device"
 
 
 def test_weights_of_another_network_leave_the_folder_free(codesign, fails):
