@@ -57,7 +57,7 @@ def measure(wanted: Sequence[Part], path: Path | None, work: Path, console: Cons
         title = f"{number + 1}/{len(left)} {part.system}, {part.network}, seed {part.seed}"
         with closing(Bars(console, title)) as bars:
             study = Study(train.take(part.amount.images), test, work, bars.on_step, device)
-            networks = Networks(study, part.amount)
+            networks = Networks(study, part.amount, sorted({each.seed for each in wanted}))
             dense = networks.dense(part.network, part.seed).accuracy
             figures = []
             for figure, accuracy in figures_of(part.system)(networks, part.network, part.seed):

@@ -97,10 +97,13 @@ class Trained:
 
 
 class Networks:
-    """Trained networks, from a folder, where those that are missing are trained first (minutes each)."""
+    """Trained networks, from a folder, where those that are missing are trained first (minutes each).
 
-    def __init__(self, study: Study, amount: Amount) -> None:
-        self.study, self.amount = study, amount
+    `seeds`: all that are measured, over whose means a system may choose among its settings.
+    """
+
+    def __init__(self, study: Study, amount: Amount, seeds: Sequence[int] = (0, 1, 2)) -> None:
+        self.study, self.amount, self.seeds = study, amount, tuple(seeds)
 
     @property
     def train(self) -> Images:

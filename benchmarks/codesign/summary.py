@@ -55,7 +55,7 @@ def rows(lines: Sequence[Line]) -> dict[tuple[str, str, str], dict[str, Line]]:
 
 
 def number_text(number: float | None, unit: str) -> str:
-    """A ratio as 3.12x, a share in per cent, any other number with its unit.
+    """A ratio as 3.12x, a share in per cent, any other number with its unit; None is not known.
 
     >>> number_text(3.117, "x"), number_text(0.25, "share"), number_text(1234.5, "uJ")
     ('3.12x', '25%', '1,234 uJ')

@@ -1,6 +1,5 @@
 """Does the benchmark of the systems resume, take means over seeds, and show ours beside the claims?"""
 
-import io
 import json
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ from benchmarks.codesign import __main__ as command
 from benchmarks.codesign.lines import Part, mean, merged, parts, read
 from benchmarks.codesign.networks import NETWORKS, runs
 from benchmarks.codesign.summary import draw, rows, table_of
-from benchmarks.compression.runs import Amount
 from rich.console import Console
 
 from bale.codesign.figure import Figure
@@ -26,7 +24,7 @@ class _Images:
 class _Networks:
     """Dense networks of an accuracy that depends on the seed."""
 
-    def __init__(self, study, amount) -> None:
+    def __init__(self, study, amount, seeds) -> None:
         self.amount = amount
 
     def dense(self, network: str, seed: int) -> SimpleNamespace:
@@ -188,13 +186,13 @@ def test_numbers_that_differ_become_their_mean(values, expected) -> None:
     assert mean(values) == expected
 
 
-def test_a_claim_whose_measure_is_not_known_stands_in_the_table() -> None:
-    unknown = Figure("operations by energy", "FPGA", None, claim=96.0)
-    machine = {"threads": 1, "torch": "", "processor": ""}
-    parts_ = [Part("reboc", "lenet5", seed, Amount()) for seed in (0, 1)]
-    lines = merged([part.record([(unknown, 0.9)], 0.91, machine) for part in parts_])
-    assert lines[0]["ours"] is None and lines[0]["claim"] == 96
-    console = Console(width=160, file=io.StringIO())
-    console.print(table_of(lines))
-    assert "not known" in console.file.getvalue() and "96.00x" in console.file.getvalue()
-    draw(lines)
+def test_a_number_that_is_not_known_is_measured_told_and_drawn(systems, tmp_path, monkeypatch):
+    def figures(networks, network, seed):
+        yield Figure("operations by energy", "FPGA", None, claim=96), 0.88
+
+    monkeypatch.setattr(command, "figures_of", lambda system: figures)
+    wanted = parts(["reboc"], ["lenet5"], [0, 1], command.Amount())
+    lines = merged(command.measure(wanted, None, tmp_path, Console(quiet=True)))
+    assert [line["ours"] for line in lines] == [None]
+    assert list(table_of(lines).columns[-1].cells) == ["not known"]
+    draw(lines).savefig(tmp_path / "claims.svg")

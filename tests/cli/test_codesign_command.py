@@ -1,12 +1,24 @@
 """`bale codesign` searches, goes on where it stopped, lets workers share, and reports a front that can be run again."""
 
+import errno
 import importlib
+import io
 import json
+import runpy
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
+from torch import nn
 
+from bale.codesign.search import Budgets, Candidate, Costs, Design, Finished, Front, Outcome, Structure
+from bale.compress import ADCAwareConfig
 from bale.data import digits
+from bale.hardware import Encoding
+from bale.report import codesign_table, draw_front
 
 command = importlib.import_module("bale.cli.codesign")  # the command has its name
 
@@ -107,12 +119,14 @@ def test_the_same_command_goes_on_and_finds_what_one_run_finds(codesign):
 
 
 def test_workers_share_a_search_and_come_to_its_end(codesign):
-    result = codesign("--trials", 4, "--workers", 2, "--json", "-")
+    fast = ("--dense-epochs", 8, "--epochs", 0, "--save", "run")  # who trains nothing begins two seconds earlier
+    result = codesign("--trials", 4, "--workers", 2, "--json", "-", fast=fast)
     assert result.exit_code == 0, result.output
     tried = json.loads(result.stdout)["tried"]
     assert len([each for each in tried if each["copy_of"] is None]) == 4
     assert "4/4: design" in result.stderr
-    again = codesign("--trials", 4, "--json", "-")  # there is nothing left to do, and one worker finds the same
+    # There is nothing left to do, and one worker finds the same.
+    again = codesign("--trials", 4, "--json", "-", fast=fast)
     assert json.loads(again.stdout)["tried"] == tried
 
 
@@ -140,6 +154,34 @@ def test_what_is_nearest_is_told_where_nothing_is_enough(codesign):
     assert "Pareto front" not in text
 
 
+def test_methods_are_told_whole_on_a_narrow_terminal():
+    config = ADCAwareConfig(6, rows=256, weight_bits=6, cell_bits=1)
+    structure = Structure(256, 64, 1, Encoding.SIGN_MAGNITUDE, 6, 5)
+    candidate = Candidate(3, Design((config,), structure, 4), Outcome(Costs(1.0, 2.0, 3.0, 4, 5, 6), 0.8, 0.1))
+    finished = Finished(candidate, True, 0.8, Path("p"), Path("c"), {"circulant": None, "copy": False})
+    found = Front((candidate,), (finished,), None, 0.9, 0.9, 40, 60)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(codesign_table("lenet5", found, Budgets()))
+    assert "adc-aware:" in (text := console.export_text()) and "…" not in text
+
+
+@pytest.mark.parametrize("area", [0.4, 1e-3, 1e-9])
+def test_a_budget_that_is_far_off_leaves_room_for_numbers(area):
+    structure = Structure(128, 128, 2, Encoding.OFFSET, 8, 8)
+    tried = tuple(
+        Candidate(number, Design((), structure, 1), Outcome(Costs(1.0 + number, 0.5, 3.0, 4, 5, 6), refused="beyond"))
+        for number in range(2)
+    )
+    picture = draw_front("lenet5", Front(tried, (), None, 0.9, 0.9, 40, 60), Budgets(area=area))
+    picture.draw_without_rendering()
+    axes = picture.axes[0]
+    for axis, end in ((axes.xaxis, lambda box: (box.x0, box.x1)), (axes.yaxis, lambda box: (box.y0, box.y1))):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        ends = sorted(end(tick.label1.get_window_extent()) for tick in ticks)
+        assert ticks and all(before[1] < after[0] for before, after in pairwise(ends))
+
+
 def test_random_weights_are_told(codesign):
     fast = ("--dense-epochs", 0, "--epochs", 0, "--save", "run", "--trials", 1, "--adc-law", "exponential")
     result = codesign(fast=fast)
@@ -152,6 +194,24 @@ def test_a_folder_of_another_search(codesign, fails):
     line = fails("--trials", 1, "--seed", 3, "--budget", "area=3", "--threads", 2)
     assert "run: is of another search: --budget is" in line
     assert "--seed is 0 there and 3 here; --threads is 1 there and 2 here; use another folder" in line
+
+
+def test_a_design_that_cannot_be_written_is_named(codesign, monkeypatch):
+    def full(source, to):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(to))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    result = codesign("--trials", 1, fast=("--dense-epochs", 1, "--epochs", 0, "--save", "run"))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.splitlines()[-1] == "error: run/design-0.bale: cannot be written: No space left on device"
+
+
+def test_weights_of_another_network_leave_the_folder_free(codesign, fails):
+    torch.save(nn.Linear(2, 2).state_dict(), "other.pt")
+    fast = ("--save", "run", "--trials", 1, "--epochs", 0, "--json", "-")
+    assert "error: other.pt: has no 1.weight" in fails("--weights", "other.pt", fast=fast)
+    torch.save(runpy.run_path("nets.py")["make"]().state_dict(), "own.pt")
+    assert codesign("--weights", "own.pt", fast=fast).exit_code == 0
 
 
 def test_what_cannot_be_is_told_before_anything_is_read(fails, here):

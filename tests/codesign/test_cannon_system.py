@@ -237,6 +237,7 @@ class Made:
     """Networks that are compressed at once, without training, and whose accuracies are made up."""
 
     pixels = torch.randint(0, 256, (8, 1, 16, 16), generator=torch.Generator().manual_seed(1)).byte()
+    seeds = (0, 1)
     train = test = Images(pixels, torch.arange(8) % 10, tuple("abcdefghij"), "noise")
 
     def dense(self, network, seed):
@@ -250,8 +251,7 @@ class Made:
         return Trained(bake_(model).eval(), None, accuracy, {})
 
 
-def test_all_figures_of_a_network(monkeypatch):
-    monkeypatch.setattr(benchmark, "SEEDS", (0, 1))
+def test_all_figures_of_a_network():
     networks = Made()
     found = list(benchmark.figures(networks, "lenet5", 0))
     figures = {(figure.figure, figure.baseline): figure for figure, _ in found}
@@ -273,8 +273,7 @@ def test_all_figures_of_a_network(monkeypatch):
     assert own.conditions["baseline_tiles"] < own.conditions["tiles"]
 
 
-def test_the_dense_network_stands_in_where_no_other_is_as_good(monkeypatch):
-    monkeypatch.setattr(benchmark, "SEEDS", (0, 1))
+def test_the_dense_network_stands_in_where_no_other_is_as_good():
     contest = benchmark.Contest(Made(), "lenet5")
     assert contest.within_a_point(["magnitude:density=0.1"]) == DENSE
     assert contest.within_a_point(["magnitude:density=0.1", "magnitude:density=0.3"]) == "magnitude:density=0.3"

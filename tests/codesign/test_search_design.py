@@ -10,7 +10,7 @@ from bale.codesign.search import Budgets, Design, Structure, design, split
 from bale.codesign.search.design import mapping_options, room_options, run_exactly
 from bale.compress import ADCAwareConfig, BlockCirculantConfig, StructuredConfig, UniformQuantConfig
 from bale.data import digits
-from bale.errors import DataError
+from bale.errors import BaleError, CompressionError, DataError
 from bale.hardware import Encoding, lossless, put_on_chip
 
 SMALL = Structure(64, 64, 2, Encoding.SIGN_MAGNITUDE, 6, 6)
@@ -34,6 +34,25 @@ def test_images_are_held_out_evenly_and_never_those_that_calibrate():
     assert len(split(train, again=10**6).again) == len(splits.dense)
     with pytest.raises(DataError, match="has 70 images of training; a search needs 100"):
         split(train.take(70))
+
+
+def test_a_file_that_is_at_fault_makes_no_design_impossible(problem, monkeypatch, tmp_path):
+    elsewhere, one = replace(problem, folder=tmp_path / "networks"), Design((UniformQuantConfig(4),), SMALL)
+
+    def full(model, path, *configs):
+        raise CompressionError(f"{path}: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(design, "save_packed", full)
+        with pytest.raises(BaleError, match="No space left on device"):
+            elsewhere.evaluate(one)
+    outcome = elsewhere.evaluate(one)
+    assert outcome.complete
+    elsewhere.packed(one.methods).write_bytes(b"damaged")
+    with pytest.raises(BaleError, match="without this file the network is trained again"):
+        elsewhere.evaluate(one)
+    elsewhere.packed(one.methods).unlink()
+    assert elsewhere.evaluate(one) == outcome
 
 
 @pytest.mark.parametrize("methods", [(), (UniformQuantConfig(4),), (BlockCirculantConfig(4),), STACKED])

@@ -1,5 +1,6 @@
 """Workers share a study; one that is broken off goes on as if it had not been; what a killed one was at is taken up."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -157,7 +158,8 @@ def test_workers_side_by_side_share_the_trials(tmp_path):
     assert all(outcome == made_up(design) for design, outcome in results(search))
 
 
-def test_a_design_that_was_evaluated_is_copied_and_a_space_ends(tmp_path):
+def test_a_design_that_was_evaluated_is_copied_and_a_space_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_REPEATS", 10)
     evaluated = []
     search = opened(tmp_path, space=TINY)
     search.work(lambda design: evaluated.append(design.key) or made_up(design), 50)
@@ -199,6 +201,49 @@ def test_a_damaged_journal_is_told(tmp_path):
     journal.write_text(journal.read_text() + "{damaged\n{}\n")
     with pytest.raises(CheckpointError, match=r"study\.log: is damaged"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"op_code": 99, "worker_id": ""}', "[]", '{"op_code": 5}'])
+def test_a_journal_of_whole_lines_that_mean_nothing_is_told(tmp_path, line):
+    opened(tmp_path)
+    journal = tmp_path / study.JOURNAL
+    journal.write_text(f"{journal.read_text()}{line}\n")
+    with pytest.raises(CheckpointError, match=r"study\.log: is damaged"):
+        opened(tmp_path)
+
+
+def test_a_line_that_was_cut_off_is_no_damage(whole, tmp_path):
+    opened(tmp_path).work(made_up, 3)
+    journal = tmp_path / study.JOURNAL
+    journal.write_text(journal.read_text() + '{"op_code":5,"worker_id":"')
+    opened(tmp_path).work(made_up, 5)
+    assert results(opened(tmp_path)) == whole[:5]
+
+
+@pytest.mark.parametrize("trials", [3, 5])
+def test_a_full_disk_is_told_and_the_search_goes_on_when_there_is_room(whole, tmp_path, monkeypatch, trials):
+    """What was written of the last line stays, as a disk that becomes full leaves it; a trial takes some 15 writes."""
+    from optuna.storages.journal import JournalFileBackend
+
+    append, left = JournalFileBackend.append_logs, 13 * trials
+
+    def full(backend, logs):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            with (tmp_path / study.JOURNAL).open("a") as file:
+                file.write('{"op_code":')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(backend, logs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JournalFileBackend, "append_logs", full)
+        with pytest.raises(CheckpointError, match="cannot be written: No space left on device"):
+            opened(tmp_path).work(made_up, MANY)
+    monkeypatch.setattr(study, "_is_gone", lambda owner: True)  # this process was it
+    search = opened(tmp_path)
+    search.work(made_up, MANY)
+    assert results(search) == whole
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -147,6 +148,18 @@ def test_an_index_that_makes_no_sense(tmp_path, change, problem):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(CheckpointError, match=problem):
         load_checkpoint(tmp_path)
+
+
+def test_a_folder_that_two_processes_prepare_at_once(tmp_path, monkeypatch):
+    touch = Path.touch
+
+    def another_is_faster(path):
+        touch(path)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", another_is_faster)
+    files.prepare_folder(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):

@@ -60,7 +60,7 @@ from bale.hardware import LAWS, PRESETS, Chip, chip_dict, load_chip
 from bale.report import codesign_dict, codesign_table, draw_front
 from bale.report.codesign import design_command, nearest_text
 from bale.report.quantities import digits
-from bale.train import Retraining, build_classifier, image_accuracy
+from bale.train import Retraining, build_classifier, image_accuracy, load_weights
 
 _AGAIN, _AGAIN_OF_FEW = 2, 10  # epochs
 _IMAGES = 10_000
@@ -237,6 +237,8 @@ def _search(
     """Train the dense network, search, and test what was found; also where the dense weights are from."""
     splits = split(read.train, asked.images)
     model = asked.network(read)
+    if asked.weights is not None:
+        load_weights(asked.network(read), asked.weights)  # what does not fit is an error before the folder is of it
     search = asked.open(model)  # of another search is an error now, not after training
     begun.append(asked.folder)
     if not asked.dense.exists():
@@ -293,8 +295,12 @@ def _outcome_text(candidate: Candidate) -> str:
     again = "" if candidate.copy_of is None else f", as design {candidate.copy_of}"
     if costs is None:
         return f"{outcome.refused}{again}"
-    drop = f"not trained, {outcome.refused}" if outcome.drop is None else f"{100 * outcome.drop:.2f} points less"
+    drop = f"not trained, {outcome.refused}" if outcome.drop is None else _drop_text(outcome.drop)
     return f"{digits(costs.energy)} uJ, {digits(costs.area)} mm2, {drop}{again}"
+
+
+def _drop_text(drop: float) -> str:
+    return f"{100 * abs(drop):.2f} points {'less' if drop >= 0 else 'more'}"
 
 
 def _best_text(candidates: list[Candidate], budgets: Budgets) -> str:

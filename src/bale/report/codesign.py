@@ -121,8 +121,9 @@ def draw_front(model: str, found: Front, budgets: Budgets) -> Figure:
     axes.set(xlabel="area of the tiles in use, mm2", ylabel="energy of an image, uJ")
     if done or left:
         axes.set(xscale="log", yscale="log")
-        _plain_ticks(axes)
     _draw_box(axes, budgets)
+    if done or left:
+        _plain_ticks(axes)
     axes.grid(color="0.92", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -175,11 +176,14 @@ def _draw_box(axes: Axes, budgets: Budgets) -> None:
 
 
 def _plain_ticks(axes: Axes) -> None:
-    """Numbers without exponents, on logarithmic axes of less than a decade too."""
+    """Numbers without exponents, on logarithmic axes of less than a decade too; of many decades not so many."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        low, high = axis.get_view_interval()
+        decades = np.log10(high / low)
+        subs = (1, 1.5, 2, 3, 5, 7) if decades < 1.5 else (1, 3) if decades < 4 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
         axis.set_major_formatter(FuncFormatter(lambda value, _: digits(value, 2)))
         axis.set_minor_formatter(NullFormatter())
 
@@ -241,9 +245,8 @@ def _over(each: Finished, budgets: Budgets) -> str:
 
 def _design_grid(designs: Sequence[Finished]) -> Table:
     grid = Table.grid(padding=(0, 2))
-    grid.add_column()
-    grid.add_column()
-    grid.add_column()
+    for _ in range(3):
+        grid.add_column(overflow="fold")  # methods are to be copied: none may end in dots
     for each in designs:
         design = each.candidate.design
         grid.add_row(str(each.candidate.number), Text(design.methods_text), Text(design.chip_text))

@@ -18,12 +18,12 @@ _NEW = ".new"
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make `folder` and try to write into it; raises CheckpointError where that fails."""
+    """Make `folder` and try to write into it; raises CheckpointError where that fails. Many processes may at once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f"writable{_NEW}"
         trial.touch()
-        trial.unlink()
+        trial.unlink(missing_ok=True)  # another process that prepares the same folder may have been faster
     except OSError as error:
         raise _cannot_write(folder, error) from error
 

@@ -139,7 +139,10 @@ class Problem:
         if not path.exists():
             self._train(methods, path)
         model = copy.deepcopy(self.model)
-        load_packed_(model, path)
+        try:
+            load_packed_(model, path)
+        except CompressionError as error:  # the file is at fault, not the design
+            raise BaleError(f"{error}; without this file the network is trained again") from error
         return model.eval()
 
     def packed(self, methods: Sequence[Config]) -> Path:
@@ -173,6 +176,8 @@ class Problem:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_packed(model, own, *methods)
             os.replace(own, path)
+        except CompressionError as error:  # the disk is at fault, not the design
+            raise BaleError(str(error)) from error
         except OSError as error:
             raise BaleError(f"{path}: cannot be written: {error.strerror or error}") from error
 

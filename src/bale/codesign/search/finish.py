@@ -87,6 +87,7 @@ def _finished(problem: Problem, candidate: Candidate, test: Images, folder: Path
         shutil.copyfile(problem.packed(design.methods), packed)
         chip.write_text(dump_chip(replace(on_chip.chip, name=f"design-{candidate.number}")), encoding="utf-8")
     except OSError as error:
-        raise BaleError(f"{error.filename or folder}: cannot be written: {error.strerror or error}") from error
+        path = error.filename2 or error.filename or folder  # of a copy the second is the one that is written
+        raise BaleError(f"{path}: cannot be written: {error.strerror or error}") from error
     options = mapping_options(design) | room_options(design, on_chip)
     return Finished(candidate, meets(candidate, problem.budgets), run.accuracy, packed, chip, options)

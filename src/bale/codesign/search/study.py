@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from bale.codesign.search.front import Candidate
 from bale.codesign.search.space import Design, Space
 from bale.errors import BaleError, CheckpointError
 from bale.hardware import Chip
+from bale.train.files import prepare_folder
 from bale.train.interrupt import finish_first
 
 if TYPE_CHECKING:  # half a second to import, which no other command should wait for
@@ -70,9 +71,9 @@ class Search:
         from optuna import create_study, load_study
         from optuna.study import StudyDirection
 
-        with _damage_told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(folder)
         with _quiet(), _damage_told(folder), _locked(folder):
+            _cut_torn_line(folder)
             storage = _storage(folder)
             if any(study.study_name == _NAME for study in storage.get_all_studies()):
                 study = load_study(study_name=_NAME, storage=storage)
@@ -113,17 +114,20 @@ class Search:
                     taken = self._take(trials)
                 if taken is None:
                     return
-                with finish_first(), _quiet():
+                with finish_first(), _quiet(), _damage_told(self.folder):
                     design = self.space.suggest(taken, self.base)
                     taken.set_user_attr(_DESIGN, design.to_dict())
                     earlier = self._earlier(design)
                 outcome = evaluate(design) if earlier is None else earlier.outcome
-                with finish_first(), _quiet():
+                with finish_first(), _quiet(), _damage_told(self.folder):
                     self._tell(taken, outcome, earlier)
             except BaseException:
-                if taken is not None:
-                    with finish_first(), _quiet(), _locked(self.folder):
-                        self._give_back(taken.number)
+                # Where the folder is what is at fault, the next worker that looks takes the trial back.
+                with suppress(CheckpointError), finish_first(), _quiet(), _damage_told(self.folder):
+                    if taken is not None:
+                        with _locked(self.folder):
+                            _cut_torn_line(self.folder)
+                            self._give_back(taken.number)
                 raise
             if on_outcome is not None:
                 on_outcome(Candidate(taken.number, design, outcome, None if earlier is None else earlier.number))
@@ -153,7 +157,8 @@ class Search:
             self._take_back()
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        with _damage_told(self.folder):
+            return self.study.get_trials(deepcopy=False)
 
     def _take(self, trials: int) -> Trial | None:
         """A trial that this process owns from now on; None: there are enough."""
@@ -228,6 +233,27 @@ class Search:
         self.study.tell(trial, [costs.energy, costs.area, outcome.drop])
 
 
+def _cut_torn_line(folder: Path) -> None:
+    """Cut off what stands after the journal's last whole line: a full disk, or who was killed, has left it.
+
+    The next line would else be written on the same one, and both be lost.
+    """
+    from optuna.storages.journal import JournalFileOpenLock
+
+    path = folder / JOURNAL
+    if not path.exists():
+        return
+    lock = JournalFileOpenLock(str(path))  # as Optuna has it while it writes
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+    finally:
+        lock.release()
+
+
 def _storage(folder: Path) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -282,7 +308,7 @@ def _damage_told(folder: Path) -> Iterator[None]:
         yield
     except BaleError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         raise CheckpointError(f"{folder / JOURNAL}: is damaged ({error}); use another folder") from error
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
