@@ -3,14 +3,14 @@
 All networks lie as the dense one does: one copy on `small_tiles`, in snake order. Equal density: CANNON's connections
 of a third of C beside the network of another method that has nearest as many weights; residual blocks let structured
 pruning be no nearer. Equal accuracy: of each method the network that takes the least energy and loses at most a point;
-where none is so good, the dense one. Both in the mean of all seeds that are measured, of what was trained (networks.py), by
-accuracy on the test.
+where none is so good, the dense one. Both in the mean of all seeds that are measured, of what was trained
+(networks.py), by accuracy on the test.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -110,25 +110,24 @@ class Contest:
             )
         return self._points[setting, seed]
 
+    def mean(self, setting: str, of: Callable[[Point], float]) -> float:
+        """Over seeds."""
+        return _mean([of(self.point(setting, seed)) for seed in self.networks.seeds])
+
     def accuracy(self, setting: str) -> float:
         """The mean over seeds."""
-        return _mean([self.point(setting, seed).accuracy for seed in self.networks.seeds])
+        return self.mean(setting, lambda point: point.accuracy)
 
     def as_dense(self, settings: Sequence[str]) -> str:
         """The setting that leaves nearest as many weights as CANNON's of a third of C."""
-        density = {
-            each: _mean([self.point(each, seed).density for seed in self.networks.seeds]) for each in (THIRD, *settings)
-        }
+        density = {each: self.mean(each, lambda point: point.density) for each in (THIRD, *settings)}
         return min(settings, key=lambda each: abs(density[each] - density[THIRD]))
 
     def within_a_point(self, settings: Sequence[str]) -> str:
         """The setting of the least energy whose accuracy is dense's but for a point; the dense one counts, too."""
-        near = [
-            each for each in (DENSE, *settings) if each == DENSE or self.accuracy(each) >= self.accuracy(DENSE) - LOSS
-        ]
-        return min(
-            near, key=lambda each: _mean([self.point(each, seed).sent.energy_pj for seed in self.networks.seeds])
-        )
+        least = self.accuracy(DENSE) - LOSS
+        near = [DENSE, *(each for each in settings if self.accuracy(each) >= least)]
+        return min(near, key=lambda each: self.mean(each, lambda point: point.sent.energy_pj))
 
     def conditions(self, ours: Point, theirs: Point, seed: int) -> dict[str, Any]:
         """What a comparison of two points depends on, and how good and how dense both are."""

@@ -194,5 +194,5 @@ def test_a_number_that_is_not_known_is_measured_told_and_drawn(systems, tmp_path
     wanted = parts(["reboc"], ["lenet5"], [0, 1], command.Amount())
     lines = merged(command.measure(wanted, None, tmp_path, Console(quiet=True)))
     assert [line["ours"] for line in lines] == [None]
-    assert list(table_of(lines).columns[-1].cells) == ["not known"]
+    assert list(table_of(lines).columns[-1].cells) == ["not known (-2.5)"]
     draw(lines).savefig(tmp_path / "claims.svg")
