@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import matplotlib
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -56,6 +58,22 @@ def shard(text: str) -> tuple[int, int]:
     if not (mine.isdigit() and all_of_them.isdigit() and 1 <= int(mine) <= int(all_of_them)):
         raise argparse.ArgumentTypeError(f"{text}: expected I/N, such as 1/2")
     return int(mine), int(all_of_them)
+
+
+def picture(text: str) -> Path:
+    """The type of an option that names a picture, to be written at the end of what may take hours."""
+    path = Path(text)
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in .svg, .png or .pdf")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}")
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture; the same one is the same file every time."""
+    matplotlib.rcParams["svg.hashsalt"] = "bale"
+    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
 def add_json(options: argparse.ArgumentParser) -> None:

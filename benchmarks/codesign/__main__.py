@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import matplotlib
 import torch
 from rich.console import Console
 
@@ -112,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--shard", type=command.shard, metavar="I/N", help="of --train: of N processes the I-th")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on which networks are trained")
     options.add_argument("--summary", action="store_true", help="measure nothing; show what --results has")
-    options.add_argument("--picture", type=Path, metavar="FILE", help="draw ours beside the claims")
+    options.add_argument("--picture", type=command.picture, metavar="FILE", help="draw ours beside the claims")
     command.add_json(options)
     return options
 
@@ -144,8 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = merged(records)
     command.tell(lines, chosen.json, table_of, width=170)
     if chosen.picture is not None:
-        matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time
-        draw(lines).savefig(chosen.picture, dpi=120, metadata={"Date": None} if chosen.picture.suffix == ".svg" else {})
+        command.save(draw(lines), chosen.picture)
     return 0
 
 

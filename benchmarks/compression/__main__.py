@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import torch
 from rich.console import Console
 
@@ -89,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--shard", type=command.shard, default=(1, 1), metavar="I/N", help="of N processes the I-th")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on which networks are trained")
     options.add_argument("--summary", action="store_true", help="measure nothing; show what --results has")
-    options.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy against bytes")
+    options.add_argument("--picture", type=command.picture, metavar="FILE", help="draw accuracy against bytes")
     command.add_json(options)
     chosen = options.parse_args(arguments)
     if chosen.device == "cuda" and not torch.cuda.is_available():
@@ -104,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = measure(chosen_runs(chosen), chosen.results, chosen.work, Console(stderr=True), chosen.device)
     command.tell(lines, chosen.json, table_of, width=170)
     if chosen.picture is not None:
-        matplotlib.rcParams["svg.hashsalt"] = "bale"  # or the same picture is another file every time
-        draw(lines).savefig(chosen.picture, dpi=120, metadata={"Date": None} if chosen.picture.suffix == ".svg" else {})
+        command.save(draw(lines), chosen.picture)
     return 0
 
 

@@ -196,3 +196,13 @@ def test_a_number_that_is_not_known_is_measured_told_and_drawn(systems, tmp_path
     assert [line["ours"] for line in lines] == [None]
     assert list(table_of(lines).columns[-1].cells) == ["not known (-2.5)"]
     draw(lines).savefig(tmp_path / "claims.svg")
+
+
+def test_a_picture_that_cannot_be_written_is_told_before_hours_of_measuring(capsys, tmp_path) -> None:
+    for name, message in (
+        ("ours.gif", "expected a name that ends in"),
+        (str(tmp_path / "no" / "ours.svg"), "no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            command.main(["--system", "reboc", "--picture", name])
+        assert message in capsys.readouterr().err
