@@ -138,15 +138,19 @@ def map_matrices(
         if circulant is None or circulant.found:
             blocks = encode(weight, chip, name)
             mapped[name] = (Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed),)
-        if circulant is None:
-            continue
-        ways: list[Mapped] = []
-        for wide in map(circulant.with_duplicates, circulant.widths(chip)):
-            blocks = encode(wide.stored(weight), chip, name, wide.piece_rows(chip))
-            ways.append(Mapped(name, blocks, lossless(blocks, chip), outputs, matrix.signed, wide))
-        if name not in mapped or ways[0].crossbars <= mapped[name][0].crossbars:
-            mapped[name] = tuple(ways)
+        if circulant is not None:
+            stored = [circulant.with_duplicates(many) for many in circulant.widths(chip)]
+            ways = tuple(_stored(matrix, each, chip) for each in stored)
+            if name not in mapped or ways[0].crossbars <= mapped[name][0].crossbars:
+                mapped[name] = ways
     return mapped
+
+
+def _stored(matrix: IntegerMatrix, circulant: Circulant, chip: Chip) -> Mapped:
+    """A matrix whose circulant blocks are stored once."""
+    blocks = encode(circulant.stored(matrix.weight.numpy()), chip, matrix.name, circulant.piece_rows(chip))
+    outputs = circulant.groups * circulant.outputs
+    return Mapped(matrix.name, blocks, lossless(blocks, chip), outputs, matrix.signed, circulant)
 
 
 def place(
