@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from bale.data import Images
-from benchmarks.compression.runs import Amount, Run
+from benchmarks.compression.runs import Amount, Run, holds, read
 from benchmarks.compression.study import Line, Study
 
+STUDY = Path(__file__).parents[1] / "results" / "compression.jsonl"
 DENSE = ""
 CONVOLUTIONS = ("lenet5", "vgg8", "resnet20")
 NETWORKS = (*CONVOLUTIONS, "lstm")
@@ -73,13 +74,13 @@ def cannon_parts(network: str) -> tuple[str, ...]:
 def settings(network: str) -> dict[str, tuple[str, ...]]:
     """By system, all settings that a network is trained with."""
     if network == "lstm":
-        return {"reboc": (CIRCULANT,), "smartdeal": (SMARTDEAL, TWO_BITS)}
+        return {"reboc": (CIRCULANT,), "smartdeal": (SMARTDEAL,)}
     others = (*magnitude(network), *random_static(network), *structured(network))
     return {
         "reboc": (CIRCULANT, *((CIRCULANT_SIX_BITS,) if network != "resnet20" else ())),
         "tinyadc": (FIVE_BITS, STRUCTURED, STRUCTURED_FIVE_BITS, *((FOUR_BITS,) if network == _QUICK else ())),
         "cannon": (*cannon(network), *others, *cannon_parts(network)),
-        "smartdeal": (SMARTDEAL, TWO_BITS),
+        "smartdeal": (SMARTDEAL,),
     }
 
 
@@ -123,6 +124,12 @@ class Networks:
         run = Run(network, setting, seed, self.amount)
         model, line = self.study.network(run)
         return Trained(model, self.study.packed(run), line["accuracy"], line)
+
+    def told(self, network: str, setting: str, seed: int) -> Line:
+        """What the study of compression says of a setting; it is trained where that has not been done."""
+        run = Run(network, setting, seed, self.amount)
+        known = [line for line in read(STUDY) if holds(line) and Run.of(line) == run]
+        return known[-1] if known else self.compressed(network, setting, seed).line
 
 
 def runs(systems: Sequence[str], networks: Sequence[str], seeds: Sequence[int], amount: Amount) -> list[Run]:

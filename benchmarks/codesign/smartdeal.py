@@ -27,18 +27,19 @@ def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figur
     """Each figure, and the accuracy of the decomposed network.
 
     Where the baseline is uniform quantisation to as many bytes, its conditions have the accuracy of a network that was
-    trained with about as many bits, `TWO_BITS`, by the same steps.
+    trained with about as many bits, `TWO_BITS`, by the same steps, and that of the dense network that it was of.
     """
     dense = networks.dense(network, seed)
     ours = networks.compressed(network, SMARTDEAL, seed)
-    uniform = networks.compressed(network, TWO_BITS, seed)
-    assert ours.packed is not None and uniform.packed is not None
+    uniform = networks.told(network, TWO_BITS, seed)
+    assert ours.packed is not None
     weights, array, pixels = decompositions(ours.packed), smartdeal(), networks.test[:64].pixels()
     sizes = {"setting": SMARTDEAL, "packed_bytes": ours.packed.stat().st_size}
     beside = {
         "uniform_setting": TWO_BITS,
-        "uniform_accuracy": uniform.accuracy,
-        "uniform_packed_bytes": uniform.packed.stat().st_size,
+        "uniform_accuracy": uniform["accuracy"],
+        "uniform_dense_accuracy": uniform["dense_accuracy"],
+        "uniform_packed_bytes": uniform["packed_bytes"],
     }
     costs = inference(dense.model, ours.model, weights, array, pixels)
     for figure in inference_figures(costs):

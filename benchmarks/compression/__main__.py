@@ -25,19 +25,12 @@ from rich.console import Console
 from bale.data import image_data
 from benchmarks import command
 from benchmarks.compression.bars import Bars
-from benchmarks.compression.runs import NETWORKS, SETTINGS, WIDER, Amount, Run, grid, holds
+from benchmarks.compression.runs import NETWORKS, SETTINGS, WIDER, Amount, Run, grid, holds, read
 from benchmarks.compression.study import Line, Study
 from benchmarks.compression.summary import draw, table_of
 
 QUICK = Amount(images=10_000)
 RESULTS = Path("benchmarks/results/compression.jsonl")
-
-
-def read(path: Path | None) -> list[Line]:
-    """The lines of a file that may not be there yet."""
-    if path is None or not path.exists():
-        return []
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
 
 
 def measure(runs: Sequence[Run], path: Path | None, work: Path, console: Console, device: str = "cpu") -> list[Line]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bale.compress import Config, parse_config
@@ -128,6 +129,13 @@ class Run:
         """The run of which a line is."""
         amount = Amount(line["dense_epochs"], line["epochs"], line["images"], line["lr"])
         return cls(line["model"], line["setting"], line["seed"], amount)
+
+
+def read(path: Path | None) -> list[dict[str, Any]]:
+    """The lines of a file that may not be there yet."""
+    if path is None or not path.exists():
+        return []
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
 
 
 def holds(line: dict[str, Any]) -> bool:

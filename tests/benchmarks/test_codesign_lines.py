@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from benchmarks.codesign import __main__ as command
+from benchmarks.codesign import networks
 from benchmarks.codesign.lines import Part, mean, merged, parts, read
 from benchmarks.codesign.networks import NETWORKS, runs
 from benchmarks.codesign.summary import draw, rows, table_of
+from benchmarks.compression.runs import Amount, Run
 from rich.console import Console
 
 from bale.codesign.figure import Figure
@@ -206,3 +208,15 @@ def test_a_picture_that_cannot_be_written_is_told_before_hours_of_measuring(caps
         with pytest.raises(SystemExit):
             command.main(["--system", "reboc", "--picture", name])
         assert message in capsys.readouterr().err
+
+
+def test_what_the_study_of_compression_has_is_not_trained_again(tmp_path, monkeypatch) -> None:
+    run = Run("lenet5", "uniform:bits=2", 1, Amount())
+    line = {"model": run.model, "setting": run.setting, "seed": run.seed, "configs": run.meaning, **run.amount.fields()}
+    (tmp_path / "study.jsonl").write_text(json.dumps({**line, "accuracy": 0.5}) + "\n")
+    monkeypatch.setattr(networks, "STUDY", tmp_path / "study.jsonl")
+    trained = []
+    known = networks.Networks(SimpleNamespace(), Amount())
+    monkeypatch.setattr(known, "compressed", lambda *given: trained.append(given) or SimpleNamespace(line={}))
+    assert known.told("lenet5", "uniform:bits=2", 1)["accuracy"] == 0.5 and not trained
+    assert known.told("lenet5", "uniform:bits=2", 2) == {} and trained == [("lenet5", "uniform:bits=2", 2)]
