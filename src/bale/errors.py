@@ -51,3 +51,7 @@ class CompressionError(BaleError):
 
 class CheckpointError(BaleError):
     """A checkpoint that is missing, damaged, or of another model or run."""
+
+
+class VideoError(BaleError):
+    """A stream, a detector or its worker that cannot go on; the message names the frame, the file or the setting."""

@@ -1,0 +1,1 @@
+"""Optical flow: estimators, their training on exact synthetic flow."""
