@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.video.stream_results import MadeUp, made_up
 
 from bale.errors import VideoError
 from bale.video.detections import Detections
 from bale.video.frame import Frame
 from bale.video.metrics.latency import LatencyStats, compute_share, stream_stats, without_image
-from tests.video.stream_results import MadeUp, made_up
 
 
 def result(index, kind="carried", key=0, latency=0.01, seconds=None, problem="", wait=0.0):
