@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.video.stream_results import made_up
 
 from bale.errors import VideoError
 from bale.report.video_pictures import draw_timeline
-from tests.video.stream_results import made_up
 
 
 def legend_of(axes):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tests.video.stream_results import made_up, some_boxes
 
 from bale.errors import VideoError
 from bale.report.video_lines import CSV_COLUMNS, CsvLines, JsonLines, box_lines
@@ -14,7 +15,6 @@ from bale.report.video_live import LiveStatistics
 from bale.report.video_tables import Variant, stream_dict, stream_table, variants_table
 from bale.video.metrics.bootstrap import Interval
 from bale.video.metrics.latency import stream_stats
-from tests.video.stream_results import made_up, some_boxes
 
 
 @pytest.fixture
