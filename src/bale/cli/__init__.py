@@ -8,6 +8,7 @@ from bale.cli import policy as _policy  # noqa: F401
 from bale.cli import simulate as _simulate  # noqa: F401
 from bale.cli import train as _train  # noqa: F401
 from bale.cli import tune as _tune  # noqa: F401
+from bale.cli import watch as _watch  # noqa: F401
 from bale.cli.app import app
 
 __all__ = ["app"]

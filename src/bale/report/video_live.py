@@ -62,10 +62,10 @@ class LiveStatistics:
     def show(self, result: Result) -> None:
         """Count a frame, and show where everything stands if it is time to."""
         self._frames += 1
-        self._problems += bool(result.problem)
         if result.kind == "dropped":
             self._dropped += 1
         else:
+            self._problems += bool(result.problem)
             self._latency_sum += result.latency
             self._latencies.append(result.latency)
         if result.key_index is not None and result.key_index != self._last_key:

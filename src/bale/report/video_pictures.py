@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import, which no other co
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SIZE = (16.0, 9.0)  # inches; at 100 dots an inch 1600 x 900
-_FONT, _SMALL = 11, 9
+_SIZE = (40 / 3, 7.5)  # inches; 1600 x 900 at 120 dots an inch, as `save_picture` has it
+_FONT, _SMALL = 10, 8
 _BINS = 700  # columns across the picture: of a longer stream several frames share one
 _SPREAD = 20.0  # latencies of which the worst is so many times the median have a logarithmic axis
 _COLOURS = {"key": "#D55E00", "carried": "#3B6FB6", "repeated": "#8473B5", "dropped": "#2B2B2B", "problem": "#C9A93F"}
@@ -68,7 +68,7 @@ class _Columns:
         frames = len(results)
         first = results[0].frame.index
         self.kinds = np.array([result.kind for result in results])
-        self.problem = np.array([bool(result.problem) for result in results])
+        self.problem = np.array([bool(result.problem) and result.kind != "dropped" for result in results])
         used = {result.key_index for result in results}  # by a worker's time the frame itself has gone by, carried
         self.key = np.array([result.frame.index in used for result in results])
         late = [np.nan if result.kind == "dropped" else 1e3 * result.latency for result in results]
@@ -157,7 +157,8 @@ def _draw_staleness(axes: Axes, columns: _Columns) -> None:
 
 
 def _draw_motion(axes: Axes, columns: _Columns) -> None:
-    axes.plot(columns.centres, columns.of(columns.motion, np.mean), color="#5BA56A", linewidth=1.1)
+    dots = {} if columns.shared else {"marker": ".", "markersize": 3}  # a frame between two dropped ones has no line
+    axes.plot(columns.centres, columns.of(columns.motion, np.mean), color="#5BA56A", linewidth=1.1, **dots)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("motion,\npixels", fontsize=_FONT)
 

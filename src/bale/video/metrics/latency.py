@@ -118,7 +118,7 @@ class StreamStats:
     frames           results, of whichever kind
     kinds            how many of each kind there were
     keys             frames whose features were computed
-    problems         results that say what went wrong
+    problems         results that say what went wrong, other than that they were dropped
     boxes            detections of all frames
     rate             results a second, from the first arrival to the last result; 0 where no time passed
     latency          of frames that were not dropped; None where all were
@@ -178,7 +178,7 @@ def stream_stats(
         frames=len(results),
         kinds=dict(kinds),
         keys=keys,
-        problems=sum(bool(result.problem) for result in results),
+        problems=sum(bool(result.problem) for result in kept),
         boxes=sum(len(result.detections) for result in results),
         rate=len(results) / span if span > 0 else 0.0,
         latency=LatencyStats.of([result.latency for result in kept]) if kept else None,
