@@ -56,7 +56,7 @@ def test_of_a_long_stream_the_worst_is_still_there():
     results[300] = replace(results[300], kind="dropped")
     figure = draw_timeline(results)
     worst, mean = figure.axes[0].lines[:2]
-    assert len(worst.get_xdata()) == 700
+    assert len(worst.get_xdata()) == 690
     assert np.max(worst.get_ydata()) == pytest.approx(900)
     assert abs(worst.get_xdata()[np.argmax(worst.get_ydata())] - 12_345) < 30
     assert (mean.get_ydata() <= worst.get_ydata()).all()

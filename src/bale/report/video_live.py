@@ -46,7 +46,12 @@ class LiveStatistics:
         self._shown = clock()
         columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
         self._bar = Progress(
-            *columns, console=console, disable=not console.is_terminal, transient=True, auto_refresh=False
+            *columns,
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            auto_refresh=False,
+            redirect_stdout=False,  # which may be a file
         )
         self._task = self._bar.add_task(name, total=total, state="")
 

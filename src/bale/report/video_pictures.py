@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import, which no other co
 
 _SIZE = (40 / 3, 7.5)  # inches; 1600 x 900 at 120 dots an inch, as `save_picture` has it
 _FONT, _SMALL = 10, 8
-_BINS = 700  # columns across the picture: of a longer stream several frames share one
+_ALONE = 2000  # frames that are drawn one by one; of a longer stream, several share a column
+_COLUMNS = 700  # of a longer stream, at most
 _SPREAD = 20.0  # latencies of which the worst is so many times the median have a logarithmic axis
 _COLOURS = {"key": "#D55E00", "carried": "#3B6FB6", "repeated": "#8473B5", "dropped": "#2B2B2B", "problem": "#C9A93F"}
 _BUDGET, _PERIOD = "#B9524F", "0.35"
@@ -30,7 +31,7 @@ def draw_timeline(
     budget  seconds that a frame may take, drawn as a line
     period  seconds from frame to frame of the source, drawn as a line: what takes longer on average falls behind
 
-    Of a stream longer than 700 frames, several share a column: their worst and mean latency, worst staleness and mean
+    Of a stream longer than 2,000 frames, several share a column: their worst and mean latency, worst staleness and mean
     motion are drawn, and marks are the darker the more of them they stand for. Raises `VideoError` without results.
     """
     from matplotlib.figure import Figure
@@ -75,10 +76,12 @@ class _Columns:
         self.latency = np.array(late)  # ms [frames]
         self.staleness = _numbers([result.staleness for result in results])
         self.motion = _numbers([result.motion for result in results])
-        self.starts = np.unique(np.arange(min(frames, _BINS)) * frames // min(frames, _BINS))
+        each = 1 if frames <= _ALONE else -(-frames // _COLUMNS)
+        self.starts = np.arange(0, frames, each)
         self.edges = first + np.append(self.starts, frames)  # index of each column's first frame, and the end
         self.centres = (self.edges[:-1] + self.edges[1:] - 1) / 2
-        self.shared = len(self.starts) < frames
+        self.shared = each > 1
+        self.dot = 7 if frames <= 400 else 3  # points squared of a small one
 
     def of(self, values: np.ndarray, how: Callable[..., np.ndarray]) -> np.ndarray:
         """One number a column, what is NaN left out; NaN where there is nothing else."""
@@ -108,8 +111,13 @@ def _draw_latency(axes: Axes, columns: _Columns, budget: float | None, period: f
         for kind in ("carried", "repeated", "key"):
             of_kind = columns.kinds == kind
             if of_kind.any():
-                colour, size = _COLOURS[kind], 26 if kind != "carried" else 14
-                look = {"color": colour, "s": size, "label": f"{kind} frame", "zorder": 3, "linewidth": 0}
+                look = {
+                    "color": _COLOURS[kind],
+                    "s": (2 if kind == "carried" else 4) * columns.dot,
+                    "label": f"{kind} frame",
+                    "zorder": 3,
+                    "linewidth": 0,
+                }
                 axes.scatter(columns.centres[of_kind], latency[of_kind], **look)
     for seconds, colour, style, text in (
         (budget, _BUDGET, "--", "budget"),
@@ -144,21 +152,27 @@ def _draw_marks(axes: Axes, columns: _Columns) -> None:
         strength = 1 / 3 + 2 / 3 * share if kind == "key" else np.ones(len(share))
         colours = [(*to_rgb(_COLOURS[kind]), strength[column]) for column in there]
         spans = [(columns.edges[column] - 0.5, columns.edges[column + 1] - columns.edges[column]) for column in there]
-        axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colours, linewidth=0)
+        line = 0 if kind == "key" else 1.2  # points, however narrow a frame is
+        axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colours, edgecolors=colours, linewidth=line)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
 
 
 def _draw_staleness(axes: Axes, columns: _Columns) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     stale = columns.of(columns.staleness, np.max)
     axes.stairs(np.nan_to_num(stale), columns.edges - 0.5, fill=True, color=_COLOURS["carried"], alpha=0.55)
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     axes.set_ylabel("staleness,\nframes", fontsize=_FONT)
 
 
 def _draw_motion(axes: Axes, columns: _Columns) -> None:
-    dots = {} if columns.shared else {"marker": ".", "markersize": 3}  # a frame between two dropped ones has no line
-    axes.plot(columns.centres, columns.of(columns.motion, np.mean), color="#5BA56A", linewidth=1.1, **dots)
+    dots = (
+        {} if columns.shared else {"marker": ".", "markersize": columns.dot**0.5}
+    )  # a frame between two dropped ones has no line
+    axes.plot(columns.centres, columns.of(columns.motion, np.mean), color="#5BA56A", linewidth=0.9, **dots)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("motion,\npixels", fontsize=_FONT)
 

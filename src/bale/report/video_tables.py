@@ -78,7 +78,7 @@ def variants_table(variants: Mapping[str, Variant]) -> RenderableType:
     """Return several runs side by side, one a row; precision in percent, its interval below it."""
     measured = any(variant.precision_half or variant.precision for variant in variants.values())
     headings = ["variant", *(("AP .5", "AP .5:.95") if measured else ())]
-    table = plain_table([*headings, "mean ms", "p99", "worst", "keys", "stale", "worst", "work", "dropped"])
+    table = plain_table([*headings, "mean ms", "p99", "worst", "keys", "stale", "most", "work", "dropped"])
     for name, variant in variants.items():
         stats, latency = variant.stats, variant.stats.latency
         times = ("",) * 3 if latency is None else (_ms(latency.mean), _ms(latency.p99), _ms(latency.worst))
