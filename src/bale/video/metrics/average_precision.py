@@ -138,18 +138,18 @@ class FramePrecision:
         wanted = sorted({int(each) for matches in frames for each in matches.wanted})
         self.labels = tuple(each for each in wanted if label is None or each == label)
         self.thresholds = frames[0].ious[rows]
-        self._classes: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._classes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for each in self.labels:
             order = np.flatnonzero(labels == each)
             order = order[np.argsort(-scores[order], kind="stable")]
             state = np.where(neither, 0, np.where(right, 1, -1))[:, order].astype(np.int8)  # [ious, detections]
             many = np.array([(matches.wanted == each).sum() for matches in frames], np.float64)
-            self._classes.append((frame[order], np.ascontiguousarray(state), many, order))
+            self._classes.append((frame[order], np.ascontiguousarray(state), many))
 
     def table(self, counts: np.ndarray) -> np.ndarray:
         """Return float64 [samples, classes, ious] of `counts` as in a call; NaN where nothing is to be found."""
         counts = np.ascontiguousarray(counts, np.float64)
-        tables = [_interpolated(counts, frame, state, many, _RECALLS) for frame, state, many, _ in self._classes]
+        tables = [_interpolated(counts, frame, state, many, _RECALLS) for frame, state, many in self._classes]
         return np.stack(tables, axis=1) if tables else np.zeros((len(counts), 0, len(self.thresholds)))
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
