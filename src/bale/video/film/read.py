@@ -55,8 +55,9 @@ def read_film(path: str | PathLike[str], motion: bool = False) -> Iterator[Frame
     """Return an iterator over the frames of a film's first video stream, in the order in which they are shown.
 
     A frame that cannot be decoded comes all the same, with its number, without an image and with the problem; so it is
-    known wherever its packet has a time stamp. A film that ends too early just ends there. Frames may differ in size
-    where the film's resolution changes. A turn that the container asks for (a telephone held upright) is ignored.
+    known wherever its packet has a time stamp. A film that was cut short ends there, without an error unless it has
+    no frame at all. Frames differ in size where the film's resolution changes. A turn that the container asks for (a
+    telephone held upright) is ignored.
 
     `motion`: frames have the codec's motion vectors where it exports any (H.264, MPEG-1, -2 and -4, MSMPEG4); they cost
     the look-ahead of a run of B-frames and the decoder's threads (`vectors.py`). Close the iterator to close the file.
@@ -73,7 +74,10 @@ def _frames(path: Path, motion: bool) -> Iterator[Frame]:
         if motion:
             stream.codec_context.options = {"flags2": "+export_mvs"}
             stream.codec_context.thread_count = 1
-        yield from _Film(stream, motion).frames(container.demux(stream))
+        film = _Film(stream, motion)
+        yield from film.frames(container.demux(stream))
+    if film.count == 0:
+        raise VideoError(f"{path}: ends before its first frame; it was cut short, so copy it again")
 
 
 def _opened(path: Path) -> Any:
@@ -117,7 +121,7 @@ class _Film:
         self._neighbours: dict[int, Neighbours] = {}  # of pictures that have not come out, by time stamp
         self._expected: list[int] = []  # a heap: time stamps of pictures that have not come out
         self._number: dict[int, int] = {}  # time stamp -> index, of the latest frames
-        self._count = 0
+        self.count = 0
         self._first_packet: int | None = None
         self._first_shown: int | None = None
         self._problem = ""  # the decoder's last complaint
@@ -182,7 +186,7 @@ class _Film:
 
     def _numbered(self, stamp: int | None, picture: Any) -> _Waiting:
         """Give a picture, or the lack of one, its number and time."""
-        index, self._count = self._count, self._count + 1
+        index, self.count = self.count, self.count + 1
         time = index / self._rate
         if stamp is not None:
             if self._first_shown is None:
