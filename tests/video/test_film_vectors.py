@@ -56,6 +56,13 @@ def test_displacements_of_h264_with_b_frames_and_pyramids_of_them(tmp_path_facto
     check(film, right, down, unknown={0})
 
 
+@given(STEP, STEP, st.sampled_from(["0", "3"]))
+@settings(max_examples=8)
+def test_displacements_of_h264_with_several_references(tmp_path_factory, right, down, b_frames):
+    film = written(tmp_path_factory.mktemp("film") / "a.mp4", sliding(right, down), bf=b_frames, refs="3")
+    check(film, right, down, unknown={0})
+
+
 @pytest.mark.parametrize("right, down", [(3, -1), (-2, 1)])  # further its search gets lost in noise
 def test_displacements_of_mpeg2_with_b_frames(tmp_path, right, down):
     # Its decoder keeps the last picture's vectors to itself.
@@ -135,14 +142,17 @@ def test_references_are_the_nearest_that_are_kept_and_were_decoded_before():
     references = References("h264", bytes([1, 0, 0, 0, 3]))
     decoded = [(0, 3, 5), (4, 2, 1), (2, 1, 1), (1, 0, 1), (3, 0, 1), (5, 2, 5), (6, 2, 1)]
     found = [references.decoded(stamp, h264(kept, kind)) for stamp, kept, kind in decoded]
-    assert found == [(None, None), (0, None), (0, 4), (0, 2), (2, 4), (None, None), (5, None)]
+    assert [each[:2] for each in found] == [
+        ((), None), ((0,), None), ((0,), 4), ((0,), 2), ((2, 0), 4), ((), None), ((5,), None)
+    ]  # fmt: skip
+    assert [each.kept for each in found] == [True, True, True, False, False, True, True]
 
 
 def test_units_after_start_codes_are_found_too():
     references = References("h264", None)
     packets = [(0, 0x65), (2, 0x41), (1, 0x01), (3, 0x41)]
     found = [references.decoded(stamp, b"\0\0\0\1\x09\x10\0\0\1" + bytes([head, 7])) for stamp, head in packets]
-    assert found == [(None, None), (0, None), (0, 2), (2, None)]
+    assert [each[:2] for each in found] == [((), None), ((0,), None), ((0,), 2), ((2, 0), None)]
 
 
 def test_frames_keep_their_order_and_numbers_while_they_wait_for_later_ones(tmp_path):

@@ -15,12 +15,14 @@ import numpy as np
 from bale.errors import VideoError
 from bale.video.film.references import Neighbours, References
 from bale.video.film.vectors import block_motion, tells
+from bale.video.film.which import MOST_CANDIDATES, distances_by_pixels, luma
 from bale.video.frame import Frame
 from bale.video.optional import imported
 
 # Packets of these may hold pictures that are never shown, so that a packet without a frame is no damage.
 _HIDES_PICTURES = ("vp8", "vp9", "av1")
-_NOTHING = Neighbours(None, None)
+_NOTHING = Neighbours((), None, False)
+_KEPT_LUMAS = 8  # brightnesses of earlier pictures that may still be compared
 _REMEMBERED = 64  # frames whose numbers are kept: more than any codec refers back
 _LOST = "nothing could be decoded of it: its data are damaged, or those that it is predicted from"
 
@@ -102,10 +104,11 @@ def _opened(path: Path) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    """A frame that may have to wait for the picture that its vectors come from, and their array."""
+    """A frame that may have to wait for the picture that its vectors come from, their array, and its brightness."""
 
     frame: Frame
     vectors: np.ndarray | None = None
+    luma: np.ndarray | None = None
     neighbours: Neighbours = _NOTHING
 
 
@@ -121,6 +124,7 @@ class _Film:
         self._neighbours: dict[int, Neighbours] = {}  # of pictures that have not come out, by time stamp
         self._expected: list[int] = []  # a heap: time stamps of pictures that have not come out
         self._number: dict[int, int] = {}  # time stamp -> index, of the latest frames
+        self._luma: dict[int, np.ndarray] = {}  # by time stamp, of the latest pictures that others may refer to
         self.count = 0
         self._first_packet: int | None = None
         self._first_shown: int | None = None
@@ -192,18 +196,21 @@ class _Film:
             if self._first_shown is None:
                 self._first_shown = stamp
             time = (stamp - self._first_shown) * self._seconds
-            self._number[stamp] = index
-            if len(self._number) > _REMEMBERED:
-                del self._number[next(iter(self._number))]
+            _remember(self._number, stamp, index, _REMEMBERED)
         neighbours = _NOTHING if stamp is None else self._neighbours.pop(stamp, _NOTHING)
         if picture is None or picture.is_corrupt:
             return _Waiting(Frame(index, time, None, problem=self._problem or _LOST))
         frame = Frame(index, time, picture.to_ndarray(format="rgb24"))
-        exported = None if self._references is None else picture.side_data.get("MOTION_VECTORS")
+        if self._references is None:
+            return _Waiting(frame)
+        brightness = luma(picture) if self._codec == "h264" else None  # others have one reference on each side
+        if brightness is not None and stamp is not None and neighbours.kept:
+            _remember(self._luma, stamp, brightness, _KEPT_LUMAS)
+        exported = picture.side_data.get("MOTION_VECTORS")
         if exported is None or not tells(self._codec, picture.pict_type):
             return _Waiting(frame)
         vectors = exported.to_ndarray().copy()  # it would keep the picture alive
-        return _Waiting(frame, vectors, neighbours)
+        return _Waiting(frame, vectors, brightness, neighbours)
 
     def _is_settled(self, waiting: _Waiting) -> bool:
         """Whether all frames between one and the later one that it is predicted from have their numbers."""
@@ -215,11 +222,27 @@ class _Film:
         frame = waiting.frame
         if waiting.vectors is None or frame.size is None:
             return frame
-        past, future = (None if each is None else self._number.get(each) for each in waiting.neighbours)
+        future = None if waiting.neighbours.future is None else self._number.get(waiting.neighbours.future)
         motion = block_motion(
-            waiting.vectors,
-            frame.size,
-            None if past is None else frame.index - past,
-            None if future is None else future - frame.index,
+            waiting.vectors, frame.size, self._past(waiting), None if future is None else future - frame.index
         )
         return replace(frame, motion=motion)
+
+    def _past(self, waiting: _Waiting) -> int | np.ndarray | None:
+        """How many frames before is what earlier pictures predict; one number for each vector if there are several."""
+        known = [stamp for stamp in waiting.neighbours.past if stamp in self._number][:MOST_CANDIDATES]
+        away = {stamp: waiting.frame.index - self._number[stamp] for stamp in known}
+        size = waiting.frame.size
+        seen = [stamp for stamp in known if stamp in self._luma and self._luma[stamp].shape == size]
+        if waiting.vectors is None or waiting.luma is None or len(seen) < 2:
+            return away[known[0]] if known else None
+        return distances_by_pixels(
+            waiting.vectors, waiting.luma, [self._luma[stamp] for stamp in seen], [away[stamp] for stamp in seen]
+        )
+
+
+def _remember(latest: dict[int, Any], stamp: int, value: Any, most: int) -> None:
+    """Add to what is known of the latest pictures; forget the oldest."""
+    latest[stamp] = value
+    if len(latest) > most:
+        del latest[next(iter(latest))]

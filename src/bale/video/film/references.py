@@ -3,11 +3,10 @@
 FFmpeg exports where a block comes from, and whether from earlier or later, but not from which picture (motion_vector.h:
 "XXX: set exact relative ref frame reference instead of a +/- 1 direction"). What is left is the structure of the
 stream: packets come in the order of decoding, so whatever a picture refers to was decoded before it, is kept for
-reference, and is not on the other side of a picture that starts afresh. Of those the nearest in time, one earlier and
-one later, are taken for the references. That is exact where an encoder keeps one on each side (MPEG-1 and -2, MPEG-4,
-H.264 with `refs=1`), pyramids of B-pictures included, and the nearest guess where H.264 has several: a block from two
-pictures back then looks as if it moved twice as far. x264's presets keep up to three, of which most blocks use the
-nearest.
+reference, and is not on the other side of a picture that starts afresh. Where an encoder keeps one on each side (MPEG-1
+and -2, MPEG-4, H.264 with `refs=1`), pyramids of B-pictures included, that is exact: the nearest on either side. H.264
+may have several; of the earlier ones `which.py` then chooses by pixels, of the later ones the nearest is taken, as
+encoders nearly always have it.
 """
 
 from __future__ import annotations
@@ -20,10 +19,16 @@ _MOST_KEPT = 16  # pictures that H.264 keeps for reference (A.3.1)
 
 
 class Neighbours(NamedTuple):
-    """The time stamps of the nearest references, earlier and later; None where there is none."""
+    """What a picture may refer to, by time stamps.
 
-    past: int | None
+    past    all earlier pictures that are kept, the nearest first
+    future  the nearest later one; None where there is none
+    kept    whether it is kept itself
+    """
+
+    past: tuple[int, ...]
     future: int | None
+    kept: bool
 
 
 class References:
@@ -46,11 +51,11 @@ class References:
             kept, fresh = all(stamp > each for each in self._kept), False
         if fresh:
             self._kept.clear()
-        past = max((each for each in self._kept if each < stamp), default=None)
+        past = tuple(sorted((each for each in self._kept if each < stamp), reverse=True))
         future = min((each for each in self._kept if each > stamp), default=None)
         if kept:
             self._kept = [*self._kept[1 - _MOST_KEPT :], stamp]
-        return Neighbours(past, future)
+        return Neighbours(past, future, kept)
 
 
 def _unit_heads(packet: bytes, length_bytes: int) -> Iterator[int]:

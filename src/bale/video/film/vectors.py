@@ -30,13 +30,13 @@ def tells(codec: str, kind: int) -> bool:
 
 
 def block_motion(
-    vectors: np.ndarray, size: tuple[int, int], past: int | None, future: int | None
+    vectors: np.ndarray, size: tuple[int, int], past: int | np.ndarray | None, future: int | None
 ) -> BlockMotion | None:
     """Turn exported vectors (PyAV's structured array) of a frame of `size` into displacements per frame.
 
-    `past` and `future`: how many frames away the references are, at least 1; None where there is none. A block of two
-    predictions has the mean of both: each is the displacement to the same place. None where a vector's reference is
-    unknown, so that its length means nothing.
+    `past` and `future`: how many frames away the references are, at least 1; None where there is none; `past` may be
+    one number for each vector. A block of two predictions has the mean of both: each is the displacement to the same
+    place. None where a vector's reference is unknown, so that its length means nothing.
     """
     if len(vectors) == 0:
         return None
@@ -44,14 +44,18 @@ def block_motion(
     if (future is None and later.any()) or (past is None and not later.all()):
         return None
     # Forward in time: from the source to the block if it is earlier, from the block to the source if it is later.
-    frames = np.where(later, future or 1, -(past or 1)) * vectors["motion_scale"].astype(np.float32)  # [vectors]
+    frames = np.where(later, future or 1, -np.asarray(1 if past is None else past)) * vectors["motion_scale"].astype(
+        np.float32
+    )  # [vectors]
     moved = np.stack([vectors["motion_x"], vectors["motion_y"]], 1) / frames[:, None]
     width, height = vectors["w"].astype(np.int32), vectors["h"].astype(np.int32)
     places = np.stack([vectors["dst_x"] - width // 2, vectors["dst_y"] - height // 2, width, height], 1)
-    blocks, block_of, predictions = np.unique(places, axis=0, return_inverse=True, return_counts=True)
-    displacement = np.zeros((len(blocks), 2), np.float64)
-    np.add.at(displacement, block_of.reshape(-1), moved)
-    displacement /= predictions[:, None]
+    # A place as one number, which is far quicker to tell apart than four: 16 bits for each side's start, 8 for its size.
+    numbers = ((places + [1 << 15, 1 << 15, 0, 0]).astype(np.int64) << [16, 32, 0, 8]).sum(axis=1)
+    _, first, block_of, predictions = np.unique(numbers, return_index=True, return_inverse=True, return_counts=True)
+    blocks = places[first]
+    sums = [np.bincount(block_of, moved[:, axis], len(blocks)) for axis in (0, 1)]
+    displacement = np.stack(sums, 1) / predictions[:, None]
     intra = _macroblocks_without(blocks, size)
     return BlockMotion(
         size,
