@@ -1,5 +1,6 @@
 """Are frames of a film neither lost nor repeated, and is damage said, whatever is wrong with it?"""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -8,7 +9,7 @@ import pytest
 from tests.video.films import damage, sliding, written
 
 from bale.errors import VideoError
-from bale.video.film.read import film_info, read_film
+from bale.video.film.read import _Film, film_info, read_film
 from bale.video.frame import Frame
 
 
@@ -73,6 +74,24 @@ def test_nothing_is_shown_until_the_stream_can_be_decoded_from_there(tmp_path):
     assert "Invalid data" in frames[0].problem
 
 
+def test_lost_frames_do_not_wait_for_the_next_that_is_not(tmp_path):
+    film = damage(written(tmp_path / "a.mkv", sliding(1, 0, 120), bf="0", g="60"), [0], blank)
+    with av.open(str(film)) as container:
+        read = 0
+
+        def packets() -> Iterator[av.Packet]:
+            nonlocal read
+            for packet in container.demux(video=0):
+                read += 1
+                yield packet
+
+        frames = []
+        for frame in _Film(container.streams.video[0], motion=False).frames(packets()):
+            assert read - frame.index <= 40
+            frames.append(frame)
+    assert len(frames) == 120 and without_image(frames) == list(range(60))
+
+
 def test_damage_at_the_end_is_told_too(tmp_path):
     film = damage(written(tmp_path / "a.mkv", sliding(2, 1), bf="0"), [10, 11], blank)
     assert without_image(list(read_film(film))) == [10, 11]
@@ -90,6 +109,33 @@ def test_a_film_without_a_single_frame_is_an_error(tmp_path):
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 3])
     with pytest.raises(VideoError, match=r"a.mkv: ends before its first frame"):
         list(read_film(film))
+
+
+def test_where_stamps_are_those_of_decoding_nothing_is_lost_and_no_motion_guessed(tmp_path):
+    frames = list(read_film(written(tmp_path / "a.avi", sliding(2, 1), bf="2", b_adapt="0"), motion=True))
+    assert len(frames) == 12 and without_image(frames) == []
+    assert all(frame.motion is None for frame in frames)
+
+
+@pytest.mark.parametrize(
+    "name, codec", [("a.mp4", "h264"), ("a.ts", "h264"), ("a.avi", "msmpeg4"), ("a.mkv", "mpeg2video")]
+)
+def test_whatever_is_overwritten_frames_have_consecutive_numbers(tmp_path, name, codec):
+    film = written(tmp_path / name, sliding(2, 1), codec)
+    whole, rng = np.frombuffer(film.read_bytes(), np.uint8), np.random.default_rng(0)
+    refused = 0
+    for _ in range(15):
+        content = whole.copy()
+        content[rng.integers(0, len(content), 10)] = rng.integers(0, 256, 10)
+        film.write_bytes(content.tobytes())
+        try:
+            frames = list(read_film(film, motion=True))
+        except VideoError:
+            refused += 1
+            continue
+        assert [frame.index for frame in frames] == list(range(len(frames)))
+        assert all((frame.image is None) == bool(frame.problem) for frame in frames)
+    assert refused < 15
 
 
 def test_a_change_of_resolution_is_handed_on(tmp_path):

@@ -23,6 +23,8 @@ from bale.video.optional import imported
 _HIDES_PICTURES = ("vp8", "vp9", "av1")
 _NOTHING = Neighbours((), None, False)
 _KEPT_LUMAS = 8  # brightnesses of earlier pictures that may still be compared
+# A decoder keeps up to 16 pictures until their turn; what takes longer has a damaged time stamp, or will not come.
+_LONGEST_WAIT = 32
 _REMEMBERED = 64  # frames whose numbers are kept: more than any codec refers back
 _LOST = "nothing could be decoded of it: its data are damaged, or those that it is predicted from"
 
@@ -56,10 +58,11 @@ def film_info(path: str | PathLike[str]) -> FilmInfo:
 def read_film(path: str | PathLike[str], motion: bool = False) -> Iterator[Frame]:
     """Return an iterator over the frames of a film's first video stream, in the order in which they are shown.
 
-    A frame that cannot be decoded comes all the same, with its number, without an image and with the problem; so it is
-    known wherever its packet has a time stamp. A film that was cut short ends there, without an error unless it has
-    no frame at all. Frames differ in size where the film's resolution changes. A turn that the container asks for (a
-    telephone held upright) is ignored.
+    A frame that cannot be decoded comes all the same, with its number, without an image and with the problem, if its
+    packet has a time stamp of showing (in raw H.264, and in AVI with B-frames, none has, and motion is unknown too).
+    What a decoder patches up without saying so (damage in MSMPEG4, what a damaged frame predicts) has its patched
+    image. A film that was cut short ends there, without an error unless it has no frame at all. Frames differ in size
+    where the film's resolution changes. A turn that the container asks for (a telephone held upright) is ignored.
 
     `motion`: frames have the codec's motion vectors where it exports any (H.264, MPEG-1, -2 and -4, MSMPEG4); they cost
     the look-ahead of a run of B-frames and the decoder's threads (`vectors.py`). Close the iterator to close the file.
@@ -120,6 +123,8 @@ class _Film:
         self._codec: str = self._context.name
         self._seconds = float(stream.time_base or 0)  # of one unit of time stamps
         self._rate = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
+        # AVI has no stamps of showing: with B-pictures those that FFmpeg makes up are in the order of decoding.
+        self._has_stamps = not (stream.container.format.name == "avi" and self._context.has_b_frames)
         self._references = References(self._codec, self._context.extradata) if motion else None
         self._neighbours: dict[int, Neighbours] = {}  # of pictures that have not come out, by time stamp
         self._expected: list[int] = []  # a heap: time stamps of pictures that have not come out
@@ -133,16 +138,19 @@ class _Film:
     def frames(self, packets: Iterator[Any]) -> Iterator[Frame]:
         """Yield the film's frames."""
         waiting: deque[_Waiting] = deque()
-        for picture in self._pictures(packets):
-            waiting.extend(self._shown(picture))
-            while waiting and self._is_settled(waiting[0]):
+        for pictures in self._pictures(packets):
+            for picture in pictures:
+                waiting.extend(self._shown(picture))
+            while len(self._expected) > _LONGEST_WAIT:
+                waiting.append(self._lost(heapq.heappop(self._expected)))
+            while waiting and (self._is_settled(waiting[0]) or len(waiting) > _LONGEST_WAIT):
                 yield self._finished(waiting.popleft())
         while self._expected:
             waiting.append(self._lost(heapq.heappop(self._expected)))
         yield from map(self._finished, waiting)
 
-    def _pictures(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Yield what the decoder hands out, in the order of showing, until the container ends or cannot be read on."""
+    def _pictures(self, packets: Iterator[Any]) -> Iterator[list[Any]]:
+        """Yield what the decoder hands out after each packet, until the container ends or cannot be read on."""
         failed = imported("av").error.FFmpegError
         while True:
             try:
@@ -152,17 +160,18 @@ class _Film:
             try:
                 if packet is not None:
                     self._expect(packet)
-                yield from self._context.decode(packet)
+                pictures = self._context.decode(packet)
             except failed as error:
-                self._problem = f"the decoder says: {error.strerror}"
+                self._problem, pictures = f"the decoder says: {error.strerror}", []
+            yield pictures
             if packet is None or (packet.dts is None and packet.size == 0):
                 return
 
     def _expect(self, packet: Any) -> None:
         """Note which frame a packet will become, and what it may refer to."""
-        # Where nothing is reordered either stamp will do; AVI has no other.
+        # Where nothing is reordered either stamp will do.
         stamp = packet.dts if packet.pts is None and not self._context.has_b_frames else packet.pts
-        if packet.size == 0 or stamp is None or packet.is_discard:
+        if packet.size == 0 or stamp is None or packet.is_discard or not self._has_stamps:
             return
         if self._first_packet is None:
             self._first_packet = stamp
@@ -170,11 +179,11 @@ class _Film:
         if stamp >= self._first_packet and self._codec not in _HIDES_PICTURES:
             heapq.heappush(self._expected, stamp)
         if self._references is not None:
-            self._neighbours[stamp] = self._references.decoded(stamp, bytes(packet))
+            _remember(self._neighbours, stamp, self._references.decoded(stamp, bytes(packet)), _REMEMBERED)
 
     def _shown(self, picture: Any) -> Iterator[_Waiting]:
         """Yield what was lost before a picture, and the picture."""
-        stamp: int | None = picture.pts
+        stamp: int | None = picture.pts if self._has_stamps else None
         if stamp is None:
             yield self._numbered(None, picture)
             return

@@ -5,8 +5,7 @@ FFmpeg exports where a block comes from, and whether from earlier or later, but 
 stream: packets come in the order of decoding, so whatever a picture refers to was decoded before it, is kept for
 reference, and is not on the other side of a picture that starts afresh. Where an encoder keeps one on each side (MPEG-1
 and -2, MPEG-4, H.264 with `refs=1`), pyramids of B-pictures included, that is exact: the nearest on either side. H.264
-may have several; of the earlier ones `which.py` then chooses by pixels, of the later ones the nearest is taken, as
-encoders nearly always have it.
+may have several; of the earlier ones `which.py` then chooses by pixels, of the later ones the nearest is taken.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def block_motion(
     moved = np.stack([vectors["motion_x"], vectors["motion_y"]], 1) / frames[:, None]
     width, height = vectors["w"].astype(np.int32), vectors["h"].astype(np.int32)
     places = np.stack([vectors["dst_x"] - width // 2, vectors["dst_y"] - height // 2, width, height], 1)
-    # A place as one number, which is far quicker to tell apart than four: 16 bits for each side's start, 8 for its size.
+    # A place as one number is far quicker to tell apart than four: 16 bits for each side's start, 8 for its length.
     numbers = ((places + [1 << 15, 1 << 15, 0, 0]).astype(np.int64) << [16, 32, 0, 8]).sum(axis=1)
     _, first, block_of, predictions = np.unique(numbers, return_index=True, return_inverse=True, return_counts=True)
     blocks = places[first]

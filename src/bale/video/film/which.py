@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MOST_CANDIDATES = 4  # x264's presets up to `medium` keep three, `slow` five; each further one costs time
+MOST_CANDIDATES = 4  # x264's presets keep up to three as far as `medium`, five with `slow`; each costs time
 _ROUNDING = 0.5  # grey levels a pixel
 
 
