@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bale.errors import VideoError
 from bale.video.calibration import check_rate
@@ -11,7 +11,6 @@ from bale.video.frame import Frame
 from bale.video.keyframes import (
     Choice,
     Chooser,
-    CodecMotion,
     MotionMeasure,
     MotionSinceKey,
     check_longest_gap,
@@ -23,7 +22,7 @@ class AdaptiveMotionPolicy:
     """`MotionPolicy` with a tau that follows the motion, so that on average `key_rate` of the frames are keys.
 
     key_rate  keys / frames that are wanted, above 0 and at most 1
-    measure   how far a frame moved
+    measure   how far a frame moved, as the codec or a search of blocks tells
     at_most   the longest way from key to key, frames; None: however long nothing moves
     gain      by how much log(tau) rises at a key; every frame lowers it by gain x key_rate
     warm_up   frames at the begin for which tau is the mean motion so far / key_rate
@@ -35,7 +34,7 @@ class AdaptiveMotionPolicy:
     """
 
     key_rate: float
-    measure: MotionMeasure = field(default_factory=CodecMotion)
+    measure: MotionMeasure
     at_most: int | None = None
     gain: float = 0.1
     warm_up: int = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -9,17 +10,10 @@ import numpy as np
 from bale.video.detections import Detections
 from bale.video.frame import Frame
 
-
-class RunningMask(Protocol):
-    """A source of masks at work on one stream of frames of one size."""
-
-    def __call__(self, frame: Frame, detections: Detections) -> np.ndarray | None:
-        """Return where `frame` may differ from the frame of the call before; called once a frame that has an image.
-
-        bool [rows, columns] of blocks of 16 x 16 pixels, from the left top of the padded frame; None: anywhere.
-        `detections` are the newest there are, of an earlier frame.
-        """
-        ...
+RunningMask = Callable[[Frame, Detections], np.ndarray | None]
+"""A source of masks at work on one stream of frames of one size: where a frame may differ from the frame of the call
+before, bool [rows, columns] of blocks of 16 x 16 pixels, from the left top of the padded frame; None: anywhere. It is
+called once of each frame that has an image, in order, with the newest detections, which are an earlier frame's."""
 
 
 class MovingMask(Protocol):

@@ -7,10 +7,9 @@ a key. What tau is comes from `bale.video.calibration`, or is found on line by `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
-
-import numpy as np
 
 from bale.errors import VideoError
 from bale.video.frame import Frame
@@ -44,12 +43,9 @@ class Policy(Protocol):
         ...
 
 
-class RunningMeasure(Protocol):
-    """A measure at work on one stream."""
-
-    def __call__(self, frame: Frame) -> float:
-        """Return by how many pixels `frame` moved on average since the frame of the call before; 0 for the first."""
-        ...
+RunningMeasure = Callable[[Frame], float]
+"""A measure at work on one stream, called once of each frame that has an image, in order: by how many pixels the frame
+moved on average since the frame of the call before; 0 for the first."""
 
 
 class MotionMeasure(Protocol):
@@ -87,57 +83,16 @@ class _Counting:
 
 
 @dataclass(frozen=True)
-class CodecMotion:
-    """The codec's own displacements: the mean of their lengths over the frame's area; gaps between blocks count 0.
-
-    intra_pixels  for how far a block counts that nothing predicts; half a macroblock is our choice, no published one
-    wait          frames without vectors at the begin of a stream after which there will be none
-
-    A later frame without vectors (an I-frame) counts as far as the one before it. Raises `VideoError` where a stream
-    has none at all, which otherwise would never have a second key.
-    """
-
-    intra_pixels: float = 8.0
-    wait: int = 30
-
-    def start(self) -> RunningMeasure:
-        return _CodecMotion(self)
-
-
-class _CodecMotion:
-    def __init__(self, config: CodecMotion) -> None:
-        self._config = config
-        self._last: float | None = None
-        self._frames = 0
-
-    def __call__(self, frame: Frame) -> float:
-        self._frames += 1
-        motion = frame.motion
-        if motion is None:
-            if self._last is None and self._frames > self._config.wait:
-                raise VideoError(
-                    f"frame {frame.index}: no motion vectors, nor in the {self._frames - 1} frames before it: read the "
-                    "film with its codec's vectors, or choose key frames by another measure of motion"
-                )
-            return self._last or 0.0
-        length = np.hypot(motion.displacement[:, 0], motion.displacement[:, 1])
-        length = np.where(motion.intra, self._config.intra_pixels, length)
-        area = motion.blocks[:, 2].astype(np.float64) * motion.blocks[:, 3]  # pixels
-        self._last = float(length @ area) / (motion.size[0] * motion.size[1])
-        return self._last
-
-
-@dataclass(frozen=True)
 class MotionPolicy:
     """A key when the motion since the last one sums up to `tau` (VDS, our reconstruction).
 
     tau      pixels
-    measure  how far a frame moved
+    measure  how far a frame moved, as the codec or a search of blocks tells
     at_most  the longest way from key to key, frames; None: however long nothing moves
     """
 
     tau: float
-    measure: MotionMeasure = field(default_factory=CodecMotion)
+    measure: MotionMeasure
     at_most: int | None = None
 
     def __post_init__(self) -> None:

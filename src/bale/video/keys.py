@@ -153,7 +153,7 @@ class Keys:
         if failed.fatal:
             raise VideoError(what) from failed.error
         if self._failures >= self._max_failures:
-            raise VideoError(f"{what}, of the {self._failures}th key in a row") from failed.error
+            raise VideoError(f"{what}, the last of {self._failures} keys in a row that did") from failed.error
         if void:
             return
         if self.newest is None:

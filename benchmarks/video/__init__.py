@@ -1,0 +1,1 @@
+"""What is a detector on a stream measured by?"""
