@@ -1,11 +1,13 @@
 """A detector and a flow so small that thousands of frames take seconds, and so plain that it is known what they find.
 
-The first pixel of a frame tells both what they need: how far everything is shifted (red, pixels) and whether the
-detector is to raise (green).
+The first pixel of a frame tells both what they need: how far everything is shifted (red, pixels), whether the detector
+is to raise (green), and how long it is to take (blue, milliseconds).
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +39,8 @@ class ToyDetector(nn.Module):
     def features(self, image: Tensor) -> Tensor:
         if image[0, 1, 0, 0] * 255 == POISON:
             raise PoisonedImage("a green first pixel")
+        if slow := float(image[0, 2, 0, 0]):
+            time.sleep(slow * 255 / 1000)
         return nn.functional.conv2d(image, self.weight, stride=4)
 
     def head(self, features: Tensor, size: tuple[int, int]) -> Detections:
@@ -74,3 +78,23 @@ def toy_image(size: tuple[int, int], shift: int, *, poison: bool = False, seed: 
 def toy_frame(index: int, size: tuple[int, int] = (10, 14), *, poison: bool = False) -> Frame:
     """A frame that has moved by a few pixels since the one before."""
     return Frame(index, index / 25, toy_image(size, index * 3 % 8, poison=poison))
+
+
+def faulty_frames(frames: int, seed: int, *, slow: bool = True) -> Iterator[Frame]:
+    """Frames of which one in a hundred cannot be read, one in a hundred makes the detector raise, one in fifty makes
+    it slow, and one in five hundred begins another resolution; never does the first of a resolution make it raise."""
+    rng = np.random.default_rng(seed)
+    sizes = ((10, 14), (16, 16), (24, 20))
+    size, readable = sizes[0], None
+    for index in range(frames):
+        fate = rng.random()
+        if fate < 0.01:
+            yield Frame(index, index / 25, None, problem="torn")
+            continue
+        if fate > 0.998:
+            size = sizes[rng.integers(len(sizes))]
+        frame = toy_frame(index, size, poison=0.01 < fate < 0.02 and size == readable)
+        assert frame.image is not None
+        frame.image[0, 0, 2] = rng.integers(1, 5) if slow and 0.02 < fate < 0.04 else 0
+        readable = size
+        yield frame

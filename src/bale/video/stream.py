@@ -107,7 +107,10 @@ class VideoDetector:
     queue         None: the source is read as frames are wanted; else it is read ahead
     sparse        where frames differ from the ones before, for an estimator of flow that computes only there
     device        where frames go; None: where the detector's parameters are
-    max_failures  so many keys in a row may fail, less one
+    max_failures  keys that fail in a row before the stream ends
+
+    A frame of another size begins everything anew: flow, policy, masks, features. Frames that were lost or dropped have
+    the last boxes, and nothing is known of what moved on them; the motion that a policy sums up is without theirs.
 
     An error in the features of a key does not end the stream: its frame, and those after it, use the older features,
     the result says so in `problem`, and the next frame is asked as a key instead. A detector that stumbles over one
