@@ -12,7 +12,7 @@ import torch
 from bale.video.detections import Detections
 from bale.video.frame import Frame
 from bale.video.keyframes import Choice
-from bale.video.result import FrameResult, StreamCounts
+from bale.video.result import STAGES, FrameResult, StreamCounts
 from bale.video.worker import Answer, Failed, Job, answer_of
 
 
@@ -90,7 +90,7 @@ def assert_one_result_each(frames: Sequence[Frame], results: Sequence[FrameResul
         assert each.staleness is None or each.staleness >= 0
         assert each.kind != "key" or each.staleness == 0
         assert each.kind != "carried" or each.staleness > 0
-        assert each.finished >= each.arrived
+        assert each.finished >= each.arrived and set(each.seconds) <= set(STAGES)
     assert counts.frames == len(frames)
     assert counts.unreadable == sum(each.kind == "repeated" for each in results)
     assert counts.dropped == sum(each.kind == "dropped" for each in results)

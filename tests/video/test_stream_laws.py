@@ -13,7 +13,7 @@ from tests.video.made_streams import KeysAt, SteppedWorker, assert_nothing_runs,
 from bale.video.detections import Detections
 from bale.video.frame import Frame
 from bale.video.images import image_tensor
-from bale.video.keyframes import FixedInterval
+from bale.video.keyframes import FixedInterval, MotionPolicy
 from bale.video.propagate import propagate
 from bale.video.stream import VideoDetector
 from bale.video.worker import InstantWorker
@@ -155,3 +155,16 @@ def test_images_become_frames_and_are_padded_by_their_edges():
 def test_an_image_may_lie_in_memory_as_it_likes(image):
     image.flags.writeable = False
     assert torch.equal(image_tensor(image, 4, "cpu"), image_tensor(image.copy(), 4, "cpu"))
+
+
+def test_motion_that_a_policy_measures_is_in_the_results():
+    class Told:
+        def start(self):
+            return lambda frame: frame.index * 0.5
+
+    frames = [toy_frame(index) for index in range(6)]
+    results, _ = run(frames, policy=MotionPolicy(3.0, Told()))
+    assert [each.motion for each in results] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert [each.kind for each in results] == ["key", "carried", "carried", "key", "carried", "key"]
+    assert [each.staleness for each in results] == [0, 1, 2, 0, 1, 0]
+    assert all(each.motion is None for each in run(frames)[0])

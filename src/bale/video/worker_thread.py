@@ -24,7 +24,8 @@ class ThreadWorker:
     """Computes keys in a thread of this process.
 
     threads  of torch within the detector's operations; they are the worker's own, those of others stay as they are.
-             One is best beside a stream that computes as well: threads of one operation wait for each other
+             Where both sides together have more than there are cores, the frames wait for each other's threads: on two
+             cores one each, so `torch.set_num_threads(1)` for the frames
     timeout  seconds that a key may take
 
     A thread that takes longer cannot be stopped: it is left alone, what it still finds is ignored, and a new one takes
