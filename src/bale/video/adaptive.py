@@ -25,12 +25,14 @@ class AdaptiveMotionPolicy:
     measure   how far a frame moved, as the codec or a search of blocks tells
     at_most   the longest way from key to key, frames; None: however long nothing moves
     gain      by how much log(tau) rises at a key; every frame lowers it by gain x key_rate
-    warm_up   frames at the begin for which tau is the mean motion so far / key_rate
-    span      tau stays within this factor of the mean motion so far / key_rate, either way
+    warm_up   frames at the begin for which tau is the mean motion / key_rate
+    memory    frames over which motion is averaged, of those that moved at all
+    span      tau stays within this factor of the mean motion / key_rate, either way
 
     An integral controller in the logarithm, of our own: while no bound is met, keys = key_rate x frames +
-    log(tau now / tau before) / gain, so the rate is exact up to a constant number of keys. The bound keeps tau from
-    falling without end while nothing moves, which would make every frame a key once something does.
+    log(tau now / tau before) / gain, so the rate is exact up to a constant number of keys. The bounds take tau along
+    where motion becomes another, and keep it from falling without end while nothing moves, which would make every frame
+    a key once something does.
     """
 
     key_rate: float
@@ -38,15 +40,17 @@ class AdaptiveMotionPolicy:
     at_most: int | None = None
     gain: float = 0.1
     warm_up: int = 10
-    span: float = 8.0
+    memory: int = 100
+    span: float = 16.0
 
     def __post_init__(self) -> None:
         check_rate("AdaptiveMotionPolicy", self.key_rate)
         check_longest_gap("AdaptiveMotionPolicy", self.at_most)
         if not 0 < self.gain < math.inf:
             raise VideoError(f"AdaptiveMotionPolicy(gain): expected more than 0, got {self.gain}")
-        if self.warm_up < 1:
-            raise VideoError(f"AdaptiveMotionPolicy(warm_up): expected 1 or more frames, got {self.warm_up}")
+        for name in ("warm_up", "memory"):
+            if getattr(self, name) < 1:
+                raise VideoError(f"AdaptiveMotionPolicy({name}): expected 1 or more frames, got {getattr(self, name)}")
         if not 1 < self.span < math.inf:
             raise VideoError(f"AdaptiveMotionPolicy(span): expected more than 1, got {self.span}")
 
@@ -59,14 +63,16 @@ class _Adapting:
         self._policy = policy
         self._measure = policy.measure.start()
         self._moved = MotionSinceKey(policy.at_most)
-        self._frames = 0  # before this one, and so as many as have moved with this one
-        self._total = 0.0  # pixels
+        self._frames = 0  # before this one
+        self._moving = 0  # of them, those that moved
+        self._mean = 0.0  # pixels; of the last of these
         self._log_tau = -math.inf
 
     def choose(self, frame: Frame) -> Choice:
         motion = self._measure(frame)
-        if self._frames > 0:
-            self._total += motion
+        if motion > 0:
+            self._moving += 1
+            self._mean += (motion - self._mean) / min(self._moving, self._policy.memory)
         is_key = self._moved.reaches(self._tau(), motion, frame.index)
         if self._frames > self._policy.warm_up:
             self._log_tau += self._policy.gain * (is_key - self._policy.key_rate)
@@ -74,9 +80,9 @@ class _Adapting:
         return Choice(is_key, motion)
 
     def _tau(self) -> float:
-        if self._total == 0:
-            return math.inf  # nothing has moved yet
-        usual = math.log(self._total / self._frames / self._policy.key_rate)
+        if self._moving == 0:
+            return math.inf
+        usual = math.log(self._mean / self._policy.key_rate)
         if self._frames <= self._policy.warm_up or math.isinf(self._log_tau):
             self._log_tau = usual
         room = math.log(self._policy.span)
