@@ -1,5 +1,7 @@
-"""What flow needs no training? OpenCV's DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016);
-and none at all, the baseline."""
+"""What flow needs no training? OpenCV's DIS, and none at all, the baseline.
+
+DIS, dense inverse search: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+"""
 
 from __future__ import annotations
 

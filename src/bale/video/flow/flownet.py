@@ -1,10 +1,10 @@
 """What network predicts optical flow? FlowNet-S, as narrow as asked (Fischer et al., "FlowNet", ICCV 2015).
 
-Read in code: the layers, their sizes and order, and that flow is predicted in units of 20 pixels, in a port of FlowNet-S
-to PyTorch and in Deep Feature Flow (DFF; Zhu et al., CVPR 2017), whose scale map begins as 1 everywhere. Our own are
-the width factor, which nobody published, and two places where those two differ: upsampled flows have no bias (the port;
-DFF has one), and the output stays at a quarter of the input (the port; DFF averages what level 2 concatenates down to
-the stride of its features, and there predicts flow and scale map).
+Read in code: the layers, their sizes and order, and that flow is predicted in units of 20 pixels, in a port of
+FlowNet-S to PyTorch and in Deep Feature Flow (DFF; Zhu et al., CVPR 2017), whose scale map, a convolution of 1 x 1
+beside the last prediction of flow, begins as 1 everywhere. The width factor is ours. In two places those two differ,
+and we follow the port: upsampled flows have no bias (DFF: one), and the output stays at a quarter of the input (DFF
+averages what it is predicted from down to the stride of its features).
 """
 
 from __future__ import annotations

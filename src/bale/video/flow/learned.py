@@ -128,6 +128,6 @@ def check_sizes(current: tuple[int, int], key: tuple[int, int]) -> None:
     """Raise VideoError unless two frames, by height and width, are of one size."""
     if current != key:
         raise VideoError(
-            f"flow from a frame of {current[1]} x {current[0]} pixels to a key frame of {key[1]} x {key[0]}: one stream "
+            f"flow from a frame of {current[1]} x {current[0]} pixels to a key frame of {key[1]} x {key[0]}: a stream "
             "has frames of one size; start another for another"
         )

@@ -18,6 +18,7 @@ from bale.errors import VideoError
 from bale.video.flow.textures import SIDE, Textures
 
 _POWERS = (1.5, 2.0, 4.0, 12.0)  # of the shapes: nearly a diamond, an ellipse, in between, nearly a rectangle
+_ROUNDING = 1e-6  # pixels by which a place may seem to lie outside of an image whose first or last pixel it is
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class Scenes:
         layer, u, v = self._seen(current, x, y)
         there_x, there_y = _moved(self.pose[key][torch.arange(len(self))[:, None, None], layer], u, v)
         layer_there, _, _ = self._seen(key, there_x, there_y)
-        height, width = self.size
-        inside = (there_x >= 0) & (there_x <= width - 1) & (there_y >= 0) & (there_y <= height - 1)
+        height, width = (length - 1 + _ROUNDING for length in self.size)
+        inside = (there_x >= -_ROUNDING) & (there_x <= width) & (there_y >= -_ROUNDING) & (there_y <= height)
         return torch.stack((there_x - x, there_y - y), dim=1).float(), inside & (layer_there == layer)
 
     def layers(self, frame: int) -> Tensor:

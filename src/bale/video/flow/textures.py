@@ -46,7 +46,7 @@ class Textures:
                     f"image {number}: textures are cut from uint8 [height, width, 3] with sides of at least {SIDE}, "
                     f"got {image.dtype} {list(image.shape)}"
                 )
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).float() / 255
+            pixels = torch.from_numpy(image.astype(np.float32)) / 255
             for _ in range(pieces):
                 top, left = (_below(length - SIDE + 1, generator) for length in image.shape[:2])
                 cut.append(pixels[top : top + SIDE, left : left + SIDE])
@@ -85,8 +85,8 @@ def _procedural(generator: torch.Generator, edges: bool) -> Tensor:
         noise += strength * octave
         strength *= float(roughness)
     noise = noise / noise.std()
-    contrast = 0.05 + 0.2 * torch.rand((), generator=generator)
-    return (0.2 + 0.6 * colour + contrast * noise).clamp(0, 1).permute(1, 2, 0)
+    contrast = 0.12 + 0.15 * torch.rand((), generator=generator)
+    return (0.3 + 0.4 * colour + contrast * noise).clamp(0, 1).permute(1, 2, 0)
 
 
 def _below(limit: int, generator: torch.Generator) -> int:

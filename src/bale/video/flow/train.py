@@ -29,7 +29,8 @@ from bale.video.flow.textures import Textures
 # Of the sum of a level's errors, finest first, as FlowNet's authors weigh them; read in a port's code. A level has a
 # quarter of the places of the one before, so that the mean error of the finest counts four times the coarsest's.
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
-SCENES = SceneConfig(size=(128, 192), sprites=6, radius=(5.0, 28.0), light=0.1, noise=0.02)
+SCENES = SceneConfig(size=(128, 128), sprites=6, radius=(5.0, 28.0), pan=16.0, speed=20.0, light=0.05, noise=0.015)
+_BARE_PAN = 8.0  # pixels
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of images
 
 
@@ -47,7 +48,8 @@ def train_flow(
     *,
     steps: int,
     seed: int = 0,
-    batch_size: int = 8,
+    batch_size: int = 4,
+    warm_up: int | None = None,
     lr: float = 1e-3,
     scenes: SceneConfig = SCENES,
     textures: Textures | None = None,
@@ -63,6 +65,9 @@ def train_flow(
         seed: of all that is drawn.
         batch_size: pairs in a batch. Drawing one costs more than learning from it, so it is learned from four times:
             as it is, mirrored in either axis and in both, each time with its colours exchanged and its noise anew.
+        warm_up: how many of the steps, the first, see only bare backgrounds that a camera pans over; a fifth where it
+            is not given: many small images instead of few large ones. From scenes in which most places stand still a
+            network first learns to say that nothing moves, and learns little else for thousands of steps.
         lr: the learning rate of the first step, from which it falls to 0 along half a cosine.
         scenes: what pairs are drawn from; both sides must be multiples of 64.
         textures: what surfaces look like; `Textures.procedural(seed=seed)` where it is not given.
@@ -84,9 +89,11 @@ def train_flow(
         raise VideoError(f"lr must be above 0 and finite, got {lr}")
     if scenes.size[0] % MULTIPLE or scenes.size[1] % MULTIPLE:
         raise VideoError(f"sides of scenes must be multiples of {MULTIPLE}, got {scenes.size}")
+    warm_up = steps // 5 if warm_up is None else warm_up
+    _check(warm_up=(warm_up, 0))
     textures = Textures.procedural(seed=seed) if textures is None else textures
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    facts = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed, "width": network.width}
+    facts = {"steps": steps, "warm_up": warm_up, "batch_size": batch_size, "lr": lr, "seed": seed}
     facts |= {"scenes": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(scenes).items()}}
     facts |= {"textures": short_digest({"pictures": textures.pictures})}
     run = _Run(
@@ -94,7 +101,7 @@ def train_flow(
         optimizer=optimizer,
         schedule=CosineAnnealingLR(optimizer, T_max=max(1, steps)),
         steps=steps,
-        pairs=_Pairs(scenes, textures, batch_size, seed),
+        pairs=_Pairs(scenes, textures, batch_size, seed, warm_up),
         on_step=on_step,
         folder=None if save is None else Path(save),
         save_every=save_every,
@@ -115,19 +122,28 @@ class _Pairs:
     textures: Textures
     batch_size: int
     seed: int
+    warm_up: int
     drawn: tuple[int, Pairs] | None = None  # which draw, and what it was
 
     def of(self, step: int) -> Pairs:
         """Return the pairs of a step, counted from 0."""
         draw = step // len(_FLIPS)
+        config, count = self._drawn_from(draw * len(_FLIPS))
         if self.drawn is None or self.drawn[0] != draw:
-            clean = replace(self.scenes, noise=0.0, light=0.0)
-            self.drawn = draw, draw_pairs(self.batch_size, clean, self.textures, self._generator(2 * draw))
+            clean = replace(config, noise=0.0, light=0.0)  # each of the four gets its own
+            self.drawn = draw, draw_pairs(count, clean, self.textures, self._generator(2 * draw))
         generator = self._generator(2 * step + 1)
         colours = torch.randperm(3, generator=generator)
         pairs = _flipped(self.drawn[1], _FLIPS[step % len(_FLIPS)])
         pairs = replace(pairs, current=pairs.current[:, colours], key=pairs.key[:, colours])
-        return lit(pairs, self.scenes, generator)
+        return lit(pairs, config, generator)
+
+    def _drawn_from(self, step: int) -> tuple[SceneConfig, int]:
+        """Return what a step's pairs are drawn from, and how many; all steps have about as many pixels."""
+        if step >= self.warm_up:
+            return self.scenes, self.batch_size
+        count = self.batch_size * self.scenes.size[0] * self.scenes.size[1] // MULTIPLE**2
+        return SceneConfig((MULTIPLE, MULTIPLE), sprites=0, standing=0.0, pan=_BARE_PAN, turn=0.0), count
 
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed << 32) + number)
@@ -221,7 +237,7 @@ class _Run:
 
 
 def multiscale_loss(flows: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Return FlowNet's loss: the endpoint errors of all levels, summed over places, by `WEIGHTS`, in units of 20 pixels.
+    """Return FlowNet's loss, in units of 20 pixels: endpoint errors summed over places, times the level's weight.
 
     flows   of `FlowNetS.pyramid`
     target  float32 [pairs, 2, height, width]; each level is compared with its mean over the places' areas. Hidden

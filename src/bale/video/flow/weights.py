@@ -26,9 +26,7 @@ def save_flownet(network: FlowNetS, path: str | PathLike[str]) -> None:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
 
-def load_flownet(
-    path: str | PathLike[str], width: float | None = None, scale_channels: int | None = None
-) -> FlowNetS:
+def load_flownet(path: str | PathLike[str], width: float | None = None, scale_channels: int | None = None) -> FlowNetS:
     """Return the network of a file that `save_flownet` wrote.
 
     Args:
