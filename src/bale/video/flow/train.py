@@ -65,9 +65,9 @@ def train_flow(
         seed: of all that is drawn.
         batch_size: pairs in a batch. Drawing one costs more than learning from it, so it is learned from four times:
             as it is, mirrored in either axis and in both, each time with its colours exchanged and its noise anew.
-        warm_up: how many of the steps, the first, see only bare backgrounds that a camera pans over; a fifth where it
-            is not given: many small images instead of few large ones. From scenes in which most places stand still a
-            network first learns to say that nothing moves, and learns little else for thousands of steps.
+        warm_up: how many of the steps, the first, see cameras that pan over coloured blobs, many small images instead
+            of few large ones; a fifth where it is not given. From scenes in which most places stand still a network
+            first learns to say that nothing moves, and then learns little else for thousands of steps.
         lr: the learning rate of the first step, from which it falls to 0 along half a cosine.
         scenes: what pairs are drawn from; both sides must be multiples of 64.
         textures: what surfaces look like; `Textures.procedural(seed=seed)` where it is not given.
@@ -101,7 +101,7 @@ def train_flow(
         optimizer=optimizer,
         schedule=CosineAnnealingLR(optimizer, T_max=max(1, steps)),
         steps=steps,
-        pairs=_Pairs(scenes, textures, batch_size, seed, warm_up),
+        pairs=_Pairs(scenes, textures, batch_size, seed, warm_up, Textures.blobs(seed=seed)),
         on_step=on_step,
         folder=None if save is None else Path(save),
         save_every=save_every,
@@ -123,27 +123,29 @@ class _Pairs:
     batch_size: int
     seed: int
     warm_up: int
+    blobs: Textures
     drawn: tuple[int, Pairs] | None = None  # which draw, and what it was
 
     def of(self, step: int) -> Pairs:
         """Return the pairs of a step, counted from 0."""
         draw = step // len(_FLIPS)
-        config, count = self._drawn_from(draw * len(_FLIPS))
+        config, textures, count = self._drawn_from(draw * len(_FLIPS))
         if self.drawn is None or self.drawn[0] != draw:
             clean = replace(config, noise=0.0, light=0.0)  # each of the four gets its own
-            self.drawn = draw, draw_pairs(count, clean, self.textures, self._generator(2 * draw))
+            self.drawn = draw, draw_pairs(count, clean, textures, self._generator(2 * draw))
         generator = self._generator(2 * step + 1)
         colours = torch.randperm(3, generator=generator)
         pairs = _flipped(self.drawn[1], _FLIPS[step % len(_FLIPS)])
         pairs = replace(pairs, current=pairs.current[:, colours], key=pairs.key[:, colours])
         return lit(pairs, config, generator)
 
-    def _drawn_from(self, step: int) -> tuple[SceneConfig, int]:
+    def _drawn_from(self, step: int) -> tuple[SceneConfig, Textures, int]:
         """Return what a step's pairs are drawn from, and how many; all steps have about as many pixels."""
         if step >= self.warm_up:
-            return self.scenes, self.batch_size
+            return self.scenes, self.textures, self.batch_size
         count = self.batch_size * self.scenes.size[0] * self.scenes.size[1] // MULTIPLE**2
-        return SceneConfig((MULTIPLE, MULTIPLE), sprites=0, standing=0.0, pan=_BARE_PAN, turn=0.0), count
+        bare = SceneConfig((MULTIPLE, MULTIPLE), sprites=0, standing=0.0, pan=_BARE_PAN, turn=0.0)
+        return bare, self.blobs, count
 
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed << 32) + number)
