@@ -145,7 +145,7 @@ def test_noise_and_light_leave_the_flow_as_it_is():
     assert torch.equal(first.flow, second.flow)
     assert 0 < (first.current - second.current).abs().max() < 0.3
     for image in (second.current, second.key):
-        assert image.dtype == torch.float32 and 0 <= image.min() and image.max() <= 1
+        assert image.dtype == torch.float32 and image.min() >= 0 and image.max() <= 1
 
 
 def test_standing_scenes_stand():

@@ -30,7 +30,7 @@ from bale.video.flow.textures import Textures
 # quarter of the places of the one before, so that the mean error of the finest counts four times the coarsest's.
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
 SCENES = SceneConfig(size=(128, 128), sprites=6, radius=(5.0, 28.0), pan=16.0, speed=20.0, light=0.05, noise=0.015)
-_BARE_PAN = 8.0  # pixels
+_BARE_PAN = 8.0  # pixels, while warming up
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of images
 
 
@@ -135,7 +135,7 @@ class _Pairs:
             self.drawn = draw, draw_pairs(count, clean, textures, self._generator(2 * draw))
         generator = self._generator(2 * step + 1)
         colours = torch.randperm(3, generator=generator)
-        pairs = _flipped(self.drawn[1], _FLIPS[step % len(_FLIPS)])
+        pairs = flipped(self.drawn[1], _FLIPS[step % len(_FLIPS)])
         pairs = replace(pairs, current=pairs.current[:, colours], key=pairs.key[:, colours])
         return lit(pairs, config, generator)
 
@@ -264,8 +264,8 @@ def endpoint_error(flow: Tensor, target: Tensor, valid: Tensor | None = None) ->
     return float((errors if valid is None else errors[valid]).mean())
 
 
-def _flipped(pairs: Pairs, axes: tuple[int, ...]) -> Pairs:
-    """Return pairs mirrored along axes of their images, and with them their motions."""
+def flipped(pairs: Pairs, axes: tuple[int, ...]) -> Pairs:
+    """Return pairs mirrored along axes of their images (2 is up and down, 3 left and right), and so their motions."""
     if not axes:
         return pairs
     sign = torch.tensor([-1.0 if axis in axes else 1.0 for axis in (3, 2)])[:, None, None]  # of x, of y
