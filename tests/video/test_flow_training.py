@@ -54,10 +54,10 @@ def test_learns_the_flow_of_pairs_that_it_has_not_seen():
     scenes = SceneConfig((64, 64), sprites=0, standing=0.0, pan=4.0, turn=0.0)
     textures = Textures.blobs(8)
     network = FlowNetS(width=1 / 8)
-    train_flow(network, steps=300, batch_size=8, lr=1.5e-3, warm_up=0, scenes=scenes, textures=textures)
+    train_flow(network, steps=400, batch_size=4, lr=2e-3, warm_up=0, scenes=scenes, textures=textures)
     pairs = draw_pairs(16, scenes, textures, torch.Generator().manual_seed(99))
     unmoved = endpoint_error(torch.zeros_like(pairs.flow), pairs.flow)
-    assert held_out_error(network, pairs) < 0.8 * unmoved
+    assert held_out_error(network, pairs) < 0.75 * unmoved
 
 
 def test_one_seed_gives_one_network():

@@ -10,6 +10,7 @@ averages what it is predicted from down to the stride of its features).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,10 @@ class FlowNetS(nn.Module):
     @property
     def steps(self) -> tuple[Step, ...]:
         """The layers in an order in which they can run."""
-        wiring = self._wiring.items()
-        return tuple(Step(name, self.layers[name], sources, active) for name, (sources, active) in wiring)  # pyright: ignore[reportArgumentType]
+        return tuple(
+            Step(name, cast("nn.Conv2d | nn.ConvTranspose2d", self.layers[name]), sources, activated)
+            for name, (sources, activated) in self._wiring.items()
+        )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the flow and the scale map of pairs of images, as `pair` makes them.
