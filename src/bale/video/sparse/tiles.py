@@ -1,0 +1,271 @@
+"""How is a convolution computed on some tiles of its output only?
+
+An index layer turns a mask into the places of active tiles, once for all layers of one resolution; a layer gathers what
+those tiles read, halo included, convolves them as one batch and scatters the results (SSI's two parts; Mao et al., TECS
+2022; how tiles are cut is our reconstruction, after SBNet, Ren et al., CVPR 2018).
+
+Maps lie as [rows, columns, channels]: a row of a tile is then one piece of memory, and the gathered batch is what
+PyTorch calls channels last, the layout in which oneDNN convolves small maps fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bale.errors import VideoError
+from bale.video.sparse.mask import Window
+
+Activation = Callable[[Tensor], Tensor]
+Windows = tuple[Window, Window]
+"""Down and across."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Active tiles of one shape: those that no edge cuts off, or that the right edge, the bottom or both do.
+
+    first          row and column of the map where this part begins, cells
+    shape          rows and columns of cells of each of its tiles
+    which          int64 [tiles of the part]: their places among all active tiles; None: they are all of them
+    rows, columns  int64 [tiles of the part]: where they are, in tiles, from `first` on
+    """
+
+    first: tuple[int, int]
+    shape: tuple[int, int]
+    which: Tensor | None
+    rows: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """The index layer: which tiles of a map are active, `tile` x `tile` cells each from the left top.
+
+    size           rows and columns of the map, cells
+    rows, columns  int64 [tiles]: where the active tiles are, in tiles
+    parts          the same tiles by shape
+    """
+
+    size: tuple[int, int]
+    tile: int
+    rows: Tensor
+    columns: Tensor
+    parts: tuple[Part, ...]
+
+    @staticmethod
+    def of(active: np.ndarray, size: tuple[int, int], tile: int, device: torch.device | str = "cpu") -> Tiles:
+        """Return the index of the tiles that are set in `active`, bool [rows of tiles, columns of tiles]."""
+        grid = grid_of(size, tile)
+        if active.shape != grid:
+            raise VideoError(f"{active.shape} tiles: a map of {size} has {grid} of {tile} x {tile} cells")
+        rows, columns = np.nonzero(active)
+        whole = size[0] // tile, size[1] // tile
+        cut = 2 * (rows == whole[0]) + (columns == whole[1])
+        parts = []
+        for shape in np.unique(cut):
+            below, right = bool(shape // 2), bool(shape % 2)
+            which = np.flatnonzero(cut == shape)
+            first = whole[0] if below else 0, whole[1] if right else 0
+            parts.append(
+                Part(
+                    first=(first[0] * tile, first[1] * tile),
+                    shape=(size[0] % tile if below else tile, size[1] % tile if right else tile),
+                    which=None if which.size == rows.size else torch.from_numpy(which).to(device),
+                    rows=torch.from_numpy(rows[which] - first[0]).to(device),
+                    columns=torch.from_numpy(columns[which] - first[1]).to(device),
+                )
+            )
+        return Tiles(size, tile, torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device), tuple(parts))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def grid_of(size: tuple[int, int], tile: int) -> tuple[int, int]:
+    """Return how many rows and columns of tiles a map has, those that its edges cut off counted."""
+    return -(-size[0] // tile), -(-size[1] // tile)
+
+
+@dataclass(frozen=True, eq=False)
+class Bordered:
+    """A map inside a border of zeros, so that a tile and its halo are a view of it, at the edges too.
+
+    memory   float [before + rows + after, before + columns + after, channels]
+    before   cells of the border above and on the left
+    size     rows and columns of the map
+    """
+
+    memory: Tensor
+    before: int
+    size: tuple[int, int]
+
+    @staticmethod
+    def zeros(channels: int, size: tuple[int, int], border: tuple[int, int], like: Tensor) -> Bordered:
+        """Return a map of zeros; `border` is before and after, `like` gives type and device."""
+        rows, columns = (border[0] + each + border[1] for each in size)
+        return Bordered(like.detach().new_zeros(rows, columns, channels), border[0], size)
+
+    @property
+    def inside(self) -> Tensor:
+        """The map, [rows, columns, channels]; a view."""
+        rows, columns = self.size
+        return self.memory[self.before : self.before + rows, self.before : self.before + columns]
+
+    def channels(self, first: int, count: int) -> Bordered:
+        """Return some of the channels; a view."""
+        return Bordered(self.memory.narrow(2, first, count), self.before, self.size)
+
+
+def border_for(windows: Windows, size: tuple[int, int], tile: int) -> tuple[int, int]:
+    """Return the border, before and after, that a map of `size` needs for the tiles of its reader to lie in it."""
+    before = after = 0
+    for window, inputs in zip(windows, size, strict=True):
+        first, count = window.reads(0, -(-window.outputs(inputs) // tile) * tile)
+        before, after = max(before, -first), max(after, first + count - inputs)
+    return before, after
+
+
+def overlapping(source: Bordered, windows: Windows, tile: int, size: tuple[int, int]) -> Tensor:
+    """Return what each tile of an output of `size` reads, as a view: [tile rows, tile columns, rows, columns, channels].
+
+    Neighbours overlap by the halo, so it is not to be written to.
+    """
+    memory, strides = source.memory, source.memory.stride()
+    begin, steps, counts = memory.storage_offset(), [], []
+    for axis, window in enumerate(windows):
+        first, count = window.reads(0, tile)
+        begin += (source.before + first) * strides[axis]
+        steps.append((window.reads(tile, tile)[0] - first) * strides[axis])
+        counts.append(count)
+    return memory.as_strided((*grid_of(size, tile), *counts, memory.shape[2]), (*steps, *strides), begin)
+
+
+def gather(every_tile: Tensor, tiles: Tiles) -> Tensor:
+    """Return the active ones of `overlapping` tiles, [tiles, channels, rows, columns], channels last."""
+    return every_tile[tiles.rows, tiles.columns].permute(0, 3, 1, 2)
+
+
+def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
+    """Write tiles, [tiles, channels, tile, tile], to their places in `target`, [rows, columns, channels]."""
+    values, strides = values.permute(0, 2, 3, 1), target.stride()
+    for part in tiles.parts:
+        (top, left), (height, width) = part.first, part.shape
+        places = target.as_strided(
+            ((tiles.size[0] - top) // height, (tiles.size[1] - left) // width, height, width, target.shape[2]),
+            (height * strides[0], width * strides[1], *strides),
+            target.storage_offset() + top * strides[0] + left * strides[1],
+        )
+        chosen = values if part.which is None else values[part.which]
+        places[part.rows, part.columns] = chosen[:, :height, :width]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A convolution, or a transposed one, and what follows it cell by cell (which may work in place)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    windows: Windows
+    groups: int = 1
+    activation: Activation | None = None
+
+    def on_tiles(self, gathered: Tensor, tile: int) -> Tensor:
+        """Return the outputs of gathered tiles, [tiles, filters, tile, tile]; they bring their padding along."""
+        stride, dilation = self._pairs()
+        if not self.windows[0].transposed:
+            return self._finish(F.conv2d(gathered, self.weight, self.bias, stride, 0, dilation, self.groups))
+        cut, extra = [], []
+        for axis, window in enumerate(self.windows):
+            # What a tile reads has a part in outputs of the tile before, too: so many of them are cut off.
+            ahead = window.padding - window.reads(0, tile)[0] * window.stride
+            made = (gathered.shape[2 + axis] - 1) * window.stride - 2 * ahead + window.reach + 1
+            cut.append(ahead)
+            extra.append(max(tile - made, 0))
+        made = F.conv_transpose2d(gathered, self.weight, self.bias, stride, cut, extra, self.groups, dilation)
+        return self._finish(made[:, :, :tile, :tile])
+
+    def on_map(self, source: Bordered) -> Tensor:
+        """Return all outputs, [1, filters, rows, columns]."""
+        stride, dilation = self._pairs()
+        down, across = self.windows
+        if down.transposed:
+            padding, extra = (down.padding, across.padding), (down.extra, across.extra)
+            x = source.inside.permute(2, 0, 1)[None]
+            return self._finish(
+                F.conv_transpose2d(x, self.weight, self.bias, stride, padding, extra, self.groups, dilation)
+            )
+        # The border is the padding. Where it is no wider than that the map is read as it lies, without a copy.
+        memory = source.memory
+        for axis, window in enumerate(self.windows):
+            first, count = window.reads(0, window.outputs(source.size[axis]))
+            memory = memory.narrow(axis, source.before + first, count)
+        x = memory.permute(2, 0, 1)[None]
+        return self._finish(F.conv2d(x, self.weight, self.bias, stride, 0, dilation, self.groups))
+
+    def _pairs(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        down, across = self.windows
+        return (down.stride, across.stride), (down.dilation, across.dilation)
+
+    def _finish(self, values: Tensor) -> Tensor:
+        return values if self.activation is None else self.activation(values)
+
+
+def sparse_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    tiles: Tiles,
+    out: Tensor,
+    groups: int = 1,
+    activation: Activation | None = None,
+) -> Tensor:
+    """Write the active tiles of `F.conv2d(x, weight, bias, stride, padding)` to `out`, and return it.
+
+    x [1, channels, rows, columns]; out [1, filters, rows, columns of the output], elsewhere left as it is. What is
+    written equals the dense convolution up to the order of its sums: oneDNN chooses another kernel for another size, so
+    the last bits differ, by about 1e-6 of the largest value. Raises `VideoError` where sizes disagree. x is copied into
+    a border here; a network keeps its maps in one (network.py).
+    """
+    down, across = (Window(taps, stride, padding) for taps in weight.shape[2:])
+    return _on_tensors(x, Kernel(weight, bias, (down, across), groups, activation), tiles, out)
+
+
+def sparse_conv_transpose2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    tiles: Tiles,
+    out: Tensor,
+    groups: int = 1,
+    activation: Activation | None = None,
+) -> Tensor:
+    """The same of `F.conv_transpose2d`; the tiles' side must be a multiple of the stride."""
+    if tiles.tile % stride:
+        raise VideoError(f"tiles of {tiles.tile} cells: a transposed convolution of stride {stride} needs a multiple")
+    down, across = (Window(taps, stride, padding, transposed=True) for taps in weight.shape[2:])
+    return _on_tensors(x, Kernel(weight, bias, (down, across), groups, activation), tiles, out)
+
+
+def _on_tensors(x: Tensor, kernel: Kernel, tiles: Tiles, out: Tensor) -> Tensor:
+    size = (x.shape[2], x.shape[3])
+    expected = tuple(window.outputs(cells) for window, cells in zip(kernel.windows, size, strict=True))
+    if x.shape[0] != 1 or tuple(out.shape[2:]) != expected or tiles.size != expected:
+        raise VideoError(
+            f"x {tuple(x.shape)} makes one map of {expected}; out is {tuple(out.shape)}, the tiles are of {tiles.size}"
+        )
+    if len(tiles):
+        source = Bordered.zeros(x.shape[1], size, border_for(kernel.windows, size, tiles.tile), like=x)
+        source.inside.copy_(x[0].permute(1, 2, 0))
+        every_tile = overlapping(source, kernel.windows, tiles.tile, tiles.size)
+        scatter(kernel.on_tiles(gather(every_tile, tiles), tiles.tile), tiles, out[0].permute(1, 2, 0))
+    return out
