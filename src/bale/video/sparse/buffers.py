@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 INPUT = "input"
 """The name by which layers read what the network is given."""
 
+LEAST = 4
+"""Side of the smallest tile that is run as a convolution."""
+
 Axes = tuple[Spans, Spans]
 """Down and across."""
 
@@ -117,10 +120,15 @@ def _measure(layer: Layer, values: dict[str, _Value]) -> _Value:
 
 
 def _tile_of(layer: Layer, config: SparseConfig, cell: Fraction) -> int:
-    """Return the side of a layer's tiles in its own cells: a multiple of its stride, if it is transposed."""
-    wanted = max(int(config.tile / cell), config.least_tile)
+    """Return the side of a layer's tiles in its own cells; if it is transposed, a multiple of its stride.
+
+    As a convolution tiles of two or three cells cost what four do, so that single cells, a product of matrices, are
+    less work.
+    """
     window = windows_of(layer.module)[0]
-    return -(-wanted // window.stride) * window.stride if window.transposed else wanted
+    unit = window.stride if window.transposed else 1
+    units = int(config.tile / cell) // unit
+    return unit * (units if units >= LEAST else 1)
 
 
 def _blocks_of(value: _Value, tile: int, block: Fraction, exact: bool) -> Axes:
@@ -173,7 +181,7 @@ def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, blocks
     rows, columns = source.size if windows[0].transposed else target.size
     return Step(
         name=layer.name,
-        kernel=Kernel(weight, bias, windows, module.groups, layer.activation),
+        kernel=Kernel.of(weight, bias, windows, module.groups, layer.activation, tile),
         tile=tile,
         source=source,
         pieces=pieces,

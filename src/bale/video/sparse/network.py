@@ -27,7 +27,7 @@ class SparseConfig:
     """How much is computed again.
 
     tile         side of the tiles, cells of the network's input; a layer of stride s has tiles of tile / s of its own
-                 cells, but at least `least_tile`
+                 cells, where that is fewer than four of one cell
     grow         "exact": a layer computes every output that depends on a changed block, so that the result is the dense
                  network's if the mask covers all pixels that changed. "mask": a layer computes what lies under the mask
                  and no more; what a change reaches further out stays stale
@@ -41,12 +41,10 @@ class SparseConfig:
     dilate: int = 1
     dense_above: float = 0.5
     dense_below: int = 1_500_000
-    least_tile: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("tile", "least_tile"):
-            if getattr(self, name) < 1:
-                raise VideoError(f"{name} {getattr(self, name)}: expected 1 or more cells")
+        if self.tile < 1:
+            raise VideoError(f"tile {self.tile}: expected 1 or more cells")
         if self.grow not in ("exact", "mask"):
             raise VideoError(f'grow {self.grow!r}: expected "exact" or "mask"')
         if self.dilate < 0:
@@ -203,6 +201,6 @@ def _run_tiles(step: Step, tiles: Tiles) -> int:
     if not len(tiles):
         return 0
     step.join()
-    scatter(step.kernel.on_tiles(gather(step.every_tile, tiles), step.tile), tiles, step.target.inside)
+    scatter(step.kernel.on_tiles(gather(step.every_tile, tiles)), tiles, step.target.inside)
     rows, columns = step.target.size
     return step.macs * len(tiles) * step.tile**2 // (rows * columns)

@@ -167,28 +167,56 @@ def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A convolution, or a transposed one, and what follows it cell by cell (which may work in place)."""
+    """A convolution, or a transposed one, and what follows it cell by cell (which may work in place), for a tile's side.
+
+    weight, bias  as PyTorch has them
+    on_gathered   the weight with which gathered tiles are convolved: [filters, channels, taps down, taps across]; of a
+                  transposed convolution, `_sub_pixel`
+    as_matrix     the same as [filters, taps * channels], where a tile is so small that it is a product of matrices
+    """
 
     weight: Tensor
     bias: Tensor | None
     windows: Windows
-    groups: int = 1
-    activation: Activation | None = None
+    groups: int
+    activation: Activation | None
+    tile: int
+    on_gathered: Tensor
+    as_matrix: Tensor | None
 
-    def on_tiles(self, gathered: Tensor, tile: int) -> Tensor:
+    @staticmethod
+    def of(
+        weight: Tensor,
+        bias: Tensor | None,
+        windows: Windows,
+        groups: int,
+        activation: Activation | None,
+        tile: int,
+    ) -> Kernel:
+        """Return the kernel; a transposed convolution's tile must be a multiple of its stride."""
+        on_gathered = _sub_pixel(weight, windows, groups) if windows[0].transposed else weight
+        on_gathered = on_gathered.contiguous(memory_format=torch.channels_last)
+        single = tile == (windows[0].stride if windows[0].transposed else 1)
+        dense_taps = groups == 1 and windows[0].dilation == windows[1].dilation == 1
+        as_matrix = on_gathered.permute(0, 2, 3, 1).flatten(1) if single and dense_taps else None
+        return Kernel(weight, bias, windows, groups, activation, tile, on_gathered, as_matrix)
+
+    def on_tiles(self, gathered: Tensor) -> Tensor:
         """Return the outputs of gathered tiles, [tiles, filters, tile, tile]; they bring their padding along."""
         stride, dilation = self._pairs()
-        if not self.windows[0].transposed:
-            return self._finish(F.conv2d(gathered, self.weight, self.bias, stride, 0, dilation, self.groups))
-        cut, extra = [], []
-        for axis, window in enumerate(self.windows):
-            # What a tile reads has a part in outputs of the tile before, too: so many of them are cut off.
-            ahead = window.padding - window.reads(0, tile)[0] * window.stride
-            made = (gathered.shape[2 + axis] - 1) * window.stride - 2 * ahead + window.reach + 1
-            cut.append(ahead)
-            extra.append(max(tile - made, 0))
-        made = F.conv_transpose2d(gathered, self.weight, self.bias, stride, cut, extra, self.groups, dilation)
-        return self._finish(made[:, :, :tile, :tile])
+        transposed, tile = self.windows[0].transposed, self.tile
+        if self.as_matrix is not None:
+            # oneDNN is slow at maps of one cell. What such a tile reads is one row of a matrix.
+            patches = gathered.permute(0, 2, 3, 1).reshape(len(gathered), -1)
+            made = F.linear(patches, self.as_matrix, None if transposed else self.bias)[:, :, None, None]
+        elif transposed:
+            made = F.conv2d(gathered, self.on_gathered, None, 1, 0, 1, self.groups)
+        else:
+            made = F.conv2d(gathered, self.on_gathered, self.bias, stride, 0, dilation, self.groups)
+        if transposed:
+            made = _shuffle(made, self.groups, stride, tile)
+            made = made if self.bias is None else made + self.bias[:, None, None]
+        return self._finish(made)
 
     def on_map(self, source: Bordered) -> Tensor:
         """Return all outputs, [1, filters, rows, columns]."""
@@ -216,6 +244,44 @@ class Kernel:
         return values if self.activation is None else self.activation(values)
 
 
+def _sub_pixel(weight: Tensor, windows: Windows, groups: int) -> Tensor:
+    """Return the weight of the plain convolution of stride 1 that makes stride x stride outputs at each place at once.
+
+    weight: of a transposed convolution, [channels, filters of a group, taps, taps]. Returned: [groups * stride * stride
+    * filters of a group, channels of a group, places, places], the places those that `stride` outputs read. Taps that an
+    output lacks are zeros (4 x 4 taps of stride 2: 9 products for 4), which is still less than what oneDNN's transposed
+    convolution loses on small maps.
+    """
+    channels, filters = weight.shape[0] // groups, weight.shape[1]
+    down, across = windows
+    (_, rows), (_, columns) = down.reads(0, down.stride), across.reads(0, across.stride)
+    made = weight.new_zeros(groups, down.stride, across.stride, filters, channels, rows, columns)
+    by_group = weight.reshape(groups, channels, filters, *weight.shape[2:]).transpose(1, 2)
+    for output_row, row, tap_down in _taps(down):
+        for output_column, column, tap_across in _taps(across):
+            made[:, output_row, output_column, :, :, row, column] = by_group[..., tap_down, tap_across]
+    return made.reshape(-1, channels, rows, columns)
+
+
+def _taps(window: Window) -> list[tuple[int, int, int]]:
+    """Return output, place read (from the first that is) and tap, for each of a stride's outputs and taps that meet."""
+    first, count = window.reads(0, window.stride)
+    met = []
+    for output in range(window.stride):
+        for place in range(count):
+            tap, rest = divmod(output + window.padding - (first + place) * window.stride, window.dilation)
+            if not rest and 0 <= tap < window.kernel:
+                met.append((output, place, tap))
+    return met
+
+
+def _shuffle(made: Tensor, groups: int, stride: tuple[int, int], tile: int) -> Tensor:
+    """Return what `_sub_pixel` made, [tiles, groups * stride * stride * filters, ...], as [tiles, filters, tile, tile]."""
+    down, across = tile // stride[0], tile // stride[1]
+    made = made.permute(0, 2, 3, 1).reshape(len(made), down, across, groups, *stride, -1)
+    return made.permute(0, 3, 6, 1, 4, 2, 5).reshape(len(made), -1, tile, tile)
+
+
 def sparse_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -235,7 +301,8 @@ def sparse_conv2d(
     a border here; a network keeps its maps in one (network.py).
     """
     down, across = (Window(taps, stride, padding) for taps in weight.shape[2:])
-    return _on_tensors(x, Kernel(weight, bias, (down, across), groups, activation), tiles, out)
+    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.tile)
+    return _on_tensors(x, kernel, tiles, out)
 
 
 def sparse_conv_transpose2d(
@@ -253,7 +320,8 @@ def sparse_conv_transpose2d(
     if tiles.tile % stride:
         raise VideoError(f"tiles of {tiles.tile} cells: a transposed convolution of stride {stride} needs a multiple")
     down, across = (Window(taps, stride, padding, transposed=True) for taps in weight.shape[2:])
-    return _on_tensors(x, Kernel(weight, bias, (down, across), groups, activation), tiles, out)
+    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.tile)
+    return _on_tensors(x, kernel, tiles, out)
 
 
 def _on_tensors(x: Tensor, kernel: Kernel, tiles: Tiles, out: Tensor) -> Tensor:
@@ -267,5 +335,5 @@ def _on_tensors(x: Tensor, kernel: Kernel, tiles: Tiles, out: Tensor) -> Tensor:
         source = Bordered.zeros(x.shape[1], size, border_for(kernel.windows, size, tiles.tile), like=x)
         source.inside.copy_(x[0].permute(1, 2, 0))
         every_tile = overlapping(source, kernel.windows, tiles.tile, tiles.size)
-        scatter(kernel.on_tiles(gather(every_tile, tiles), tiles.tile), tiles, out[0].permute(1, 2, 0))
+        scatter(kernel.on_tiles(gather(every_tile, tiles)), tiles, out[0].permute(1, 2, 0))
     return out
