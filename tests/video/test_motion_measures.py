@@ -1,0 +1,150 @@
+"""Do block matching, the measures of motion and the grids of moving blocks say what a plain loop says?"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.video.films import sliding, texture, written
+
+from bale.errors import VideoError
+from bale.video.film.read import read_film
+from bale.video.frame import BlockMotion, Frame
+from bale.video.match import grey, match_blocks
+from bale.video.motion import BlockMatching, CodecMotion, DisMotion, mean_motion
+from bale.video.moving import changed_blocks, moving_blocks
+
+
+def plain_match(before: np.ndarray, after: np.ndarray, block: int, reach: int, zero_bias: float) -> list:
+    height, width = after.shape
+    found = []
+    for top in range(0, height, block):
+        for left in range(0, width, block):
+            part = after[top : top + block, left : left + block].astype(int)
+            options = []
+            for y in range(-reach, reach + 1):
+                for x in range(-reach, reach + 1):
+                    if min(top - y, left - x) < 0 or top - y + len(part) > height or left - x + part.shape[1] > width:
+                        continue
+                    source = before[top - y : top - y + len(part), left - x : left - x + part.shape[1]]
+                    options.append((int(np.abs(part - source).sum()), x * x + y * y, x, y))
+            stay = next(option for option in options if option[1] == 0)
+            moved = [option for option in options if option[0] < stay[0] - int(zero_bias * part.size)]
+            best = min(moved, default=stay)
+            found.append((best[0], best[1]))
+    return found
+
+
+@given(
+    st.integers(5, 14), st.integers(5, 14), st.integers(3, 8), st.integers(1, 4), st.integers(0, 4), st.integers(0, 99)
+)
+@settings(max_examples=25)
+def test_matching_finds_what_a_plain_search_finds(height, width, block, reach, zero_bias, seed):
+    rng = np.random.default_rng(seed)
+    before, after = rng.integers(0, 8, (2, height, width)).astype(np.uint8)  # few levels, so that there are ties
+    displacement, difference = match_blocks(before, after, block, reach, zero_bias)
+    lengths = (displacement**2).sum(-1).ravel()
+    assert list(zip(difference.ravel(), lengths, strict=True)) == plain_match(before, after, block, reach, zero_bias)
+
+
+def test_grey_is_the_mean_of_squares():
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    luma = (image * np.array([77, 150, 29])).sum(-1) / 256
+    expected = [[luma[y : y + 2, x : x + 2].mean() for x in range(0, 9, 2)] for y in range(0, 7, 2)]
+    assert (grey(image, 2) == np.floor(expected)).all()
+
+
+@given(st.integers(-6, 6), st.integers(-6, 6))
+@settings(max_examples=10)
+def test_blocks_of_a_sliding_image_are_found_again(right, down):
+    before, after = sliding(2 * right, 2 * down, 2)
+    motion = BlockMatching(reach=12).blocks(before, after)
+    assert np.median(motion.displacement, axis=0).tolist() == [2 * right, 2 * down]
+    assert (motion.blocks[:, 2] * motion.blocks[:, 3]).sum() == 96 * 128
+
+
+def measured(measure: CodecMotion | BlockMatching | DisMotion, frames: list[Frame]) -> list[float]:
+    of = measure.start()
+    return [of(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("measure, tolerance", [(BlockMatching(), 1.5), (DisMotion(), 1.5), (CodecMotion(), 0.6)])
+def test_measures_agree_on_how_far_an_image_slides(tmp_path, measure, tolerance):
+    film = written(tmp_path / "a.mp4", sliding(4, -2), refs="1")
+    found = measured(measure, list(read_film(film, motion=True)))
+    assert found[0] == 0  # and at the border, where content comes in, all of them are off
+    assert np.median(found[1:]) == pytest.approx(np.hypot(4, 2), abs=tolerance)
+
+
+@pytest.mark.parametrize("measure", [BlockMatching(), DisMotion()])
+def test_lost_frames_and_new_sizes_repeat_the_last_measure(measure):
+    images = list(sliding(4, 0, 5))
+    steps = [images[0], images[1], None, images[3], np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+    found = measured(measure, [Frame(i, i / 10, image) for i, image in enumerate(steps)])
+    assert found[2] == found[1] > 2
+    assert found[3] == pytest.approx(found[1], rel=0.5)  # of two frames, halved
+    assert found[4] == found[3] and found[5] == 0
+
+
+def test_a_frame_of_unknown_motion_repeats_the_last_measure():
+    known = BlockMotion((16, 32), np.array([[0, 0, 16, 16]]), np.array([[3.0, 4.0]], np.float32), np.array([False]))
+    frames = [Frame(i, 0.0, None, motion) for i, motion in enumerate([None, known, None])]
+    assert measured(CodecMotion(), frames) == [0, 2.5, 2.5]
+
+
+def test_intra_blocks_count_as_moved_by_a_macroblock():
+    blocks = np.array([[0, 0, 16, 16], [16, 0, 16, 16]])
+    motion = BlockMotion((16, 64), blocks, np.array([[3.0, 4.0], [0, 0]], np.float32), np.array([False, True]))
+    assert mean_motion(motion) == pytest.approx((5 + 16) / 4)
+    assert mean_motion(motion, intra=1) == pytest.approx((5 + 1) / 4)
+
+
+def test_small_frames_are_measured_by_dis():
+    images = [np.roll(texture(17, 23), i, axis=1) for i in range(3)]
+    assert all(np.isfinite(measured(DisMotion(), [Frame(i, 0.0, image) for i, image in enumerate(images)])))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: BlockMatching(shrink=0), lambda: BlockMatching(block=15), lambda: BlockMatching(zero_bias=-1),
+             lambda: DisMotion(shrink=0)]
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(make):
+    with pytest.raises(VideoError, match="expected"):
+        make()
+
+
+BOX = st.tuples(st.integers(0, 60), st.integers(0, 40), st.integers(1, 16), st.integers(1, 16))
+
+
+@given(st.lists(st.tuples(BOX, st.floats(-1, 1, width=32), st.booleans()), max_size=6), st.sampled_from([8, 16]))
+def test_moving_blocks_are_those_with_a_pixel_of_a_moving_one(drawn, block):
+    motion = BlockMotion(
+        (50, 70),
+        np.array([box for box, _, _ in drawn], np.int32).reshape(-1, 4),
+        np.array([[0, down] for _, down, _ in drawn], np.float32).reshape(-1, 2),
+        np.array([intra for _, _, intra in drawn], bool),
+    )
+    pixels = np.zeros((-(-50 // block) * block, -(-70 // block) * block), bool)
+    for (left, top, width, height), down, intra in drawn:
+        pixels[top : top + height, left : left + width] |= intra or abs(down) > 0.25
+    expected = pixels.reshape(len(pixels) // block, block, -1, block).any((1, 3))
+    assert (moving_blocks(motion, (50, 70), block) == expected).all()
+
+
+def test_nothing_is_known_to_move_where_motion_is_unknown():
+    assert moving_blocks(None, (50, 70)) is None
+
+
+@given(st.integers(0, 99), st.sampled_from([0.0, 1.0, 3.0]))
+@settings(max_examples=20)
+def test_changed_blocks_differ_by_more_than_the_threshold_on_average(seed, threshold):
+    rng = np.random.default_rng(seed)
+    before = rng.integers(0, 256, (21, 37, 3)).astype(np.uint8)
+    after = np.where(rng.random((21, 37, 1)) < 0.02, 255 - before, before).astype(np.uint8)
+    difference = np.abs(after.astype(int) - before)
+    expected = [[difference[y : y + 8, x : x + 8].mean() > threshold for x in range(0, 37, 8)] for y in range(0, 21, 8)]
+    assert (changed_blocks(before, after, threshold, block=8) == expected).all()
+
+
+def test_images_of_two_sizes_are_not_compared():
+    with pytest.raises(VideoError, match="same size"):
+        changed_blocks(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
