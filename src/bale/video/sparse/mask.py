@@ -74,7 +74,7 @@ def windows_of(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Window, Window]:
 
 
 def receptive_field(chain: Sequence[Window], first: int = 0, count: int = 1) -> tuple[int, int]:
-    """Return which inputs of a chain of layers `count` of its last outputs read, from `first` on: their first, how many.
+    """Return which inputs of a chain of layers `count` of its last outputs read, from `first` on: first and how many.
 
     Along one axis; layers in the order in which they run. The first is negative where padding is read.
     """
@@ -87,7 +87,7 @@ def receptive_field(chain: Sequence[Window], first: int = 0, count: int = 1) -> 
 class Spans:
     """For each place along one axis the interval of another that belongs to it: int64 [places] `first` and `beyond`.
 
-    Both rise from place to place (not strictly). Where an interval is empty, `first` = `beyond`.
+    Both rise from place to place, not strictly, but where an interval is empty: there `first` = `beyond`.
     """
 
     first: np.ndarray
@@ -106,13 +106,17 @@ class Spans:
         inputs = len(self.first)
         reads = np.array([window.reads(output, 1) for output in range(window.outputs(inputs))]).reshape(-1, 2)
         first, beyond = reads[:, 0].clip(0, inputs), reads.sum(axis=1).clip(0, inputs)
+        # Inputs that depend on nothing (a stride that is wider than its kernel) must not cut off those beside them.
+        none = self.beyond <= self.first
+        furthest = np.iinfo(np.int64).max
+        begins = np.minimum.accumulate(np.where(none, furthest, self.first)[::-1])[::-1]
+        begins, ends = np.append(begins, furthest), np.append(np.maximum.accumulate(np.where(none, 0, self.beyond)), 0)
+        first, beyond = begins[first], np.where(beyond > first, ends[beyond - 1], 0)
         some = beyond > first
-        ends = np.append(self.beyond, 0)  # the last is for outputs of which nothing but padding is read
-        begins = np.append(self.first, self.beyond[-1])
-        return Spans(begins[first], np.where(some, ends[beyond - 1], begins[first]))
+        return Spans(np.where(some, first, 0), np.where(some, beyond, 0))
 
     def grouped(self, places: int) -> Spans:
-        """Return the spans of tiles of so many places, the last one perhaps of fewer."""
+        """Return the spans of tiles of so many places, the last one perhaps of fewer: the hull of theirs."""
         return Spans(np.minimum.reduceat(self.first, starts := np.arange(0, len(self.first), places)),
                      np.maximum.reduceat(self.beyond, starts))  # fmt: skip
 

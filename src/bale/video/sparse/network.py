@@ -1,8 +1,8 @@
 """How is a network of convolutions computed again where its input changed, and only there?
 
 Every layer keeps its output of the call before. A call comes with a mask of the input's changed blocks; each layer
-computes the tiles that the mask asks for and leaves the others as they were (SSI; Mao et al., TECS 2022; buffers, growth
-and fall-back are our reconstruction).
+computes the tiles that the mask asks for and leaves the others as they were (SSI; Mao et al., TECS 2022; buffers,
+growth and fall-back are our reconstruction).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class SparseStream:
         self.work = Work(0, sum(step.macs for step in self.steps))
         self._filled = False
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def run(self, *parts: Tensor | None, changed: np.ndarray | None = None) -> dict[str, Tensor]:
         """Return the outputs, [1, channels, rows, columns] by name, computed again where the input changed.
 
@@ -130,12 +130,13 @@ class SparseStream:
         changed  bool [rows, columns] of blocks from the left top; beyond its edges it goes on as at the edge. None, and
                  the first call: everything changed
 
-        `work` then says what was computed. Raises `VideoError` where the input is of another size.
+        `work` then says what was computed. Raises `VideoError` for an input of another size, or what is no mask.
         """
+        if changed is not None and (changed.ndim != 2 or not changed.size):
+            raise VideoError(f"changed {list(changed.shape)}: expected a mask [rows, columns] of blocks")
         self._take(parts)
-        whole = changed is None or not self._filled
+        active = None if changed is None or not self._filled else _Active(self.config, changed)
         self._filled = False  # until all is done the maps are of two calls
-        active = None if whole else _Active(self.config, changed)
         computed = 0
         for step in self.steps:
             tiles = None if active is None else active.tiles(step)

@@ -132,7 +132,7 @@ def border_for(windows: Windows, size: tuple[int, int], tile: int) -> tuple[int,
 
 
 def overlapping(source: Bordered, windows: Windows, tile: int, size: tuple[int, int]) -> Tensor:
-    """Return what each tile of an output of `size` reads, as a view: [tile rows, tile columns, rows, columns, channels].
+    """Return what each tile of an output of `size` reads: [tile rows, tile columns, rows, columns, channels], a view.
 
     Neighbours overlap by the halo, so it is not to be written to.
     """
@@ -167,7 +167,7 @@ def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A convolution, or a transposed one, and what follows it cell by cell (which may work in place), for a tile's side.
+    """A convolution, or a transposed one, for tiles of one side, and what follows it cell by cell, perhaps in place.
 
     weight, bias  as PyTorch has them
     on_gathered   the weight with which gathered tiles are convolved: [filters, channels, taps down, taps across]; of a
@@ -247,10 +247,12 @@ class Kernel:
 def _sub_pixel(weight: Tensor, windows: Windows, groups: int) -> Tensor:
     """Return the weight of the plain convolution of stride 1 that makes stride x stride outputs at each place at once.
 
-    weight: of a transposed convolution, [channels, filters of a group, taps, taps]. Returned: [groups * stride * stride
-    * filters of a group, channels of a group, places, places], the places those that `stride` outputs read. Taps that an
-    output lacks are zeros (4 x 4 taps of stride 2: 9 products for 4), which is still less than what oneDNN's transposed
-    convolution loses on small maps.
+    weight    of a transposed convolution, [channels, filters of a group, taps, taps]
+    returned  [groups * stride * stride * filters of a group, channels of a group, places, places]; the places are those
+              that `stride` outputs read
+
+    Taps that an output lacks are zeros (4 x 4 taps of stride 2: 9 products for 4), which is still less than what
+    oneDNN's transposed convolution loses on small maps.
     """
     channels, filters = weight.shape[0] // groups, weight.shape[1]
     down, across = windows
@@ -276,7 +278,7 @@ def _taps(window: Window) -> list[tuple[int, int, int]]:
 
 
 def _shuffle(made: Tensor, groups: int, stride: tuple[int, int], tile: int) -> Tensor:
-    """Return what `_sub_pixel` made, [tiles, groups * stride * stride * filters, ...], as [tiles, filters, tile, tile]."""
+    """Return what `_sub_pixel` made, all outputs of a place among its channels, as [tiles, filters, tile, tile]."""
     down, across = tile // stride[0], tile // stride[1]
     made = made.permute(0, 2, 3, 1).reshape(len(made), down, across, groups, *stride, -1)
     return made.permute(0, 3, 6, 1, 4, 2, 5).reshape(len(made), -1, tile, tile)
