@@ -140,7 +140,7 @@ class SparseStream:
         computed = 0
         for step in self.steps:
             tiles = None if active is None else active.tiles(step)
-            computed += _run_all(step) if tiles is None else _run_tiles(step, tiles)
+            computed += run_all(step) if tiles is None else run_tiles(step, tiles)
         self._filled = True
         self.work = Work(computed, self.work.dense)
         return {name: self.maps[name].inside.permute(2, 0, 1)[None].clone() for name in self.outputs}
@@ -190,14 +190,14 @@ class _Active:
         return Tiles.of(active, step.target.size, step.tile, step.kernel.weight.device)
 
 
-def _run_all(step: Step) -> int:
+def run_all(step: Step) -> int:
     """Compute all of a layer's output; returns the multiply-accumulates."""
     step.join()
     step.target.inside.copy_(step.kernel.on_map(step.source)[0].permute(1, 2, 0))
     return step.macs
 
 
-def _run_tiles(step: Step, tiles: Tiles) -> int:
+def run_tiles(step: Step, tiles: Tiles) -> int:
     """Compute a layer's active tiles; returns the multiply-accumulates."""
     if not len(tiles):
         return 0
