@@ -116,9 +116,9 @@ def lines_of_layers(args: argparse.Namespace) -> list[Line]:
         for step in stream.steps:
             size, ratios = step.target.size, {}
             for share in args.shares:
-                active = rng.random(grid_of(size, step.tile)) < share
+                active = rng.random(grid_of(size, step.tile, step.ahead)) < share
                 active.flat[0] = True
-                tiles = Tiles.of(active, size, step.tile)
+                tiles = Tiles.of(active, size, step.tile, step.ahead)
                 with torch.inference_mode():
                     ms = medians({"all": lambda s=step: run_all(s), "tiles": lambda s=step, t=tiles: run_tiles(s, t)},
                                  args.rounds)  # fmt: skip

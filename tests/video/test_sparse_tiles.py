@@ -14,18 +14,18 @@ from bale.video.sparse.tiles import Tiles, grid_of, sparse_conv2d, sparse_conv_t
 MARK = 7.0
 
 
-def some_tiles(size: tuple[int, int], tile: int, share: float, seed: int) -> tuple[Tiles, torch.Tensor]:
+def some_tiles(size: tuple[int, int], tile: int, share: float, seed: int, ahead: int = 0) -> tuple[Tiles, torch.Tensor]:
     """An index, and which cells its tiles hold, bool [rows, columns]."""
-    active = np.random.default_rng(seed).random(grid_of(size, tile)) < share
-    cells = active.repeat(tile, 0).repeat(tile, 1)[: size[0], : size[1]]
-    return Tiles.of(active, size, tile), torch.from_numpy(cells)
+    active = np.random.default_rng(seed).random(grid_of(size, tile, (ahead, ahead))) < share
+    cells = active.repeat(tile, 0).repeat(tile, 1)[ahead : ahead + size[0], ahead : ahead + size[1]]
+    return Tiles.of(active, size, tile, (ahead, ahead)), torch.from_numpy(cells)
 
 
 def check(sparse, dense, window, x, weight, bias, tile, groups, share, seed):
     size = window.outputs(x.shape[2]), window.outputs(x.shape[3])
     if min(size) < 1:
         return
-    tiles, cells = some_tiles(size, tile, share, seed)
+    tiles, cells = some_tiles(size, tile, share, seed, window.ahead)
     expected = F.leaky_relu(dense(x, weight, bias, window.stride, window.padding, groups=groups), 0.1)
     out = torch.full_like(expected, MARK)
     given = sparse(x, weight, bias, window.stride, window.padding, tiles, out, groups, lambda y: F.leaky_relu_(y, 0.1))
@@ -96,5 +96,5 @@ def test_sizes_that_disagree_are_refused():
     with pytest.raises(VideoError, match="a map of"):
         Tiles.of(np.ones((3, 2), bool), (4, 4), 2)
     tiles, _ = some_tiles((9, 9), 3, 1.0, 0)
-    with pytest.raises(VideoError, match="stride 2 needs a multiple"):
+    with pytest.raises(VideoError, match="stride 2 needs a multiple of it, 0 ahead"):
         sparse_conv_transpose2d(x, weight, None, 2, 0, tiles, out)

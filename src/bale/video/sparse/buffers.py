@@ -34,6 +34,7 @@ Axes = tuple[Spans, Spans]
 class Step:
     """A layer at one size.
 
+    tile, ahead     side of its tiles, and how many rows and columns before its output the first ones begin
     source, target  what it reads and writes
     pieces          where what it joins lies apart: those maps, to be copied together into `source` first
     every_tile      what each of its tiles reads, a view of `source`
@@ -44,6 +45,7 @@ class Step:
     name: str
     kernel: Kernel
     tile: int
+    ahead: tuple[int, int]
     source: Bordered
     pieces: tuple[Bordered, ...]
     target: Bordered
@@ -77,8 +79,7 @@ def plan(
 
     Raises `VideoError` that names the layer which reads too few or too many channels, or maps of unlike sizes.
     """
-    down, across = (Spans.of_cells(each) for each in size)
-    values = {INPUT: _Value(size, channels, Fraction(1), (down, across))}
+    values = {INPUT: _Value(size, channels, Fraction(1), (Spans.of_cells(size[0]), Spans.of_cells(size[1])))}
     tiles: dict[str, int] = {}
     borders: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
     for layer in layers:
@@ -92,9 +93,10 @@ def plan(
     maps = {name: each for names, each in joined.items() for name in names if len(names) == 1}
     steps = []
     for layer in layers:
-        exact = config.grow == "exact"
-        blocks = _blocks_of(values[layer.name], tiles[layer.name], block, exact)
-        steps.append(_step(layer, joined, tiles[layer.name], blocks))
+        down, across = windows_of(layer.module)
+        ahead, tile = (down.ahead, across.ahead), tiles[layer.name]
+        blocks = _blocks_of(values[layer.name], tile, ahead, block, config.grow == "exact")
+        steps.append(_step(layer, joined, tile, ahead, blocks))
     return maps, steps
 
 
@@ -131,10 +133,11 @@ def _tile_of(layer: Layer, config: SparseConfig, cell: Fraction) -> int:
     return unit * (units if units >= LEAST else 1)
 
 
-def _blocks_of(value: _Value, tile: int, block: Fraction, exact: bool) -> Axes:
+def _blocks_of(value: _Value, tile: int, ahead: tuple[int, int], block: Fraction, exact: bool) -> Axes:
     """Return the blocks that the rows and columns of tiles depend on, or only those that lie over them."""
-    down, across = value.reads if exact else (Spans.of_cells(cells, value.cell) for cells in value.size)
-    return down.grouped(tile).in_blocks(block), across.grouped(tile).in_blocks(block)
+    axes = value.reads if exact else [Spans.of_cells(cells, value.cell) for cells in value.size]
+    down, across = (each.grouped(tile, before).in_blocks(block) for each, before in zip(axes, ahead, strict=True))
+    return down, across
 
 
 def _homes(layers: Sequence[Layer]) -> list[tuple[str, ...]]:
@@ -166,7 +169,7 @@ def _lay(
     return maps
 
 
-def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, blocks: Axes) -> Step:
+def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, ahead: tuple[int, int], blocks: Axes) -> Step:
     module, windows, target = layer.module, windows_of(layer.module), maps[(layer.name,)]
     pieces: tuple[Bordered, ...] = ()
     if layer.inputs in maps:
@@ -183,6 +186,7 @@ def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, blocks
         name=layer.name,
         kernel=Kernel.of(weight, bias, windows, module.groups, layer.activation, tile),
         tile=tile,
+        ahead=ahead,
         source=source,
         pieces=pieces,
         target=target,

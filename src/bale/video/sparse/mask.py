@@ -43,6 +43,14 @@ class Window:
         """Between the first and the last tap of the kernel, inputs (of a transposed convolution: outputs)."""
         return (self.kernel - 1) * self.dilation
 
+    @property
+    def ahead(self) -> int:
+        """How many outputs before the first one its tiles begin.
+
+        From there on each `stride` outputs of a transposed convolution read the same inputs, as few as there can be.
+        """
+        return self.padding % self.stride if self.transposed else 0
+
     def outputs(self, inputs: int) -> int:
         """How many outputs there are of so many inputs."""
         if self.transposed:
@@ -115,10 +123,10 @@ class Spans:
         some = beyond > first
         return Spans(np.where(some, first, 0), np.where(some, beyond, 0))
 
-    def grouped(self, places: int) -> Spans:
-        """Return the spans of tiles of so many places, the last one perhaps of fewer: the hull of theirs."""
-        return Spans(np.minimum.reduceat(self.first, starts := np.arange(0, len(self.first), places)),
-                     np.maximum.reduceat(self.beyond, starts))  # fmt: skip
+    def grouped(self, places: int, ahead: int = 0) -> Spans:
+        """Return the spans of tiles of so many places, the first of which begins `ahead` before: the hull of theirs."""
+        starts = np.arange(-ahead, len(self.first), places).clip(0)
+        return Spans(np.minimum.reduceat(self.first, starts), np.maximum.reduceat(self.beyond, starts))
 
     def in_blocks(self, block: Fraction | int) -> Spans:
         """Return the same intervals in blocks of `block` places each: all blocks that they touch."""
@@ -126,6 +134,11 @@ class Spans:
         whole = block.denominator
         beyond = -(-self.beyond * whole // block.numerator)
         return Spans(self.first * whole // block.numerator, np.where(self.beyond > self.first, beyond, 0))
+
+    def within(self, cells: int) -> Spans:
+        """Return the same intervals on so many cells, of which the last one goes on for ever: as padding with edges."""
+        first = self.first.clip(0, cells - 1)
+        return Spans(first, np.maximum(np.where(self.beyond > self.first, self.beyond.clip(0, cells), 0), first))
 
     def hull(self, other: Spans) -> Spans:
         """Return for each place the interval around both."""
@@ -145,13 +158,10 @@ def sums_of(mask: np.ndarray) -> np.ndarray:
 def touched(sums: np.ndarray, down: Spans, across: Spans) -> np.ndarray:
     """Return where a set cell of the mask (`sums_of` it) lies in the spans: bool [places of down, places of across].
 
-    Beyond its right and bottom edge the mask goes on as at the edge, as padding with edge pixels does.
+    The spans must be `within` the mask.
     """
-    rows, columns = sums.shape[0] - 1, sums.shape[1] - 1
-    top, left = down.first.clip(0, rows - 1), across.first.clip(0, columns - 1)
-    bottom, right = down.beyond.clip(0, rows), across.beyond.clip(0, columns)
-    bands = sums[np.maximum(bottom, top)] - sums[top]
-    return bands[:, np.maximum(right, left)] > bands[:, left]
+    bands = sums[down.beyond] - sums[down.first]
+    return bands[:, across.beyond] > bands[:, across.first]
 
 
 def on_grid(mask: np.ndarray, side: Fraction | int, size: tuple[int, int]) -> np.ndarray:
@@ -159,15 +169,17 @@ def on_grid(mask: np.ndarray, side: Fraction | int, size: tuple[int, int]) -> np
 
     From the left top; a cell is set where any part of it is. Beyond its edges the mask goes on as at the edge.
     """
-    return touched(sums_of(mask), Spans.of_cells(size[0], side), Spans.of_cells(size[1], side))
+    down, across = (Spans.of_cells(each, side).within(cells) for each, cells in zip(size, mask.shape, strict=True))
+    return touched(sums_of(mask), down, across)
 
 
 def dilate(mask: np.ndarray, cells: int) -> np.ndarray:
     """Return the mask and all cells at most so many rows and columns from it."""
     if not cells:
         return mask
-    down, across = (np.arange(each) for each in mask.shape)
-    return touched(sums_of(mask), *(Spans(np.maximum(each - cells, 0), each + cells + 1) for each in (down, across)))
+    places = (np.arange(each) for each in mask.shape)
+    down, across = (Spans(each - cells, each + cells + 1).within(len(each)) for each in places)
+    return touched(sums_of(mask), down, across)
 
 
 def union(masks: Iterable[np.ndarray]) -> np.ndarray:

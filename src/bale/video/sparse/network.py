@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bale.errors import VideoError
-from bale.video.sparse.buffers import INPUT, Step, plan
+from bale.video.sparse.buffers import INPUT, Axes, Step, plan
 from bale.video.sparse.mask import BLOCK, dilate, sums_of, touched, windows_of
 from bale.video.sparse.tiles import Activation, Tiles, gather, scatter
 
@@ -73,7 +73,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-accumulates of one call: those of the tiles that were computed, and of the dense network."""
+    """Multiply-accumulates of one call: of the tiles that were computed, whole, and of the dense network."""
 
     computed: int
     dense: int
@@ -120,6 +120,7 @@ class SparseStream:
         self.maps, self.steps = plan(network.layers, self.config, size, channels, block)
         self.work = Work(0, sum(step.macs for step in self.steps))
         self._filled = False
+        self._spans: tuple[tuple[int, int], dict[str, Axes]] | None = None
 
     @torch.inference_mode()
     def run(self, *parts: Tensor | None, changed: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -135,7 +136,9 @@ class SparseStream:
         if changed is not None and (changed.ndim != 2 or not changed.size):
             raise VideoError(f"changed {list(changed.shape)}: expected a mask [rows, columns] of blocks")
         self._take(parts)
-        active = None if changed is None or not self._filled else _Active(self.config, changed)
+        active = (
+            None if changed is None or not self._filled else _Active(self.config, changed, self._spans_for(changed))
+        )
         self._filled = False  # until all is done the maps are of two calls
         computed = 0
         for step in self.steps:
@@ -144,6 +147,14 @@ class SparseStream:
         self._filled = True
         self.work = Work(computed, self.work.dense)
         return {name: self.maps[name].inside.permute(2, 0, 1)[None].clone() for name in self.outputs}
+
+    def _spans_for(self, changed: np.ndarray) -> dict[str, Axes]:
+        """Return the blocks of a mask of this shape that each layer's tiles ask about."""
+        shape = (changed.shape[0], changed.shape[1])
+        if self._spans is None or self._spans[0] != shape:
+            within = {s.name: (s.blocks[0].within(shape[0]), s.blocks[1].within(shape[1])) for s in self.steps}
+            self._spans = shape, within
+        return self._spans[1]
 
     def _take(self, parts: Sequence[Tensor | None]) -> None:
         inside = self.maps[INPUT].inside
@@ -166,10 +177,10 @@ class SparseStream:
 class _Active:
     """Which tiles each layer computes in one call."""
 
-    def __init__(self, config: SparseConfig, changed: np.ndarray):
-        self.config = config
+    def __init__(self, config: SparseConfig, changed: np.ndarray, spans: dict[str, Axes]):
+        self.config, self.spans = config, spans
         self.sums = sums_of(dilate(changed, config.dilate) if config.grow == "mask" else changed)
-        self.shared: dict[tuple[tuple[int, int], int], Tiles | None] = {}
+        self.shared: dict[tuple[object, ...], Tiles | None] = {}
 
     def tiles(self, step: Step) -> Tiles | None:
         """Return the layer's active tiles; None where all of its output is to be computed."""
@@ -178,16 +189,16 @@ class _Active:
         if self.config.grow == "exact":
             return self._index(step)
         # Layers of one resolution lie under the same blocks: one index for all of them.
-        key = step.target.size, step.tile
+        key = step.target.size, step.tile, step.ahead
         if key not in self.shared:
             self.shared[key] = self._index(step)
         return self.shared[key]
 
     def _index(self, step: Step) -> Tiles | None:
-        active = touched(self.sums, *step.blocks)
+        active = touched(self.sums, *self.spans[step.name])
         if np.count_nonzero(active) > self.config.dense_above * active.size:
             return None
-        return Tiles.of(active, step.target.size, step.tile, step.kernel.weight.device)
+        return Tiles.of(active, step.target.size, step.tile, step.ahead, step.kernel.weight.device)
 
 
 def run_all(step: Step) -> int:

@@ -28,15 +28,16 @@ Windows = tuple[Window, Window]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Active tiles of one shape: those that no edge cuts off, or that the right edge, the bottom or both do.
+    """Active tiles of which the edges of the map leave the same: all, in the middle, or what an edge or two cut off.
 
-    first          row and column of the map where this part begins, cells
-    shape          rows and columns of cells of each of its tiles
+    first          row and column of the map where the first of them would begin, cells
+    skip, shape    how many rows and columns of a tile lie before the map, and how many then in it
     which          int64 [tiles of the part]: their places among all active tiles; None: they are all of them
     rows, columns  int64 [tiles of the part]: where they are, in tiles, from `first` on
     """
 
     first: tuple[int, int]
+    skip: tuple[int, int]
     shape: tuple[int, int]
     which: Tensor | None
     rows: Tensor
@@ -45,51 +46,89 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """The index layer: which tiles of a map are active, `tile` x `tile` cells each from the left top.
+    """The index layer: which tiles of a map are active, `tile` x `tile` cells each.
 
     size           rows and columns of the map, cells
+    ahead          how many rows and columns before the map the first tiles begin (`Window.ahead`)
     rows, columns  int64 [tiles]: where the active tiles are, in tiles
     parts          the same tiles by shape
     """
 
     size: tuple[int, int]
     tile: int
+    ahead: tuple[int, int]
     rows: Tensor
     columns: Tensor
     parts: tuple[Part, ...]
 
     @staticmethod
-    def of(active: np.ndarray, size: tuple[int, int], tile: int, device: torch.device | str = "cpu") -> Tiles:
+    def of(
+        active: np.ndarray,
+        size: tuple[int, int],
+        tile: int,
+        ahead: tuple[int, int] = (0, 0),
+        device: torch.device | str = "cpu",
+    ) -> Tiles:
         """Return the index of the tiles that are set in `active`, bool [rows of tiles, columns of tiles]."""
-        grid = grid_of(size, tile)
+        grid = grid_of(size, tile, ahead)
         if active.shape != grid:
             raise VideoError(f"{active.shape} tiles: a map of {size} has {grid} of {tile} x {tile} cells")
         rows, columns = np.nonzero(active)
-        whole = size[0] // tile, size[1] // tile
-        cut = 2 * (rows == whole[0]) + (columns == whole[1])
         parts = []
-        for shape in np.unique(cut):
-            below, right = bool(shape // 2), bool(shape % 2)
-            which = np.flatnonzero(cut == shape)
-            first = whole[0] if below else 0, whole[1] if right else 0
-            parts.append(
-                Part(
-                    first=(first[0] * tile, first[1] * tile),
-                    shape=(size[0] % tile if below else tile, size[1] % tile if right else tile),
-                    which=None if which.size == rows.size else torch.from_numpy(which).to(device),
-                    rows=torch.from_numpy(rows[which] - first[0]).to(device),
-                    columns=torch.from_numpy(columns[which] - first[1]).to(device),
+        for down in _segments(size[0], tile, ahead[0]):
+            for across in _segments(size[1], tile, ahead[1]):
+                which = np.flatnonzero(down.holds(rows) & across.holds(columns))
+                if not which.size:
+                    continue
+                parts.append(
+                    Part(
+                        first=(down.cell, across.cell),
+                        skip=(down.skip, across.skip),
+                        shape=(down.cells, across.cells),
+                        which=None if which.size == rows.size else torch.from_numpy(which).to(device),
+                        rows=torch.from_numpy(rows[which] - down.tile).to(device),
+                        columns=torch.from_numpy(columns[which] - across.tile).to(device),
+                    )
                 )
-            )
-        return Tiles(size, tile, torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device), tuple(parts))
+        rows, columns = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
+        return Tiles(size, tile, ahead, rows, columns, tuple(parts))
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def grid_of(size: tuple[int, int], tile: int) -> tuple[int, int]:
+@dataclass(frozen=True)
+class _Segment:
+    """`count` tiles in a row along one axis, from the tile `tile` on, of each of which `cells` lie in the map: those
+    after the first `skip`, and of the first tile from the map's `cell` on."""
+
+    tile: int
+    count: int
+    cell: int
+    skip: int
+    cells: int
+
+    def holds(self, tiles: np.ndarray) -> np.ndarray:
+        return (tiles >= self.tile) & (tiles < self.tile + self.count)
+
+
+def _segments(cells: int, tile: int, ahead: int) -> list[_Segment]:
+    segments, done = [], 0
+    if ahead:
+        segments.append(_Segment(0, 1, 0, ahead, min(tile - ahead, cells)))
+        done = 1
+    whole = (cells + ahead) // tile - done
+    if whole > 0:
+        segments.append(_Segment(done, whole, done * tile - ahead, 0, tile))
+        done += whole
+    if done * tile - ahead < cells:
+        segments.append(_Segment(done, 1, done * tile - ahead, 0, (cells + ahead) % tile))
+    return segments
+
+
+def grid_of(size: tuple[int, int], tile: int, ahead: tuple[int, int] = (0, 0)) -> tuple[int, int]:
     """Return how many rows and columns of tiles a map has, those that its edges cut off counted."""
-    return -(-size[0] // tile), -(-size[1] // tile)
+    return -(-(size[0] + ahead[0]) // tile), -(-(size[1] + ahead[1]) // tile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +165,8 @@ def border_for(windows: Windows, size: tuple[int, int], tile: int) -> tuple[int,
     """Return the border, before and after, that a map of `size` needs for the tiles of its reader to lie in it."""
     before = after = 0
     for window, inputs in zip(windows, size, strict=True):
-        first, count = window.reads(0, -(-window.outputs(inputs) // tile) * tile)
+        covered = -(-(window.outputs(inputs) + window.ahead) // tile) * tile
+        first, count = window.reads(-window.ahead, covered)
         before, after = max(before, -first), max(after, first + count - inputs)
     return before, after
 
@@ -139,11 +179,12 @@ def overlapping(source: Bordered, windows: Windows, tile: int, size: tuple[int, 
     memory, strides = source.memory, source.memory.stride()
     begin, steps, counts = memory.storage_offset(), [], []
     for axis, window in enumerate(windows):
-        first, count = window.reads(0, tile)
+        first, count = window.reads(-window.ahead, tile)
         begin += (source.before + first) * strides[axis]
-        steps.append((window.reads(tile, tile)[0] - first) * strides[axis])
+        steps.append((window.reads(tile - window.ahead, tile)[0] - first) * strides[axis])
         counts.append(count)
-    return memory.as_strided((*grid_of(size, tile), *counts, memory.shape[2]), (*steps, *strides), begin)
+    grid = grid_of(size, tile, (windows[0].ahead, windows[1].ahead))
+    return memory.as_strided((*grid, *counts, memory.shape[2]), (*steps, *strides), begin)
 
 
 def gather(every_tile: Tensor, tiles: Tiles) -> Tensor:
@@ -155,14 +196,14 @@ def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
     """Write tiles, [tiles, channels, tile, tile], to their places in `target`, [rows, columns, channels]."""
     values, strides = values.permute(0, 2, 3, 1), target.stride()
     for part in tiles.parts:
-        (top, left), (height, width) = part.first, part.shape
+        (top, left), (above, before), (height, width) = part.first, part.skip, part.shape
         places = target.as_strided(
             ((tiles.size[0] - top) // height, (tiles.size[1] - left) // width, height, width, target.shape[2]),
             (height * strides[0], width * strides[1], *strides),
             target.storage_offset() + top * strides[0] + left * strides[1],
         )
         chosen = values if part.which is None else values[part.which]
-        places[part.rows, part.columns] = chosen[:, :height, :width]
+        places[part.rows, part.columns] = chosen[:, above : above + height, before : before + width]
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,12 +292,12 @@ def _sub_pixel(weight: Tensor, windows: Windows, groups: int) -> Tensor:
     returned  [groups * stride * stride * filters of a group, channels of a group, places, places]; the places are those
               that `stride` outputs read
 
-    Taps that an output lacks are zeros (4 x 4 taps of stride 2: 9 products for 4), which is still less than what
-    oneDNN's transposed convolution loses on small maps.
+    oneDNN's transposed convolution is slow at small maps. Taps that an output lacks are zeros; none does where the
+    stride divides the kernel, as in FlowNet-S.
     """
     channels, filters = weight.shape[0] // groups, weight.shape[1]
     down, across = windows
-    (_, rows), (_, columns) = down.reads(0, down.stride), across.reads(0, across.stride)
+    (_, rows), (_, columns) = (window.reads(-window.ahead, window.stride) for window in windows)
     made = weight.new_zeros(groups, down.stride, across.stride, filters, channels, rows, columns)
     by_group = weight.reshape(groups, channels, filters, *weight.shape[2:]).transpose(1, 2)
     for output_row, row, tap_down in _taps(down):
@@ -267,11 +308,13 @@ def _sub_pixel(weight: Tensor, windows: Windows, groups: int) -> Tensor:
 
 def _taps(window: Window) -> list[tuple[int, int, int]]:
     """Return output, place read (from the first that is) and tap, for each of a stride's outputs and taps that meet."""
-    first, count = window.reads(0, window.stride)
+    first, count = window.reads(-window.ahead, window.stride)
     met = []
     for output in range(window.stride):
         for place in range(count):
-            tap, rest = divmod(output + window.padding - (first + place) * window.stride, window.dilation)
+            tap, rest = divmod(
+                output - window.ahead + window.padding - (first + place) * window.stride, window.dilation
+            )
             if not rest and 0 <= tap < window.kernel:
                 met.append((output, place, tap))
     return met
@@ -318,9 +361,15 @@ def sparse_conv_transpose2d(
     groups: int = 1,
     activation: Activation | None = None,
 ) -> Tensor:
-    """The same of `F.conv_transpose2d`; the tiles' side must be a multiple of the stride."""
-    if tiles.tile % stride:
-        raise VideoError(f"tiles of {tiles.tile} cells: a transposed convolution of stride {stride} needs a multiple")
+    """The same of `F.conv_transpose2d`.
+
+    The tiles' side must be a multiple of the stride, and they begin `padding % stride` cells ahead of the map.
+    """
+    if tiles.tile % stride or tiles.ahead != (padding % stride,) * 2:
+        raise VideoError(
+            f"tiles of {tiles.tile} cells, {tiles.ahead} ahead: a transposed convolution of stride {stride} needs a "
+            f"multiple of it, {padding % stride} ahead"
+        )
     down, across = (Window(taps, stride, padding, transposed=True) for taps in weight.shape[2:])
     kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.tile)
     return _on_tensors(x, kernel, tiles, out)
