@@ -9,7 +9,7 @@ plain network and of the same in channels last. Both take turns; times are media
 other processes would otherwise be measured too. Before anything is timed, full masks must give the dense flow.
 
 With --layers: for each layer the share of active tiles up to which gathering, convolving and scattering them is faster
-than all of the layer, from which `SparseConfig.dense_above` and `dense_below` were chosen.
+than all of the layer, from which the default of `SparseConfig.dense_above` was chosen.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from bale.video.flow.learned import FlowNetFlow
 from bale.video.sparse.flow import SparseFlowNetFlow
 from bale.video.sparse.network import SparseConfig
 
-EAGER = {"dense_above": 1.0, "dense_below": 0}  # tiles wherever they can be
+EAGER = {"dense_above": 1.0}  # tiles wherever they can be
 
 
 def network(scale_channels: int | None = None) -> FlowNetS:

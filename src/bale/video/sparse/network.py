@@ -32,15 +32,15 @@ class SparseConfig:
                  network's if the mask covers all pixels that changed. "mask": a layer computes what lies under the mask
                  and no more; what a change reaches further out stays stale
     dilate       by how many blocks the mask is widened first, with "mask" only
-    dense_above  share of a map in active tiles above which all of it is computed
-    dense_below  multiply-accumulates of a layer below which all of it is computed: gathering costs more than it saves
+    dense_above  share of a map in active tiles above which all of it is computed; on two CPU cores, one thread, tiles
+                 were faster up to .3 to .5 in most layers of FlowNet-S at 1/8 of its width, .45 to .7 at 1/4
+                 (`python -m benchmarks.video.sparse --layers`)
     """
 
     tile: int = 16
     grow: Literal["exact", "mask"] = "exact"
     dilate: int = 1
-    dense_above: float = 0.5
-    dense_below: int = 1_500_000
+    dense_above: float = 0.45
 
     def __post_init__(self) -> None:
         if self.tile < 1:
@@ -51,8 +51,6 @@ class SparseConfig:
             raise VideoError(f"dilate {self.dilate}: expected 0 or more blocks")
         if not 0 <= self.dense_above <= 1:
             raise VideoError(f"dense_above {self.dense_above}: expected a share from 0 to 1")
-        if self.dense_below < 0:
-            raise VideoError(f"dense_below {self.dense_below}: expected 0 or more multiply-accumulates")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +182,6 @@ class _Active:
 
     def tiles(self, step: Step) -> Tiles | None:
         """Return the layer's active tiles; None where all of its output is to be computed."""
-        if step.macs < self.config.dense_below:
-            return None
         if self.config.grow == "exact":
             return self._index(step)
         # Layers of one resolution lie under the same blocks: one index for all of them.

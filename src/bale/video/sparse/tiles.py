@@ -188,13 +188,13 @@ def overlapping(source: Bordered, windows: Windows, tile: int, size: tuple[int, 
 
 
 def gather(every_tile: Tensor, tiles: Tiles) -> Tensor:
-    """Return the active ones of `overlapping` tiles, [tiles, channels, rows, columns], channels last."""
-    return every_tile[tiles.rows, tiles.columns].permute(0, 3, 1, 2)
+    """Return the active ones of `overlapping` tiles, [tiles, rows, columns, channels], one piece of memory."""
+    return every_tile[tiles.rows, tiles.columns]
 
 
 def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
-    """Write tiles, [tiles, channels, tile, tile], to their places in `target`, [rows, columns, channels]."""
-    values, strides = values.permute(0, 2, 3, 1), target.stride()
+    """Write tiles, [tiles, tile, tile, channels], to their places in `target`, [rows, columns, channels]."""
+    strides = target.stride()
     for part in tiles.parts:
         (top, left), (above, before), (height, width) = part.first, part.skip, part.shape
         places = target.as_strided(
@@ -203,17 +203,19 @@ def scatter(values: Tensor, tiles: Tiles, target: Tensor) -> None:
             target.storage_offset() + top * strides[0] + left * strides[1],
         )
         chosen = values if part.which is None else values[part.which]
-        places[part.rows, part.columns] = chosen[:, above : above + height, before : before + width]
+        if height != tiles.tile or width != tiles.tile:
+            chosen = chosen[:, above : above + height, before : before + width]
+        places[part.rows, part.columns] = chosen
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A convolution, or a transposed one, for tiles of one side, and what follows it cell by cell, perhaps in place.
 
-    weight, bias  as PyTorch has them
-    on_gathered   the weight with which gathered tiles are convolved: [filters, channels, taps down, taps across]; of a
-                  transposed convolution, `_sub_pixel`
-    as_matrix     the same as [filters, taps * channels], where a tile is so small that it is a product of matrices
+    weight, bias            as PyTorch has them
+    tile_weight, tile_bias  with which gathered tiles are convolved: the same; of a transposed one, `_sub_pixel`
+    as_matrix               the weight as [filters, taps * channels], where a tile is so small that it is a product of
+                            matrices: one cell, or of a transposed convolution the cells of one stride
     """
 
     weight: Tensor
@@ -222,7 +224,8 @@ class Kernel:
     groups: int
     activation: Activation | None
     tile: int
-    on_gathered: Tensor
+    tile_weight: Tensor
+    tile_bias: Tensor | None
     as_matrix: Tensor | None
 
     @staticmethod
@@ -235,29 +238,36 @@ class Kernel:
         tile: int,
     ) -> Kernel:
         """Return the kernel; a transposed convolution's tile must be a multiple of its stride."""
-        on_gathered = _sub_pixel(weight, windows, groups) if windows[0].transposed else weight
-        on_gathered = on_gathered.contiguous(memory_format=torch.channels_last)
-        single = tile == (windows[0].stride if windows[0].transposed else 1)
-        dense_taps = groups == 1 and windows[0].dilation == windows[1].dilation == 1
-        as_matrix = on_gathered.permute(0, 2, 3, 1).flatten(1) if single and dense_taps else None
-        return Kernel(weight, bias, windows, groups, activation, tile, on_gathered, as_matrix)
+        tile_weight, tile_bias, single = weight, bias, tile == 1
+        if windows[0].transposed:
+            places = windows[0].stride * windows[1].stride
+            tile_weight = _sub_pixel(weight, windows, groups)
+            tile_bias = None if bias is None else bias.reshape(groups, 1, -1).repeat(1, places, 1).flatten()
+            single = (tile, tile) == (windows[0].stride, windows[1].stride)
+        tile_weight = tile_weight.contiguous(memory_format=torch.channels_last)
+        whole = groups == 1 and windows[0].dilation == windows[1].dilation == 1
+        as_matrix = tile_weight.permute(0, 2, 3, 1).flatten(1) if single and whole else None
+        return Kernel(weight, bias, windows, groups, activation, tile, tile_weight, tile_bias, as_matrix)
 
     def on_tiles(self, gathered: Tensor) -> Tensor:
-        """Return the outputs of gathered tiles, [tiles, filters, tile, tile]; they bring their padding along."""
-        stride, dilation = self._pairs()
-        transposed, tile = self.windows[0].transposed, self.tile
+        """Return the outputs of gathered tiles, [tiles, tile, tile, filters]; they bring their padding along."""
         if self.as_matrix is not None:
             # oneDNN is slow at maps of one cell. What such a tile reads is one row of a matrix.
-            patches = gathered.permute(0, 2, 3, 1).reshape(len(gathered), -1)
-            made = F.linear(patches, self.as_matrix, None if transposed else self.bias)[:, :, None, None]
-        elif transposed:
-            made = F.conv2d(gathered, self.on_gathered, None, 1, 0, 1, self.groups)
-        else:
-            made = F.conv2d(gathered, self.on_gathered, self.bias, stride, 0, dilation, self.groups)
-        if transposed:
-            made = _shuffle(made, self.groups, stride, tile)
-            made = made if self.bias is None else made + self.bias[:, None, None]
-        return self._finish(made)
+            made = self._finish(F.linear(gathered.flatten(1), self.as_matrix, self.tile_bias))
+            return made.view(len(gathered), self.tile, self.tile, -1)
+        transposed = self.windows[0].transposed
+        stride, dilation = ((1, 1), (1, 1)) if transposed else self._pairs()
+        x = gathered.permute(0, 3, 1, 2)
+        made = F.conv2d(x, self.tile_weight, self.tile_bias, stride, 0, dilation, self.groups)
+        made = self._finish(made).permute(0, 2, 3, 1)
+        return self._spread(made) if transposed else made
+
+    def _spread(self, made: Tensor) -> Tensor:
+        """Return what `_sub_pixel` made, a stride's outputs in the channels of each place, each at its own place."""
+        stride = self._pairs()[0]
+        down, across = self.tile // stride[0], self.tile // stride[1]
+        made = made.reshape(len(made), down, across, self.groups, *stride, -1)
+        return made.permute(0, 1, 4, 2, 5, 3, 6).reshape(len(made), self.tile, self.tile, -1)
 
     def on_map(self, source: Bordered) -> Tensor:
         """Return all outputs, [1, filters, rows, columns]."""
@@ -318,13 +328,6 @@ def _taps(window: Window) -> list[tuple[int, int, int]]:
             if not rest and 0 <= tap < window.kernel:
                 met.append((output, place, tap))
     return met
-
-
-def _shuffle(made: Tensor, groups: int, stride: tuple[int, int], tile: int) -> Tensor:
-    """Return what `_sub_pixel` made, all outputs of a place among its channels, as [tiles, filters, tile, tile]."""
-    down, across = tile // stride[0], tile // stride[1]
-    made = made.permute(0, 2, 3, 1).reshape(len(made), down, across, groups, *stride, -1)
-    return made.permute(0, 3, 6, 1, 4, 2, 5).reshape(len(made), -1, tile, tile)
 
 
 def sparse_conv2d(
