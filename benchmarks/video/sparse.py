@@ -16,23 +16,25 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
 from rich.table import Table
 
+from bale.video.flow.estimator import Flow
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow, Prepared
-from bale.video.sparse.flow import SparseFlowNetFlow, sparse_flownet
+from bale.video.sparse.flow import SparseFlowNetFlow, SparseFlowNetStream, sparse_flownet
 from bale.video.sparse.network import SparseConfig, run_all, run_tiles
 from bale.video.sparse.tiles import Tiles, grid_of
 from benchmarks import command
+from benchmarks.race.machine import processor
 
 Line = command.Line
 
@@ -51,7 +53,7 @@ def people(share: float, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
-def medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def medians(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Milliseconds of each, taking turns."""
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 1):
@@ -62,48 +64,65 @@ def medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[s
     return {name: 1e3 * statistics.median(each[1:]) for name, each in taken.items()}
 
 
-def in_channels_last(frame: Prepared) -> Prepared:
-    """Return the same frame in the other layout."""
-    return Prepared(frame.image.contiguous(memory_format=torch.channels_last), frame.seen, frame.frame)
+class Dense:
+    """The plain network and the same in channels last, and a pair of frames for each."""
+
+    def __init__(self, network: FlowNetS):
+        self.plain = FlowNetFlow(network).start()
+        self.last = FlowNetFlow(copy.deepcopy(network).to(memory_format=torch.channels_last)).start()  # pyright: ignore
+        draw = torch.Generator().manual_seed(0)
+        self.key, self.frame = (self.plain.prepare(torch.rand(1, 3, *FRAME, generator=draw)) for _ in range(2))
+        self.key_last, self.frame_last = (
+            Prepared(each.image.contiguous(memory_format=torch.channels_last), each.seen, each.frame)
+            for each in (self.key, self.frame)
+        )
+
+    def contestants(self) -> dict[str, Callable[[], Flow]]:
+        return {
+            "plain": lambda: self.plain.flow(self.frame, self.key, None),
+            "channels last": lambda: self.last.flow(self.frame_last, self.key_last, None),
+        }
+
+
+def sparse_stream(network: FlowNetS, config: SparseConfig, dense: Dense) -> SparseFlowNetStream:
+    """Return a stream that has seen a pair; raises AssertionError unless a full mask then gives the dense flow."""
+    stream = SparseFlowNetFlow(network, 1 / 2, config).start()
+    stream.flow(dense.key, dense.key, None)
+    found = stream.flow(dense.frame, dense.key, np.ones(BLOCKS, bool)).field
+    torch.testing.assert_close(found, dense.contestants()["plain"]().field, rtol=1e-4, atol=1e-3)
+    return stream
+
+
+def lines_of_network(network: FlowNetS, mask: np.ndarray, tiles: Sequence[int], rounds: int) -> list[Line]:
+    """One line per tile and growth."""
+    dense = Dense(network)
+    streams = {
+        f"{grow} {tile}": sparse_stream(network, SparseConfig(tile, grow, 0), dense)
+        for tile in tiles
+        for grow in ("exact", "mask")
+    }
+    contestants = dense.contestants()
+    for name, stream in streams.items():
+        contestants[name] = partial(stream.flow, dense.frame, dense.key, mask)
+    ms = medians(contestants, rounds)
+    fastest = min(ms["plain"], ms["channels last"])
+    lines = []
+    for name, stream in streams.items():
+        assert stream.work is not None
+        line = {"width": network.width, "active": round(float(mask.mean()), 3), "grow": stream.layers.config.grow}
+        line |= {"tile": stream.layers.config.tile, "macs": round(stream.work.share, 3)}
+        line |= {"dense_ms": round(fastest, 2), "ms": round(ms[name], 2), "speedup": round(fastest / ms[name], 2)}
+        lines.append(line | machine())
+    return lines
 
 
 def lines_of_networks(args: argparse.Namespace) -> list[Line]:
     """One line per width, share, tile and growth."""
-    lines = []
+    lines, rng = [], np.random.default_rng(0)
     for width in args.widths:
-        network = FlowNetS(width=width)
-        last = copy.deepcopy(network).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        plain = FlowNetFlow(network).start()
-        other = FlowNetFlow(last).start()
-        draw, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        key, frame = (plain.prepare(torch.rand(1, 3, *FRAME, generator=draw)) for _ in range(2))
-        key_last, frame_last = in_channels_last(key), in_channels_last(frame)
         for share in args.shares:
-            mask = people(share, rng)
-            streams = {
-                (tile, grow): SparseFlowNetFlow(network, 1 / 2, SparseConfig(tile, grow, 0)).start()
-                for tile in args.tiles
-                for grow in ("exact", "mask")
-            }
-            contestants: dict[str, Callable[[], object]] = {
-                "plain": lambda: plain.flow(frame, key, None),
-                "channels last": lambda: other.flow(frame_last, key_last, None),
-            }
-            for (tile, grow), stream in streams.items():
-                expected = plain.flow(frame, key, None).field
-                stream.flow(key, key, None)
-                found = stream.flow(frame, key, np.ones(BLOCKS, bool)).field
-                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
-                contestants[f"{grow} {tile}"] = lambda stream=stream: stream.flow(frame, key, mask)  # noqa: B023
-            ms = medians(contestants, args.rounds)
-            dense = min(ms["plain"], ms["channels last"])
-            for (tile, grow), stream in streams.items():
-                assert stream.work is not None
-                taken = ms[f"{grow} {tile}"]
-                line = {"width": width, "active": round(float(mask.mean()), 3), "grow": grow, "tile": tile}
-                line |= {"macs": round(stream.work.share, 3), "dense_ms": round(dense, 2), "ms": round(taken, 2)}
-                lines.append(line | {"speedup": round(dense / taken, 2)} | machine())
-                print(line | {"speedup": round(dense / taken, 2)}, file=sys.stderr)
+            lines += lines_of_network(FlowNetS(width=width), people(share, rng), args.tiles, args.rounds)
+            print(f"width {width}, {share} of the blocks: done", file=sys.stderr)
     return lines
 
 
@@ -125,13 +144,12 @@ def lines_of_layers(args: argparse.Namespace) -> list[Line]:
                 ratios[round(share, 3)] = round(ms["all"] / ms["tiles"], 2)
             line = {"width": width, "layer": step.name, "mmacs": round(step.macs / 1e6, 2), "tile": step.tile}
             lines.append(line | {"speedup": ratios} | machine())
-            print(line, ratios, file=sys.stderr)
     return lines
 
 
 def machine() -> Line:
     """What the numbers depend on."""
-    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
+    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": processor()}
 
 
 def table_of(lines: Sequence[Line]) -> Table:
