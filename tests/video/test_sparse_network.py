@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bale.errors import VideoError
-from bale.video.sparse.buffers import INPUT
-from bale.video.sparse.network import Layer, SparseConfig, SparseNetwork
+from bale.video.sparse.layer import INPUT, Layer
+from bale.video.sparse.network import SparseConfig, SparseNetwork
 
 leaky = partial(F.leaky_relu, negative_slope=0.1, inplace=True)
 

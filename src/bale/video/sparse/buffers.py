@@ -8,20 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bale.errors import VideoError
+from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import Spans, windows_of
 from bale.video.sparse.tiles import Bordered, Kernel, border_for, overlapping
-
-if TYPE_CHECKING:
-    from bale.video.sparse.network import Layer, SparseConfig
-
-INPUT = "input"
-"""The name by which layers read what the network is given."""
 
 LEAST = 4
 """Side of the smallest tile that is run as a convolution."""
@@ -73,9 +67,12 @@ class _Value:
 
 
 def plan(
-    layers: Sequence[Layer], config: SparseConfig, size: tuple[int, int], channels: int, block: Fraction
+    layers: Sequence[Layer], size: tuple[int, int], channels: int, block: Fraction, tile: int, exact: bool
 ) -> tuple[dict[str, Bordered], list[Step]]:
     """Return the map of every value, and the layers as steps, for inputs of `size` (rows, columns).
+
+    block, tile  side of a mask's blocks and of tiles, cells of the input
+    exact        whether tiles ask about all blocks that they depend on, or only about those that lie over them
 
     Raises `VideoError` that names the layer which reads too few or too many channels, or maps of unlike sizes.
     """
@@ -84,7 +81,7 @@ def plan(
     borders: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
     for layer in layers:
         values[layer.name] = _measure(layer, values)
-        tiles[layer.name] = _tile_of(layer, config, values[layer.name].cell)
+        tiles[layer.name] = _tile_of(layer, tile, values[layer.name].cell)
         borders[layer.name] = (0, 0)
         need = border_for(windows_of(layer.module), values[layer.inputs[0]].size, tiles[layer.name])
         for name in layer.inputs:
@@ -94,9 +91,9 @@ def plan(
     steps = []
     for layer in layers:
         down, across = windows_of(layer.module)
-        ahead, tile = (down.ahead, across.ahead), tiles[layer.name]
-        blocks = _blocks_of(values[layer.name], tile, ahead, block, config.grow == "exact")
-        steps.append(_step(layer, joined, tile, ahead, blocks))
+        ahead, side = (down.ahead, across.ahead), tiles[layer.name]
+        blocks = _blocks_of(values[layer.name], side, ahead, block, exact)
+        steps.append(_step(layer, joined, side, ahead, blocks))
     return maps, steps
 
 
@@ -121,7 +118,7 @@ def _measure(layer: Layer, values: dict[str, _Value]) -> _Value:
     return _Value((down, across), layer.module.out_channels, cell, through)
 
 
-def _tile_of(layer: Layer, config: SparseConfig, cell: Fraction) -> int:
+def _tile_of(layer: Layer, tile: int, cell: Fraction) -> int:
     """Return the side of a layer's tiles in its own cells; if it is transposed, a multiple of its stride.
 
     As a convolution tiles of two or three cells cost what four do, so that single cells, a product of matrices, are
@@ -129,7 +126,7 @@ def _tile_of(layer: Layer, config: SparseConfig, cell: Fraction) -> int:
     """
     window = windows_of(layer.module)[0]
     unit = window.stride if window.transposed else 1
-    units = int(config.tile / cell) // unit
+    units = int(tile / cell) // unit
     return unit * (units if units >= LEAST else 1)
 
 

@@ -15,9 +15,9 @@ from bale.video.flow.estimator import Flow
 from bale.video.flow.flownet import INPUT as PAIR
 from bale.video.flow.flownet import SLOPE, UNIT, FlowNetS
 from bale.video.flow.learned import FlowNetStream, Prepared, as_flow, check_scale, check_sizes
-from bale.video.sparse.buffers import INPUT
+from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import BLOCK, dilate
-from bale.video.sparse.network import Layer, SparseConfig, SparseNetwork, SparseStream, Work
+from bale.video.sparse.network import SparseConfig, SparseNetwork, SparseStream, Work
 
 
 @dataclass(frozen=True, eq=False)

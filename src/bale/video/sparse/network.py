@@ -14,12 +14,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bale.errors import VideoError
-from bale.video.sparse.buffers import INPUT, Axes, Step, plan
+from bale.video.sparse.buffers import Axes, Step, plan
+from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import BLOCK, dilate, sums_of, touched, windows_of
-from bale.video.sparse.tiles import Activation, Tiles, gather, scatter
+from bale.video.sparse.tiles import Tiles, gather, scatter
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,6 @@ class SparseConfig:
             raise VideoError(f"dilate {self.dilate}: expected 0 or more blocks")
         if not 0 <= self.dense_above <= 1:
             raise VideoError(f"dense_above {self.dense_above}: expected a share from 0 to 1")
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A convolution and what follows it cell by cell.
-
-    name        of its output
-    inputs      names of what it reads: layers before it, or `INPUT`; several are joined along the channels
-    module      `nn.Conv2d` or `nn.ConvTranspose2d`
-    activation  elementwise, may work in place; None: none
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    module: nn.Conv2d | nn.ConvTranspose2d
-    activation: Activation | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +100,9 @@ class SparseStream:
 
     def __init__(self, network: SparseNetwork, size: tuple[int, int], channels: int, block: Fraction):
         self.config, self.outputs = network.config, network.outputs
-        self.maps, self.steps = plan(network.layers, self.config, size, channels, block)
+        self.maps, self.steps = plan(
+            network.layers, size, channels, block, self.config.tile, exact=self.config.grow == "exact"
+        )
         self.work = Work(0, sum(step.macs for step in self.steps))
         self._filled = False
         self._spans: tuple[tuple[int, int], dict[str, Axes]] | None = None
@@ -134,9 +121,7 @@ class SparseStream:
         if changed is not None and (changed.ndim != 2 or not changed.size):
             raise VideoError(f"changed {list(changed.shape)}: expected a mask [rows, columns] of blocks")
         self._take(parts)
-        active = (
-            None if changed is None or not self._filled else _Active(self.config, changed, self._spans_for(changed))
-        )
+        active = self._active(changed) if changed is not None and self._filled else None
         self._filled = False  # until all is done the maps are of two calls
         computed = 0
         for step in self.steps:
@@ -146,13 +131,12 @@ class SparseStream:
         self.work = Work(computed, self.work.dense)
         return {name: self.maps[name].inside.permute(2, 0, 1)[None].clone() for name in self.outputs}
 
-    def _spans_for(self, changed: np.ndarray) -> dict[str, Axes]:
-        """Return the blocks of a mask of this shape that each layer's tiles ask about."""
+    def _active(self, changed: np.ndarray) -> _Active:
         shape = (changed.shape[0], changed.shape[1])
-        if self._spans is None or self._spans[0] != shape:
+        if self._spans is None or self._spans[0] != shape:  # the blocks that tiles ask about, of a mask of this shape
             within = {s.name: (s.blocks[0].within(shape[0]), s.blocks[1].within(shape[1])) for s in self.steps}
             self._spans = shape, within
-        return self._spans[1]
+        return _Active(self.config, changed, self._spans[1])
 
     def _take(self, parts: Sequence[Tensor | None]) -> None:
         inside = self.maps[INPUT].inside
