@@ -86,7 +86,7 @@ def test_a_full_mask_is_the_dense_network(grow, above):
 
 def test_inside_a_mask_that_is_not_grown_the_result_is_the_dense_one_and_outside_the_old_one():
     layers, draw = small_flownet()[:1] + [Layer("next", ("down1",), nn.Conv2d(6, 3, 3, 1, 1))], torch.Generator()
-    stream = SparseNetwork(layers, ("next",), SparseConfig(8, "mask", 0, 1.0)).start((64, 64), 4, 8)
+    stream = SparseNetwork(layers, ("next",), SparseConfig(8, "mask", 0, dense_above=1.0)).start((64, 64), 4, 8)
     x = torch.randn(1, 4, 64, 64, generator=draw.manual_seed(0))
     before = stream.run(x)["next"]
     mask = np.zeros((8, 8), bool)
@@ -102,7 +102,7 @@ def test_inside_a_mask_that_is_not_grown_the_result_is_the_dense_one_and_outside
 
 
 def test_a_mask_that_is_not_grown_computes_as_much_of_every_layer():
-    encoder, config = small_flownet()[:4], SparseConfig(4, "mask", 0, 1.0)
+    encoder, config = small_flownet()[:4], SparseConfig(4, "mask", 0, dense_above=1.0)
     stream = SparseNetwork(encoder, ("flow2",), config).start((64, 64), 4, 16)
     stream.run(torch.zeros(1, 4, 64, 64))
     mask = np.zeros((4, 4), bool)
@@ -111,9 +111,23 @@ def test_a_mask_that_is_not_grown_computes_as_much_of_every_layer():
     assert stream.work.share == 1 / 8
 
 
+def test_coarse_layers_may_be_computed_always():
+    encoder, draw = small_flownet()[:4], torch.Generator().manual_seed(0)
+    config = SparseConfig(4, "mask", 0, dense_from=4, dense_above=1.0)
+    stream = SparseNetwork(encoder, ("flow2",), config).start((64, 64), 4, 16)
+    x = torch.randn(1, 4, 64, 64, generator=draw)
+    stream.run(x)
+    mask = np.zeros((4, 4), bool)
+    mask[:, 1:3] = True
+    x[..., 20:44] += 1  # "down1" sees two pixels further than it makes: all that changes of it is under the mask
+    same(stream.run(x, changed=mask), dense(encoder, x))
+    fine, coarse = stream.steps[0].macs, sum(step.macs for step in stream.steps[1:])
+    assert stream.work.computed == fine // 2 + coarse
+
+
 def test_an_empty_mask_computes_nothing_and_a_dilated_one_its_neighbours():
     encoder, x = small_flownet()[:4], torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
-    stream = SparseNetwork(encoder, ("flow2",), SparseConfig(16, "mask", 1, 1.0)).start((64, 64), 4, 16)
+    stream = SparseNetwork(encoder, ("flow2",), SparseConfig(16, "mask", 1, dense_above=1.0)).start((64, 64), 4, 16)
     first = stream.run(x)
     empty = np.zeros((4, 4), bool)
     again = stream.run(x + 1, changed=empty)
@@ -194,7 +208,9 @@ def test_networks_that_cannot_run_are_refused():
         SparseNetwork([Layer("a", (INPUT,), nn.Conv2d(4, 4, 5))], ("a",)).start((4, 9), 4)
 
 
-@pytest.mark.parametrize("wrong", [{"tile": 0}, {"grow": "all"}, {"dilate": -1}, {"dense_above": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"tile": 0}, {"grow": "all"}, {"dilate": -1}, {"dense_above": 1.5}, {"dense_from": 0}]
+)
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(VideoError, match=next(iter(wrong))):
         SparseConfig(**wrong)

@@ -32,6 +32,7 @@ class Step:
     source, target  what it reads and writes
     pieces          where what it joins lies apart: those maps, to be copied together into `source` first
     every_tile      what each of its tiles reads, a view of `source`
+    cell            side of its outputs' cells, cells of the network's input
     blocks          the blocks of a mask that each row and column of its tiles asks about
     macs            multiply-accumulates of all of its output
     """
@@ -44,6 +45,7 @@ class Step:
     pieces: tuple[Bordered, ...]
     target: Bordered
     every_tile: Tensor
+    cell: Fraction
     blocks: Axes
     macs: int
 
@@ -93,7 +95,7 @@ def plan(
         down, across = windows_of(layer.module)
         ahead, side = (down.ahead, across.ahead), tiles[layer.name]
         blocks = _blocks_of(values[layer.name], side, ahead, block, exact)
-        steps.append(_step(layer, joined, side, ahead, blocks))
+        steps.append(_step(layer, joined, side, ahead, values[layer.name].cell, blocks))
     return maps, steps
 
 
@@ -166,7 +168,14 @@ def _lay(
     return maps
 
 
-def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, ahead: tuple[int, int], blocks: Axes) -> Step:
+def _step(
+    layer: Layer,
+    maps: dict[tuple[str, ...], Bordered],
+    tile: int,
+    ahead: tuple[int, int],
+    cell: Fraction,
+    blocks: Axes,
+) -> Step:
     module, windows, target = layer.module, windows_of(layer.module), maps[(layer.name,)]
     pieces: tuple[Bordered, ...] = ()
     if layer.inputs in maps:
@@ -188,6 +197,7 @@ def _step(layer: Layer, maps: dict[tuple[str, ...], Bordered], tile: int, ahead:
         pieces=pieces,
         target=target,
         every_tile=overlapping(source, windows, tile, target.size),
+        cell=cell,
         blocks=blocks,
         macs=rows * columns * weight.numel(),
     )

@@ -33,6 +33,8 @@ class SparseConfig:
                  network's if the mask covers all pixels that changed. "mask": a layer computes what lies under the mask
                  and no more; what a change reaches further out stays stale
     dilate       by how many blocks the mask is widened first, with "mask" only
+    dense_from   stride of the layers all of which are computed always, with "mask" only: coarse layers see far, so that
+                 what goes stale in them spoils even what is under the mask, and cost less. None: no layer
     dense_above  share of a map in active tiles above which all of it is computed; on two CPU cores, one thread, tiles
                  were faster up to .3 to .5 in most layers of FlowNet-S at 1/8 of its width, .45 to .7 at 1/4
                  (`python -m benchmarks.video.sparse --layers`)
@@ -41,6 +43,7 @@ class SparseConfig:
     tile: int = 16
     grow: Literal["exact", "mask"] = "exact"
     dilate: int = 1
+    dense_from: int | None = None
     dense_above: float = 0.45
 
     def __post_init__(self) -> None:
@@ -50,6 +53,8 @@ class SparseConfig:
             raise VideoError(f'grow {self.grow!r}: expected "exact" or "mask"')
         if self.dilate < 0:
             raise VideoError(f"dilate {self.dilate}: expected 0 or more blocks")
+        if self.dense_from is not None and self.dense_from < 1:
+            raise VideoError(f"dense_from {self.dense_from}: expected a stride of 1 or more, or None")
         if not 0 <= self.dense_above <= 1:
             raise VideoError(f"dense_above {self.dense_above}: expected a share from 0 to 1")
 
@@ -168,6 +173,8 @@ class _Active:
         """Return the layer's active tiles; None where all of its output is to be computed."""
         if self.config.grow == "exact":
             return self._index(step)
+        if self.config.dense_from is not None and step.cell >= self.config.dense_from:
+            return None
         # Layers of one resolution lie under the same blocks: one index for all of them.
         key = step.target.size, step.tile, step.ahead
         if key not in self.shared:
