@@ -1,0 +1,100 @@
+"""Is a convolution of some tiles the dense one there, and nothing elsewhere?"""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bale.errors import VideoError
+from bale.video.sparse.mask import Window
+from bale.video.sparse.tiles import Tiles, grid_of, sparse_conv2d, sparse_conv_transpose2d
+
+MARK = 7.0
+
+
+def some_tiles(size: tuple[int, int], tile: int, share: float, seed: int, ahead: int = 0) -> tuple[Tiles, torch.Tensor]:
+    """An index, and which cells its tiles hold, bool [rows, columns]."""
+    active = np.random.default_rng(seed).random(grid_of(size, tile, (ahead, ahead))) < share
+    cells = active.repeat(tile, 0).repeat(tile, 1)[ahead : ahead + size[0], ahead : ahead + size[1]]
+    return Tiles.of(active, size, tile, (ahead, ahead)), torch.from_numpy(cells)
+
+
+def check(sparse, dense, window, x, weight, bias, tile, groups, share, seed):
+    size = window.outputs(x.shape[2]), window.outputs(x.shape[3])
+    if min(size) < 1:
+        return
+    tiles, cells = some_tiles(size, tile, share, seed, window.ahead)
+    expected = F.leaky_relu(dense(x, weight, bias, window.stride, window.padding, groups=groups), 0.1)
+    out = torch.full_like(expected, MARK)
+    given = sparse(x, weight, bias, window.stride, window.padding, tiles, out, groups, lambda y: F.leaky_relu_(y, 0.1))
+    assert given is out
+    torch.testing.assert_close(out[..., cells], expected[..., cells], rtol=1e-5, atol=1e-5)
+    assert (out[..., ~cells] == MARK).all()
+
+
+sizes = st.tuples(st.integers(3, 19), st.integers(3, 19))
+shares = st.sampled_from([0.0, 0.3, 1.0])
+
+
+@given(sizes, st.integers(1, 5), st.integers(1, 3), st.integers(0, 3), st.integers(1, 6), st.integers(1, 2),
+       st.booleans(), shares, st.integers(0, 99))  # fmt: skip
+@settings(max_examples=120)
+def test_a_convolution_of_tiles_is_the_dense_one_there(
+    size, kernel, stride, padding, tile, groups, biased, share, seed
+):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 2 * groups, *size, generator=draw)
+    weight = torch.randn(3 * groups, 2, kernel, kernel, generator=draw)
+    bias = torch.randn(3 * groups, generator=draw) if biased else None
+    check(sparse_conv2d, F.conv2d, Window(kernel, stride, padding), x, weight, bias, tile, groups, share, seed)
+
+
+@given(sizes, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.integers(1, 3), st.integers(1, 2),
+       st.booleans(), shares, st.integers(0, 99))  # fmt: skip
+@settings(max_examples=120)
+def test_a_transposed_convolution_of_tiles_is_the_dense_one_there(
+    size, kernel, stride, padding, units, groups, biased, share, seed
+):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 2 * groups, *size, generator=draw)
+    weight = torch.randn(2 * groups, 3, kernel, kernel, generator=draw)
+    bias = torch.randn(3 * groups, generator=draw) if biased else None
+    window = Window(kernel, stride, min(padding, kernel - 1), transposed=True)
+    dense = lambda x, weight, bias, stride, padding, groups: F.conv_transpose2d(  # noqa: E731
+        x, weight, bias, stride, padding, groups=groups
+    )
+    check(sparse_conv_transpose2d, dense, window, x, weight, bias, units * stride, groups, share, seed)
+
+
+def test_an_output_in_channels_last_is_written_in_place():
+    x, weight = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), torch.ones(2, 3, 3, 3)
+    out = torch.zeros(1, 2, 12, 12).contiguous(memory_format=torch.channels_last)
+    tiles, _ = some_tiles((12, 12), 4, 1.0, 0)
+    sparse_conv2d(x, weight, None, 1, 1, tiles, out)
+    torch.testing.assert_close(out, F.conv2d(x, weight, padding=1))
+
+
+def test_a_kernel_need_not_be_square():
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 2, 9, 11, generator=draw), torch.randn(3, 2, 2, 5, generator=draw)
+    expected = F.conv2d(x, weight, stride=2, padding=1)
+    for tile in (1, 2, 3):
+        tiles, _ = some_tiles((expected.shape[2], expected.shape[3]), tile, 1.0, 0)
+        out = torch.zeros_like(expected)
+        torch.testing.assert_close(sparse_conv2d(x, weight, None, 2, 1, tiles, out), expected)
+
+
+def test_sizes_that_disagree_are_refused():
+    x, weight, out = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 8, 8)
+    tiles, _ = some_tiles((6, 6), 2, 1.0, 0)
+    with pytest.raises(
+        VideoError, match=r"makes one map of \(8, 8\); out is \(1, 1, 8, 8\), the tiles are of \(6, 6\)"
+    ):
+        sparse_conv2d(x, weight, None, 1, 1, tiles, out)
+    with pytest.raises(VideoError, match="a map of"):
+        Tiles.of(np.ones((3, 2), bool), (4, 4), 2)
+    tiles, _ = some_tiles((9, 9), 3, 1.0, 0)
+    with pytest.raises(VideoError, match="stride 2 needs a multiple of it, 0 ahead"):
+        sparse_conv_transpose2d(x, weight, None, 2, 0, tiles, out)
