@@ -23,7 +23,7 @@ _TAPS = {4: (2, 24), 8: (4, 40), 16: (10, 112), 32: (15, 320)}
 class Lite0Detector(CentrePointDetector):
     """EfficientNet-Lite0 (Apache 2.0), laterals and up-sampling to one map, a centre-point head.
 
-    `features` is all but the head: 3.9 billion multiplications for 768 x 576 at the defaults; `head` is .13 billion.
+    `features` is all but the head: 3.6 billion multiplications for 768 x 576 at the defaults; `head` is .13 billion.
     It finds nothing before `fine_tune` has taught it.
 
     Args:

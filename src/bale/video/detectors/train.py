@@ -61,11 +61,11 @@ class FineTuning:
         for name, least in (("steps", 1), ("batch_size", 1), ("frozen", 0), ("seed", 0)):
             if getattr(self, name) < least:
                 raise VideoError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name, above in (("rate", 0 < self.rate < inf), ("backbone_rate", 0 <= self.backbone_rate < inf)):
-            if not above:
-                raise VideoError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        if not 0 <= self.decay < inf:
-            raise VideoError(f"decay must be at least 0 and finite, got {self.decay}")
+        if not 0 < self.rate < inf:
+            raise VideoError(f"rate must be above 0 and finite, got {self.rate}")
+        for name in ("backbone_rate", "decay"):
+            if not 0 <= getattr(self, name) < inf:
+                raise VideoError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
 
     def share(self, step: int) -> float:
         """The share of the highest rate with which `step`, from 0, is done."""
