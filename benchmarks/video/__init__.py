@@ -1,0 +1,1 @@
+"""Detection on streams whose boxes are known."""
