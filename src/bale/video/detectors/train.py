@@ -99,7 +99,7 @@ def fine_tune(
         augmentation: of the crops, whose size must be a multiple of the detector's; by default `Augmentation()`.
         on_step: called after every step.
         save: a folder for a checkpoint, written every `save_every` steps, at the end and at Ctrl-C. Where it holds
-            one of the same run, training goes on from there.
+            one of the same run, training goes on from there, whatever the detector's weights are by then.
         save_every: steps.
         data: what the pictures are, for the checkpoint to tell runs apart.
 
