@@ -34,7 +34,7 @@ from bale.video.metrics.mot import MotTruth, read_mot
 from benchmarks import command
 from benchmarks.video.streams import FILM, TEST, TRAIN
 
-STEPS = 700
+STEPS = 1000
 _EVERY = 5  # frames of the test between two that are looked at
 _WEIGHTS = "lite0.safetensors"
 

@@ -63,10 +63,23 @@ def test_decoding_the_targets_gives_the_boxes_back(drawn):
 def test_targets_are_one_at_centres_and_nowhere_else(drawn):
     boxes, labels, stride, _ = drawn
     wanted = targets([boxes], [labels], CLASSES, stride, (ROWS, COLUMNS))
-    assert int(wanted.centre.sum()) == len(boxes) == int((wanted.heat == 1).sum())
-    assert torch.equal((wanted.heat == 1).any(1, keepdim=True), wanted.centre)
+    centre = wanted.weight == 1
+    assert int(centre.sum()) == len(boxes) == int((wanted.heat == 1).sum())
+    assert torch.equal((wanted.heat == 1).any(1, keepdim=True), centre)
     assert bool(((wanted.heat >= 0) & (wanted.heat <= 1)).all())
-    assert bool(((wanted.offset >= 0) & (wanted.offset < 1)).all())
+    assert bool(((wanted.offset >= 0) & (wanted.offset < 1) | ~centre).all())
+
+
+@given(objects())
+def test_every_place_that_learns_says_where_one_of_the_boxes_is(drawn):
+    boxes, labels, stride, _ = drawn
+    wanted = targets([boxes], [labels], CLASSES, stride, (ROWS, COLUMNS))
+    row, column = (wanted.weight[0, 0] > 0).nonzero(as_tuple=True)
+    centre = torch.stack((column, row)) + wanted.offset[0, :, row, column]
+    half = wanted.size[0, :, row, column].exp() / 2
+    said = torch.cat((centre - half, centre + half)).T * stride
+    if len(said):
+        assert float(torch.cdist(said, boxes.float(), p=torch.inf).min(1).values.max()) < 1e-3 * stride
 
 
 def test_best_first_cut_to_the_frame_above_the_threshold_and_no_more_than_the_limit():

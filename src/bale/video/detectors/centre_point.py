@@ -1,8 +1,10 @@
 """How does a network say where objects are by the points of their centres?
 
 Zhou, Wang, Krähenbühl, "Objects as Points" (CenterNet), 2019: for each class a heat map whose peaks are the objects'
-centres, and at each place a size and the rest of the centre that the map's stride loses. One thing is ours: a size is
-learnt as its logarithm, as CenterFace does, so that an error costs the same on a near person and on a far one.
+centres, and at each place a size and the rest of the centre that the map's stride loses. Two things are not its own. A
+size is learnt as its logarithm, as CenterFace does, so that an error costs the same on a near person and on a far one.
+And places around a centre learn size and way to the centre too, by how near they are: so few steps suffice (the idea of
+Liu et al., "Training-Time-Friendly Network", 2019), and a peak that is a place off still gives the right box.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from bale.errors import VideoError
 from bale.video.detections import Detections
 from bale.video.detector import Features
 
+_LEAST_WEIGHT = 0.1  # of a place that learns size and offset
 # Section 3 of the paper: exponents of the focal loss, weight of the sizes, and the overlap that a shifted box keeps.
 _FOCUS, _NEAR_A_CENTRE, _SIZE_WEIGHT, _OVERLAP = 2, 4, 0.1, 0.7
 _RARE = 0.02  # what the heat map says everywhere before training: centres are rare
@@ -31,7 +34,7 @@ class CentreMaps:
 
     heat    [n, classes, rows, columns], logits: how much a place is the centre of an object of a class
     size    [n, 2, rows, columns]: logarithms of width and height, in places of the map
-    offset  [n, 2, rows, columns]: by how much the centre is right of and below the place's left top, in places
+    offset  [n, 2, rows, columns]: by how much the nearest centre is right of and below the place's left top, in places
     """
 
     heat: Tensor
@@ -44,14 +47,14 @@ class CentreTargets:
     """What a head should say of n frames that hold `objects` objects in all.
 
     heat    [n, classes, rows, columns]: 1 at a centre, a Gaussian around it, 0 far away
-    size    [n, 2, rows, columns], offset alike: as in `CentreMaps`, at the centres; 0 elsewhere
-    centre  bool [n, 1, rows, columns]: where they count
+    size    [n, 2, rows, columns], offset alike: as in `CentreMaps`, of the object whose Gaussian is highest there
+    weight  [n, 1, rows, columns]: how much they count: 1 at centres, less around them, 0 elsewhere
     """
 
     heat: Tensor
     size: Tensor
     offset: Tensor
-    centre: Tensor
+    weight: Tensor
 
 
 class CentrePointHead(nn.Module):
@@ -179,7 +182,8 @@ def targets(
     rows, columns = shape
     heat = torch.zeros(len(boxes), classes, rows, columns)
     size, offset = torch.zeros(len(boxes), 2, rows, columns), torch.zeros(len(boxes), 2, rows, columns)
-    centre = torch.zeros(len(boxes), 1, rows, columns, dtype=torch.bool)
+    weight = torch.zeros(len(boxes), 1, rows, columns)
+    column, row = torch.arange(columns), torch.arange(rows)[:, None]
     for frame, (its_boxes, its_labels) in enumerate(zip(boxes, labels, strict=True)):
         across = (its_boxes[:, 2:] - its_boxes[:, :2]) / stride  # [objects, 2]
         for each in across.prod(1).argsort(descending=True).tolist():
@@ -188,31 +192,33 @@ def targets(
             _refuse(frame, its_boxes[each], label, classes, right > left and bottom > top)
             if not (0 <= x < columns and 0 <= y < rows):
                 raise VideoError(f"frame {frame}: box {its_boxes[each].tolist()} has its centre outside the frame")
-            column, row = int(x), int(y)
             spread = (2 * _radius(right - left, bottom - top) + 1) / 6
-            _stamp(heat[frame, label], column, row, spread)
-            size[frame, :, row, column] = across[each].log()
-            offset[frame, :, row, column] = torch.tensor((x - column, y - row))
-            centre[frame, 0, row, column] = True
-    return CentreTargets(heat, size, offset, centre)
+            near = (-((column - int(x)) ** 2 + (row - int(y)) ** 2) / (2 * spread**2)).exp()  # [rows, columns]
+            heat[frame, label] = heat[frame, label].maximum(near)
+            own = (near >= weight[frame, 0]) & (near >= _LEAST_WEIGHT)
+            weight[frame, 0, own] = near[own]
+            size[frame, :, own] = across[each].log()[:, None]
+            offset[frame, :, own] = torch.stack(((x - column).expand(rows, -1), (y - row).expand(-1, columns)))[:, own]
+    return CentreTargets(heat, size, offset, weight)
 
 
 def centre_loss(maps: CentreMaps, wanted: CentreTargets) -> Tensor:
-    """Return the loss, a scalar: penalty-reduced focal loss of the heat, and L1 of size and offset at centres.
+    """Return the loss, a scalar: penalty-reduced focal loss of the heat, and L1 of size and offset near centres.
 
-    Each is divided by the number of objects, as in the paper; frames without any teach what is nothing.
+    The first is divided by the number of objects, as in the paper, the others by the weights of the places that learn
+    them; frames without any object teach what is nothing.
     """
-    objects = wanted.centre.sum().clamp(min=1)
     peak = wanted.heat == 1
+    objects, places = peak.sum().clamp(min=1), wanted.weight.sum().clamp(min=1)
     score = maps.heat.sigmoid()
     # Logarithms of the score and of what is left of it, from the logit: neither is ever -inf.
     found = logsigmoid(maps.heat) * (1 - score) ** _FOCUS
     nothing = logsigmoid(-maps.heat) * score**_FOCUS * (1 - wanted.heat) ** _NEAR_A_CENTRE
     focal = -torch.where(peak, found, nothing).sum()
-    size = ((maps.size - wanted.size).abs() * wanted.centre).sum()
-    offset = ((maps.offset - wanted.offset).abs() * wanted.centre).sum()
+    size = ((maps.size - wanted.size).abs() * wanted.weight).sum()
+    offset = ((maps.offset - wanted.offset).abs() * wanted.weight).sum()
     # A logarithm's error e is one of e x size in the paper's places; of a size of ten places, .1 of the paper is 1.
-    return (focal + 10 * _SIZE_WEIGHT * size + offset) / objects
+    return focal / objects + (10 * _SIZE_WEIGHT * size + offset) / places
 
 
 def _refuse(frame: int, box: Tensor, label: int, classes: int, has_area: bool) -> None:
@@ -233,15 +239,3 @@ def _radius(width: float, height: float) -> float:
     inwards = (total - sqrt(total**2 - 4 * area * (1 - _OVERLAP))) / 4
     outwards = (sqrt(total**2 * _OVERLAP**2 + 4 * _OVERLAP * (1 - _OVERLAP) * area) - _OVERLAP * total) / (4 * _OVERLAP)
     return max(0.0, min(same_way, inwards, outwards))
-
-
-def _stamp(heat: Tensor, column: int, row: int, spread: float) -> None:
-    """Draw a Gaussian of 1 at the centre into one class's map; where two overlap the higher one counts."""
-    rows, columns = heat.shape
-    far = max(1, int(3 * spread))
-    top, left = max(0, row - far), max(0, column - far)
-    down = torch.arange(top, min(rows, row + far + 1)) - row
-    right = torch.arange(left, min(columns, column + far + 1)) - column
-    drawn = (-(down[:, None] ** 2 + right[None, :] ** 2) / (2 * spread**2)).exp()
-    part = heat[top : top + len(down), left : left + len(right)]
-    part.copy_(part.maximum(drawn))

@@ -21,10 +21,6 @@ class SplitDetector:
             of the frame.
         multiple: the coarsest stride, mostly 32.
 
-    A detector of torchvision splits so, with `GeneralizedRCNNTransform`'s resizing left out and its normalisation
-    inside `features`: `features = lambda image: model.backbone(normalise(image))`, and a `head` that calls `model.rpn`
-    and `model.roi_heads`.
-
     Raises VideoError for a multiple below 1 and what cannot be called.
     """
 

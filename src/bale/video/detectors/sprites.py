@@ -54,7 +54,7 @@ def sprite_film(
         frames: how many.
         size: height and width, pixels.
         seed: of shapes, textures, places and directions.
-        sprites: how many move; one that is hidden behind another for `_HIDDEN` of its area has no box.
+        sprites: how many move; one that is hidden behind another for two fifths of its area has no box.
         sides: least and greatest width of a sprite; its height is up to a quarter more or less.
         speed: greatest speed along each axis, pixels a frame.
         panning: pixels a frame by which the background moves to the left; 0 is a camera at rest.
