@@ -12,7 +12,7 @@ from bale.video.detectors.suppress import pairwise_overlap
 
 @pytest.fixture(scope="module")
 def learnt() -> TinyDetector:
-    return train_detector()
+    return train_detector(steps=450)
 
 
 def found_on(detector: TinyDetector, image: np.ndarray) -> Detections:
