@@ -1,0 +1,105 @@
+"""Which ways of running a detector over a stream are raced against each other?
+
+`dense`: the detector on every frame. `dff-K`: a key every K frames, in line. `adff-K`: the same keys, beside the
+stream. `vds-K`: keys by motion, as many as one in K on the frames of the training. `ssi-K`: dff-K, the flow network
+only where something moved. `all-K`: the three together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bale.errors import BaleError
+from bale.video.calibration import calibrate_tau
+from bale.video.detector import Detector
+from bale.video.flow.dis import DisFlow
+from bale.video.flow.estimator import FlowEstimator
+from bale.video.flow.flownet import FlowNetS
+from bale.video.flow.learned import FlowNetFlow
+from bale.video.input_queue import InputQueue
+from bale.video.keyframes import FixedInterval, MotionPolicy, Policy
+from bale.video.motion import CodecMotion
+from bale.video.sparse.flow import SparseFlowNetFlow
+from bale.video.sparse.network import SparseConfig
+from bale.video.sparse.where import MovingBlocks
+from bale.video.stream import VideoDetector
+from bale.video.worker_thread import ThreadWorker
+from benchmarks.video.material import Stream
+
+INTERVALS = (2, 3, 5, 10)
+WITH_PARTS = (5, 10)  # at which each part is added to Deep Feature Flow
+VARIANTS = (
+    "dense",
+    *(f"dff-{k}" for k in INTERVALS),
+    *(f"{p}-{k}" for k in WITH_PARTS for p in ("adff", "vds", "ssi", "all")),
+)
+FLOWS = ("flownet", "dis")
+
+# Vectors of an old codec are noise where nothing moves, so the masks are of pixels; one margin is enough.
+_MASK = MovingBlocks(dilate=1, source="pixels")
+_SPARSE = SparseConfig(grow="mask", dilate=0)
+_WHOLE_STREAM = (
+    100_000  # frames that may wait: none is ever dropped or held back, so latency says what a stream suffers
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way, and the flow that it carries features by."""
+
+    name: str
+    flow: str
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition("-")[0]
+
+    @property
+    def interval(self) -> int:
+        """Frames a key, on average; of `dense` 1."""
+        return int(self.name.partition("-")[2] or 1)
+
+    @property
+    def beside(self) -> bool:
+        """Whether keys are computed beside the stream."""
+        return self.kind in ("adff", "all")
+
+
+def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
+    """Each way with each flow, but parts of a flow network only with that; raises BaleError for an unknown one."""
+    chosen = []
+    for name in names:
+        if not re.fullmatch(r"dense|(dff|adff|vds|ssi|all)-[1-9]\d*", name):
+            raise BaleError(f"{name}: expected dense, or dff, adff, vds, ssi or all with an interval, such as vds-5")
+        kind = name.partition("-")[0]
+        suited = (
+            flows[:1]
+            if kind == "dense"
+            else [flow for flow in flows if flow == "flownet" or kind not in ("ssi", "all")]
+        )
+        chosen += [Variant(name, flow) for flow in suited]
+    return chosen
+
+
+def video_detector(variant: Variant, detector: Detector, network: FlowNetS, stream: Stream) -> VideoDetector:
+    """Return the detector of a variant. Its frames' threads are torch's own number; a worker has one."""
+    sparse = variant.kind in ("ssi", "all")
+    flow: FlowEstimator = DisFlow() if variant.flow == "dis" else FlowNetFlow(network)
+    return VideoDetector(
+        detector,
+        SparseFlowNetFlow(network, config=_SPARSE) if sparse else flow,
+        _policy(variant, stream),
+        worker=ThreadWorker() if variant.beside else None,
+        queue=InputQueue(_WHOLE_STREAM),
+        sparse=_MASK if sparse else None,
+    )
+
+
+def _policy(variant: Variant, stream: Stream) -> Policy:
+    if variant.kind not in ("vds", "all"):
+        return FixedInterval(variant.interval)
+    # Clips of the training one behind the other; their first frames have moved by nothing.
+    motions = [motion for clip in stream.motions for motion in clip]
+    return MotionPolicy(calibrate_tau(motions, 1 / variant.interval), CodecMotion())
