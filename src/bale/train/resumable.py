@@ -24,6 +24,15 @@ from bale.train.image_checkpoint import (
 from bale.train.interrupt import BrokenOff, finish_first
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """What one step did: `step` counts from 1 to `steps`; `loss` is that of what it learned from, before it."""
+
+    step: int
+    steps: int
+    loss: float
+
+
 @dataclass(kw_only=True)
 class Resumable:
     """A training at work: what changes, how far it is, and the folder of its checkpoint.
@@ -115,3 +124,13 @@ class Resumable:
         with finish_first():
             self.place = replace(self.place, untold=None)  # first: if it raises KeyboardInterrupt itself, it is done
             self.told(self.place, loss)
+
+
+def telling(on_step: Callable[[TrainingStep], None] | None, steps: int) -> Callable[[ImagePlace, float], None]:
+    """Return what tells `on_step`, where there is one, of steps of so many."""
+
+    def told(place: ImagePlace, loss: float) -> None:
+        if on_step is not None:
+            on_step(TrainingStep(place.step, steps, loss))
+
+    return told
