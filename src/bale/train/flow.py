@@ -26,6 +26,7 @@ from bale.video.flow.textures import Textures
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
 SCENES = SceneConfig(size=(128, 128), sprites=6, radius=(5.0, 28.0), pan=16.0, speed=20.0, light=0.05, noise=0.015)
 _BARE_PAN = 8.0  # pixels, while warming up
+_BARE_SHARE = 0.25  # of steps, once warm
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of images
 
 
@@ -149,18 +150,25 @@ class _Pairs:
 
     def _drawn_from(self, step: int) -> tuple[SceneConfig, Textures, int]:
         """Return what a step's pairs are drawn from, and how many; all steps have about as many pixels."""
-        if step >= self.warm_up:
+        chance = torch.rand((), generator=torch.Generator().manual_seed((self.seed << 32) + (1 << 31) + step))
+        if chance >= self._bare_share(step):
             return self.scenes, self.textures, self.batch_size
         count = self.batch_size * self.scenes.size[0] * self.scenes.size[1] // MULTIPLE**2
         bare = SceneConfig((MULTIPLE, MULTIPLE), sprites=0, standing=0.0, pan=_BARE_PAN, turn=0.0)
         return bare, self.blobs, count
+
+    def _bare_share(self, step: int) -> float:
+        # Not from one step to the next: Adam knows only the small gradients of what is learnt, and the first large ones
+        # would throw the network back to saying that nothing moves, for good.
+        return max(_BARE_SHARE, min(1.0, 1.5 - step / (2 * self.warm_up))) if self.warm_up else 0.0
 
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed << 32) + number)
 
 
 def multiscale_loss(flows: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Return FlowNet's loss, in units of 20 pixels: endpoint errors summed over places, times the level's weight.
+    """Return FlowNet's loss, in units of 20 pixels: endpoint errors summed over places, times the level's weight,
+    divided by the places of the finest level.
 
     flows   of `FlowNetS.pyramid`
     target  float32 [pairs, 2, height, width]; each level is compared with its mean over the places' areas. Hidden
@@ -170,7 +178,7 @@ def multiscale_loss(flows: Sequence[Tensor], target: Tensor) -> Tensor:
     for flow, weight in zip(flows, WEIGHTS, strict=True):
         goal = interpolate(target, flow.shape[2:], mode="area")
         total = total + weight * torch.linalg.vector_norm(flow - goal, dim=1).sum()
-    return total / (UNIT * len(target))
+    return total / (UNIT * flows[0][:, 0].numel())
 
 
 def endpoint_error(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> float:
