@@ -169,7 +169,9 @@ def test_a_process_computes_the_same_bits_and_is_replaced_when_it_dies_or_hangs(
         done = worker.wait()
         assert isinstance(done, Done) and torch.equal(done.features, plain.features(asked.image))
 
+    os.kill(worker.pid, signal.SIGINT)  # as a terminal's Ctrl-C does while the process still imports torch
     features_of(job(0))
+    assert worker.failures == 0
     worker.submit(job(1, poison=True))
     failed = worker.wait()
     assert isinstance(failed, Failed) and not failed.fatal and isinstance(failed.error, PoisonedImage)
@@ -194,6 +196,15 @@ def test_a_process_computes_the_same_bits_and_is_replaced_when_it_dies_or_hangs(
     assert isinstance(failed, Failed) and failed.fatal and "died (exit code -9), 2 times in a row" in str(failed.error)
     worker.close()
     worker.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_cannot_have_its_detector_is_not_started_again(monkeypatch):
+    """As in a notebook, whose classes no other process can import."""
+    monkeypatch.setattr(torch.nn, "OfANotebook", type("OfANotebook", (ToyDetector,), {}), raising=False)
+    torch.nn.OfANotebook.__module__ = "torch.nn"
+    with pytest.raises(VideoError, match=r"process cannot read the detector \(AttributeError.*take a ThreadWorker"):
+        run([toy_frame(0)], torch.nn.OfANotebook(), worker=ProcessWorker())
     assert not multiprocessing.active_children()
 
 
