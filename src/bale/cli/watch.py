@@ -233,8 +233,9 @@ def annotated(results: Iterable[FrameResult], names: Sequence[str] | None) -> It
         if result.frame.image is not None:
             kind = "key" if result.kind == "key" else "carried"
             drawn = draw_boxes(result.frame.image, result.detections, kind, names)
-            same = last is None or drawn.shape == last.shape
-            last = drawn if same else cv2.resize(drawn, (last.shape[1], last.shape[0]))
+            if last is not None and drawn.shape != last.shape:
+                drawn = cv2.resize(drawn, (last.shape[1], last.shape[0]))
+            last = drawn
         if last is not None:
             yield last
 
