@@ -125,7 +125,7 @@ def test_the_loss_weighs_summed_endpoint_errors():
     expected = 0.0
     for flow, weight in zip(flows, WEIGHTS, strict=True):
         mean = nn.functional.adaptive_avg_pool2d(target, flow.shape[2:])
-        expected += weight * float(mean.square().sum(dim=1).sqrt().sum()) / 2 / 20
+        expected += weight * float(mean.square().sum(dim=1).sqrt().sum()) / (2 * 16 * 32) / 20
     assert float(multiscale_loss(flows, target)) == pytest.approx(expected, rel=1e-5)
     exact = [interpolate(target, flow.shape[2:], mode="area") for flow in flows]
     assert float(multiscale_loss(exact, target)) == 0

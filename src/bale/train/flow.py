@@ -27,6 +27,7 @@ WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
 SCENES = SceneConfig(size=(128, 128), sprites=6, radius=(5.0, 28.0), pan=16.0, speed=20.0, light=0.05, noise=0.015)
 _BARE_PAN = 8.0  # pixels, while warming up
 _BARE_SHARE = 0.25  # of steps, once warm
+_LONGEST_WARM_UP = 1000  # steps
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of images
 
 
@@ -53,8 +54,9 @@ def train_flow(
         batch_size: pairs in a batch. Drawing one costs more than learning from it, so it is learned from four times:
             as it is, mirrored in either axis and in both, each time with its colours exchanged and its noise anew.
         warm_up: how many of the steps, the first, see cameras that pan over coloured blobs, many small images instead
-            of few large ones; a fifth where it is not given. From scenes in which most places stand still a network
-            first learns to say that nothing moves, and then learns little else for thousands of steps.
+            of few large ones; a fifth, but 1,000 at most, where it is not given. From scenes in which most places stand
+            still a network first learns to say that nothing moves, and then learns little else for thousands of
+            steps. In the next steps, twice as many, such pans become fewer; a quarter of all later steps are of them.
         lr: the learning rate of the first step, from which it falls to 0 along half a cosine.
         scenes: what pairs are drawn from; both sides must be multiples of 64.
         textures: what surfaces look like; `Textures.procedural(seed=seed)` where it is not given.
@@ -76,7 +78,7 @@ def train_flow(
         raise VideoError(f"lr must be above 0 and finite, got {lr}")
     if scenes.size[0] % MULTIPLE or scenes.size[1] % MULTIPLE:
         raise VideoError(f"sides of scenes must be multiples of {MULTIPLE}, got {scenes.size}")
-    warm_up = steps // 5 if warm_up is None else warm_up
+    warm_up = min(steps // 5, _LONGEST_WARM_UP) if warm_up is None else warm_up
     _check(warm_up=(warm_up, 0))
     textures = Textures.procedural(seed=seed) if textures is None else textures
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
