@@ -1,4 +1,4 @@
-"""Which flow network do the benchmarks of video run? FlowNet-S, trained on exact flow of scenes that look like the film.
+"""Which flow network do the benchmarks of video run? FlowNet-S, trained on exact flow of scenes like the film.
 
 Textures are those of `bale.video` and pieces of the film's first 500 frames; motions are synthetic, so no flow of the
 film itself is needed. A folder keeps a checkpoint, from which a run that was stopped goes on, and the weights.
@@ -31,7 +31,7 @@ def trained_flow(
     weights = work / "flownet.safetensors"
     if weights.is_file():
         return load_flownet(weights, width=WIDTH)
-    images = read_images(film, TRAIN)[::_EVERY]
+    images = list(read_images(film, TRAIN[::_EVERY]))
     network = FlowNetS(width=WIDTH)
     textures = Textures.procedural(seed=0).with_images(images)
     train_flow(network, steps=steps, textures=textures, on_step=on_step, save=work / "flow")
