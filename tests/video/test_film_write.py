@@ -30,6 +30,21 @@ def test_odd_sides_grow_by_a_pixel(tmp_path):
     assert np.abs(frame.image[:, 47].astype(int) - frame.image[:, 46]).mean() < 6
 
 
+@pytest.mark.parametrize("rate", [0.001, 1000])
+def test_the_slowest_and_the_fastest_film_lose_nothing(tmp_path, rate):
+    path = tmp_path / "a.mp4"
+    write_film(path, sliding(1, 1, 5), rate)
+    assert film_info(path).rate == pytest.approx(rate)
+    assert [frame.time for frame in read_film(path)] == pytest.approx([place / rate for place in range(5)], rel=1e-2)
+
+
+@pytest.mark.parametrize("rate", [0, -5, 1e-4, 5000, float("nan"), float("inf")])
+def test_a_rate_that_no_film_has_is_refused(tmp_path, rate):
+    with pytest.raises(VideoError, match=r"a.mp4: rate .*: expected 0.001 to 1000 frames a second"):
+        write_film(tmp_path / "a.mp4", sliding(1, 1, 2), rate)
+    assert not list(tmp_path.iterdir())
+
+
 def failing() -> Iterator[np.ndarray]:
     yield from sliding(1, 0, 2)
     raise RuntimeError("the camera was unplugged")
@@ -41,6 +56,7 @@ def failing() -> Iterator[np.ndarray]:
         (failing, RuntimeError, "unplugged"),
         (list, VideoError, "no images"),
         (lambda: [np.zeros((8, 8), np.uint8)], VideoError, "image 0 is uint8"),
+        (lambda: [[0, 0, 0]], VideoError, "image 0 is a list"),
         (
             lambda: [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 48, 3), np.uint8)],
             VideoError,
