@@ -72,6 +72,12 @@ def test_a_film_that_fails_leaves_what_was_there(tmp_path, images, error, said):
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_film_that_fails_late_leaves_no_part(tmp_path):
+    with pytest.raises(RuntimeError, match="unplugged"):  # this encoder writes each image at once
+        write_film(tmp_path / "a.mp4", failing(), 10, options={"tune": "zerolatency"})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name, codec", [("a.mp4", "no-such-codec"), ("none/a.mp4", "h264"), ("a.unknown", "h264")])
 def test_what_cannot_be_written_is_told_with_its_path(tmp_path, name, codec):
     with pytest.raises(VideoError, match=f"{name}: cannot be written as {codec}"):
@@ -87,6 +93,7 @@ def test_boxes_are_drawn_in_the_colour_of_their_kind(kind):
     for row, column in [(40, 30), (40, 69), (89, 30), (89, 69)]:
         assert drawn[row, column].tolist() == list(COLOURS[kind])
     assert not drawn[60, 50].any()
+    assert not drawn[91:].any() and not drawn[41:, 71:].any()
 
 
 def test_no_boxes_change_nothing():

@@ -134,6 +134,12 @@ def test_moving_blocks_are_those_with_a_pixel_of_a_moving_one(drawn, block):
     assert (moving_blocks(motion, (50, 70), block) == expected).all()
 
 
+def test_what_moves_by_no_more_than_the_threshold_stands_still():
+    motion = BlockMotion((16, 32), np.array([[0, 0, 16, 16], [16, 0, 16, 16]]), np.array([[0.25, 0], [0.5, 0]]),
+                         np.zeros(2, bool))  # fmt: skip
+    assert moving_blocks(motion, (16, 32), threshold=0.25).tolist() == [[False, True]]
+
+
 def test_nothing_is_known_to_move_where_motion_is_unknown():
     assert moving_blocks(None, (50, 70)) is None
 
