@@ -71,6 +71,13 @@ def test_targets_are_one_at_centres_and_nowhere_else(drawn):
     assert bool(((wanted.offset >= 0) & (wanted.offset < 1) | ~centre).all())
 
 
+def test_places_around_a_centre_count_less_the_further_away_they_are():
+    wanted = targets([torch.tensor([[4.0, 8.0, 44.0, 40.0]])], [torch.tensor([0])], 1, 1, (48, 48))
+    around = wanted.weight[0, 0, 24, 24:30]
+    assert around[0] == 1 and (around.diff()[around[1:] > 0] < 0).all() and (around[1:3] > 0).all()
+    assert int((wanted.weight == 1).sum()) == 1 and bool((wanted.weight[wanted.weight > 0] >= 0.1).all())
+
+
 @given(objects())
 def test_every_place_that_learns_says_where_one_of_the_boxes_is(drawn):
     boxes, labels, stride, _ = drawn
