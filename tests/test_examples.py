@@ -32,3 +32,11 @@ def test_fewer_bits_over_links(capsys) -> None:
     assert placed < aware < 0.6 * dense < magnitude
     assert min(accuracy for accuracy, _ in found.values()) > 0.85
     assert "cycles a packet" in capsys.readouterr().out
+
+
+def test_video(capsys) -> None:
+    rows = runpy.run_path(str(EXAMPLES / "video.py"))["main"]()
+    still, by_interval, by_motion = (rows[name].precision for name in ("no flow", "DIS flow", "keys by motion"))
+    assert still < by_interval - 0.05 < by_motion < rows["every frame"].precision
+    assert rows["keys by motion"].keys <= 0.15 < rows["every frame"].keys
+    assert "beside the stream" in capsys.readouterr().out

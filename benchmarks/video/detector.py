@@ -25,10 +25,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from bale.errors import BaleError
+from bale.train.detector import FineTuning, TrainingStep, fine_tune
 from bale.video.detectors.augment import Augmentation
 from bale.video.detectors.lite0 import Lite0Detector
 from bale.video.detectors.store import save_detector
-from bale.video.detectors.train import FineTuning, TrainingStep, fine_tune
 from bale.video.film.read import film_info, read_film
 from bale.video.images import image_tensor
 from bale.video.metrics.average_precision import average_precision, match_frame

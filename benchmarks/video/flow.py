@@ -1,4 +1,4 @@
-"""Which flow network do the benchmarks of video run? FlowNet-S, trained on exact flow of scenes like the film.
+"""Which flow network do the benchmarks of video run? FlowNet-S, trained on exact flow of scenes made of the film.
 
 Textures are those of `bale.video` and pieces of the film's first 500 frames; motions are synthetic, so no flow of the
 film itself is needed. A folder keeps a checkpoint, from which a run that was stopped goes on, and the weights.
@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bale.train.flow import FlowStep, train_flow
-
+from bale.train import TrainingStep, train_flow
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.textures import Textures
 from bale.video.flow.weights import load_flownet, save_flownet
@@ -22,7 +21,7 @@ _EVERY = 25  # frames of the film between two that give textures
 
 
 def trained_flow(
-    work: Path, film: Path = FILM, steps: int = STEPS, on_step: Callable[[FlowStep], None] | None = None
+    work: Path, film: Path = FILM, steps: int = STEPS, on_step: Callable[[TrainingStep], None] | None = None
 ) -> FlowNetS:
     """Return the network from the folder `work`; where it is not there it is trained, for a quarter of an hour.
 

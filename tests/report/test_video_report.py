@@ -117,6 +117,22 @@ class Clock:
         return self.now
 
 
+def test_boxes_that_json_cannot_hold_are_named(tmp_path):
+    result = made_up(1)[0]
+    result.detections.boxes[0, 2] = float("nan")
+    with JsonLines(tmp_path / "boxes.jsonl") as lines, pytest.raises(VideoError, match=r"boxes\.jsonl: frame 0 has a"):
+        lines.write(result)
+    assert (tmp_path / "boxes.jsonl").read_bytes() == b""
+
+
+def test_a_name_is_shown_as_it_is():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    clock = iter(range(100))
+    with LiveStatistics(console, "street[/red].mp4", clock=lambda: next(clock)) as live:
+        live.show(made_up(1)[0])
+    assert "street[/red].mp4" in console.file.getvalue()
+
+
 def test_a_log_gets_a_line_now_and_then(results):
     console = Console(file=io.StringIO(), width=200, color_system=None)
     clock = Clock()

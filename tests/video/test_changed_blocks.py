@@ -87,6 +87,18 @@ def test_nothing_is_kept_of_streams_of_keys_only():
     assert len(changed._since) == 1
 
 
+def test_a_mask_never_sees_boxes_of_another_resolution():
+    seen = []
+
+    class Watching:
+        def start(self):
+            return lambda frame, detections: seen.append((frame.size, len(detections)))
+
+    frames = [toy_frame(0), toy_frame(1), toy_frame(2, (8, 8)), toy_frame(3, (8, 8))]
+    list(VideoDetector(ToyDetector(), Recorded(), KeysAt(frozenset()), sparse=Watching()).stream(frames))
+    assert seen == [((10, 14), 0), ((10, 14), 3), ((8, 8), 0), ((8, 8), 3)]
+
+
 def test_without_masks_anything_may_have_changed():
     flow = Recorded()
     list(VideoDetector(ToyDetector(), flow, KeysAt(frozenset())).stream(frames_without(())))

@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from bale.errors import VideoError
+from bale.train.flow import endpoint_error
 from bale.video.flow.dis import DisFlow, NoFlow
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow, first_cells, shrunk
 from bale.video.flow.synthetic import SceneConfig, draw_pairs
 from bale.video.flow.textures import Textures
-from bale.video.flow.train import endpoint_error
 
 SIZES = [(64, 128), (96, 160), (100, 104), (75, 141)]
 

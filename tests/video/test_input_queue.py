@@ -67,6 +67,28 @@ def test_the_oldest_that_waits_gives_way_and_has_a_result_nonetheless():
     assert_nothing_runs()
 
 
+def test_a_queue_that_overflows_again_drops_again():
+    """Twice the source hands over four or five frames while nobody takes one: each time the last two are left."""
+    go_on, handed_over = [threading.Event() for _ in range(2)], [threading.Event() for _ in range(2)]
+
+    def source():
+        for part, indices in enumerate((range(5), range(5, 9))):
+            go_on[part].wait()
+            yield from (toy_frame(index) for index in indices)
+            handed_over[part].set()
+
+    arrivals = InputQueue(2, "drop-oldest").start(source())
+    taken = []
+    for part, many in enumerate((5, 4)):
+        go_on[part].set()
+        handed_over[part].wait()
+        taken += [arrivals.next() for _ in range(many)]
+    assert [each.frame.index for each in taken] == list(range(9))
+    assert [each.frame.index for each in taken if not each.dropped] == [3, 4, 7, 8]
+    assert arrivals.next() is None
+    arrivals.close()
+
+
 @pytest.mark.parametrize("queue", [None, InputQueue(2)])
 def test_an_error_of_the_source_comes_after_the_frames_before_it(queue):
     def source():

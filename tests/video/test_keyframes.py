@@ -104,6 +104,17 @@ def test_the_adaptive_rate_is_exact_up_to_a_number_of_keys_on_motion_of_one_kind
     assert abs(len(second_half) / (frames // 2) - rate) <= 0.15 * rate + 5 / (frames // 2)
 
 
+def test_while_it_warms_up_tau_is_the_mean_motion_by_the_rate():
+    """The first frames move little, and would make the controller's tau small for those after them."""
+    moved = [0.0] + [1.0] * 4 + [8.0] * 8
+    mean, total, expected = 0.0, 0.0, [0]
+    for index, each in enumerate(moved[1:], 1):
+        mean, total = mean + (each - mean) / index, total + each
+        if total >= mean / 0.25:
+            total, expected = 0.0, [*expected, index]
+    assert keys_of(AdaptiveMotionPolicy(0.25, Told(moved), warm_up=len(moved)), len(moved)) == expected
+
+
 @pytest.mark.parametrize("factor", [4.0, 0.25, 100.0, 0.01])
 def test_the_adaptive_policy_follows_motion_that_changes(factor):
     moved = [0.0] + [1.0] * 1000 + [factor] * 1000

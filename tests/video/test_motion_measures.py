@@ -91,6 +91,22 @@ def test_a_frame_of_unknown_motion_repeats_the_last_measure():
     assert measured(CodecMotion(), frames) == [0, 2.5, 2.5]
 
 
+def test_a_film_that_never_tells_of_motion_is_no_still_scene():
+    image, blocks = np.zeros((16, 16, 3), np.uint8), np.array([[0, 0, 16, 16]], np.int32)
+    known = BlockMotion((16, 16), blocks, np.array([[3.0, 4.0]], np.float32), np.array([False]))
+
+    def frames(*motions):
+        return [Frame(index, 0.0, image, motion) for index, motion in enumerate(motions)]
+
+    measure = CodecMotion(patience=3)
+    with pytest.raises(VideoError, match=r"frame 3: .* any of 4 frames; read the film with motion=True, or take Block"):
+        measured(measure, frames(None, None, None, None))
+    assert measured(measure, frames(None, None, None)) == [0, 0, 0]
+    assert measured(measure, frames(None, None, None, known, *[None] * 9)) == [0, 0, 0] + [5] * 10
+    torn = [Frame(index, 0.0, None) for index in range(9)]
+    assert measured(measure, torn) == [0] * 9  # which says nothing of the codec
+
+
 def test_intra_blocks_count_as_moved_by_a_macroblock():
     blocks = np.array([[0, 0, 16, 16], [16, 0, 16, 16]])
     motion = BlockMotion((16, 64), blocks, np.array([[3.0, 4.0], [0, 0]], np.float32), np.array([False, True]))

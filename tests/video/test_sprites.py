@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from bale.errors import VideoError
+from bale.train import train_detector
 from bale.video.detections import Detections
-from bale.video.detectors.sprites import SHAPES, SpriteFilm, TinyDetector, sprite_film, train_detector
+from bale.video.detectors.sprites import SHAPES, SpriteFilm, TinyDetector, sprite_film
 from bale.video.detectors.suppress import pairwise_overlap
 
 

@@ -143,19 +143,21 @@ def test_a_slow_consumer_holds_the_asynchronous_source_back():
 
 @pytest.mark.parametrize("settings", [{}, BESIDE])
 def test_cancelling_what_waits_for_a_frame_ends_the_stream(settings):
-    async def silent_camera():
+    async def silent_camera(asked):
         yield toy_frame(0)
+        asked.set()  # by a thread, which now waits
         await asyncio.Event().wait()
 
-    async def watch(started):
-        async for result in detector(**settings).astream(silent_camera()):
+    async def watch(asked, seen):
+        async for result in detector(**settings).astream(silent_camera(asked)):
             assert result.frame.index == 0
-            started.set()
+            seen.set()
 
     async def cancel():
-        started = asyncio.Event()
-        watching = asyncio.create_task(watch(started))
-        await started.wait()
+        asked, seen = asyncio.Event(), asyncio.Event()
+        watching = asyncio.create_task(watch(asked, seen))
+        await seen.wait()
+        await asked.wait()
         watching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await watching

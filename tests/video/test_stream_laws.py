@@ -1,6 +1,8 @@
 """Whatever keys, delays, failures and frames come: one result each, in order, from the features that it names?"""
 
+from collections import OrderedDict
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.video.made_streams import KeysAt, SteppedWorker, assert_nothing_runs, assert_one_result_each, same
 
+from bale.errors import VideoError
 from bale.video.detections import Detections
+from bale.video.detectors.split import SplitDetector
 from bale.video.frame import Frame
 from bale.video.images import image_tensor
 from bale.video.keyframes import FixedInterval, MotionPolicy
@@ -120,6 +124,93 @@ def test_a_thread_finds_what_it_says_whenever_it_is_ready():
     for frame, result in zip(frames, results, strict=True):
         assert same(result.detections, by_hand(frame, frames[result.key_index]))
     assert_nothing_runs()
+
+
+class InPlace(ToyDetector):
+    """`ToyDetector` whose parts write to what they are given."""
+
+    def features(self, image):
+        return super().features(image.mul_(2).mul_(0.5))
+
+    def head(self, features, size):
+        return super().head(features.sub_(1).relu_(), size)
+
+
+@pytest.mark.parametrize("worker", [None, ThreadWorker()])
+def test_a_detector_may_write_to_what_it_is_given(worker):
+    class Spoiling(InPlace):
+        def features(self, image):
+            features = super().features(image)
+            image.zero_()
+            return features
+
+    frames = [toy_frame(index) for index in range(8)]
+    policy = KeysAt(frozenset({4}))
+    results = list(VideoDetector(Spoiling(), FLOW, policy, worker=worker).stream(frames))
+    for frame, result in zip(frames, results, strict=True):
+        image, of_key = tensor(frame), tensor(frames[result.key_index])
+        features = DETECTOR.features(of_key)
+        if result.kind == "carried":
+            features = propagate(features, FLOW.flow(FLOW.prepare(image), FLOW.prepare(of_key), None), image.shape[2:])
+        assert same(result.detections, InPlace().head(features, frame.image.shape[:2]))
+
+
+class Named(NamedTuple):
+    fine: torch.Tensor
+    coarse: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda fine, coarse: (fine, coarse),
+        lambda fine, coarse: [fine, coarse],
+        Named,
+        lambda fine, coarse: {"fine": fine, "coarse": coarse},
+        lambda fine, coarse: OrderedDict(fine=fine, coarse=coarse),
+        lambda fine, coarse: (fine.half(), coarse),
+        lambda fine, coarse: (fine.bfloat16(), coarse),
+    ],
+)
+def test_features_have_any_form_and_keep_it(form):
+    seen = []
+
+    def features(image):
+        fine = DETECTOR.features(image)
+        return form(fine, torch.nn.functional.avg_pool2d(fine, 2))
+
+    def head(features, size):
+        seen.append(features)
+        fine, _ = features.values() if isinstance(features, dict) else features
+        return DETECTOR.head(fine.float(), size)
+
+    frames = [toy_frame(index, (16, 24)) for index in range(4)]
+    results = list(VideoDetector(SplitDetector(features, head, 8), FLOW, FixedInterval(2)).stream(frames))
+    expected = form(torch.zeros(1, 4, 4, 6), torch.zeros(1, 4, 2, 3))
+    for each in seen:
+        assert type(each) is type(expected)
+        ours, its = (list(some.values() if isinstance(some, dict) else some) for some in (expected, each))
+        assert [(map.shape, map.dtype) for map in its] == [(map.shape, map.dtype) for map in ours]
+    if its[0].dtype == torch.float32:
+        plain = list(
+            VideoDetector(SplitDetector(DETECTOR.features, DETECTOR.head, 8), FLOW, FixedInterval(2)).stream(frames)
+        )
+        assert all(same(one.detections, other.detections) for one, other in zip(plain, results, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (None, "tensors in a tuple, list or dict, got NoneType"),
+        ([torch.zeros(1, 4, 4, 4), 16], "got a list of Tensor, int"),
+        ({"maps": [torch.zeros(1, 4, 4, 4)]}, "got a dict of list"),
+        (torch.zeros(4, 4, 4), r"expected maps \[1, channels, rows, columns\], got one of \[4, 4, 4\]"),
+    ],
+)
+def test_features_of_another_kind_are_named(features, message):
+    detector = SplitDetector(lambda image: features, DETECTOR.head, 4)
+    with pytest.raises(VideoError, match=message):
+        list(VideoDetector(detector, FLOW).stream([toy_frame(0)]))
 
 
 def test_a_wish_that_waits_gives_way_to_a_newer_one():

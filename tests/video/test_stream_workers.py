@@ -83,6 +83,24 @@ def test_a_key_that_raises_leaves_the_older_features_and_the_next_frame_is_asked
         assert part in told.problem
 
 
+def test_a_key_that_raises_is_not_asked_again_where_a_newer_one_waits():
+    frames = [toy_frame(index, poison=index == 1) for index in range(7)]
+    results, counts = run(frames, policy=KeysAt(frozenset({1, 2})), worker=SteppedWorker((0, 3, 2)))
+    assert [each.key_index for each in results] == [0, 0, 0, 0, 0, 2, 2]
+    assert (counts.keys_asked, counts.keys_failed, counts.keys_finished) == (3, 1, 2)
+
+
+@pytest.mark.parametrize("poison", [False, True])
+def test_keys_of_a_resolution_that_is_over_are_void_even_where_they_fail(poison):
+    frames = [toy_frame(index, poison=poison and index == 1) for index in range(4)]
+    frames += [toy_frame(index, (8, 8)) for index in range(4, 6)]
+    results, counts = run(frames, policy=KeysAt(frozenset({1, 2})), worker=SteppedWorker((0, 99)))
+    assert [each.key_index for each in results] == [0, 0, 0, 0, 4, 4]
+    assert not any(each.problem for each in results)
+    assert (counts.keys_asked, counts.keys_finished, counts.keys_voided) == (4, 2, 2)
+    assert counts.keys_failed == counts.keys_superseded == 0
+
+
 def test_keys_that_fail_in_a_row_end_the_stream_with_their_cause():
     frames = [toy_frame(index, poison=index >= 2) for index in range(9)]
     results = []
@@ -169,7 +187,9 @@ def test_a_process_computes_the_same_bits_and_is_replaced_when_it_dies_or_hangs(
         done = worker.wait()
         assert isinstance(done, Done) and torch.equal(done.features, plain.features(asked.image))
 
+    os.kill(worker.pid, signal.SIGINT)  # as a terminal's Ctrl-C does while the process still imports torch
     features_of(job(0))
+    assert worker.failures == 0
     worker.submit(job(1, poison=True))
     failed = worker.wait()
     assert isinstance(failed, Failed) and not failed.fatal and isinstance(failed.error, PoisonedImage)
@@ -194,6 +214,15 @@ def test_a_process_computes_the_same_bits_and_is_replaced_when_it_dies_or_hangs(
     assert isinstance(failed, Failed) and failed.fatal and "died (exit code -9), 2 times in a row" in str(failed.error)
     worker.close()
     worker.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_cannot_have_its_detector_is_not_started_again(monkeypatch):
+    """As in a notebook, whose classes no other process can import."""
+    monkeypatch.setattr(torch.nn, "OfANotebook", type("OfANotebook", (ToyDetector,), {}), raising=False)
+    torch.nn.OfANotebook.__module__ = "torch.nn"
+    with pytest.raises(VideoError, match=r"process cannot read the detector \(AttributeError.*take a ThreadWorker"):
+        run([toy_frame(0)], torch.nn.OfANotebook(), worker=ProcessWorker())
     assert not multiprocessing.active_children()
 
 

@@ -17,7 +17,17 @@ from rich.console import Console
 
 from bale.cli.app import command
 from bale.cli.options import check_json, check_picture, check_writable, option, save_picture, write_json
-from bale.cli.watch_parts import EVERY, KEY_RATE, MEASURES, Options, Parts, build, check_options, frames_of
+from bale.cli.watch_parts import (
+    EVERY,
+    KEY_RATE,
+    MEASURES,
+    Options,
+    Parts,
+    build,
+    check_options,
+    frames_of,
+    importing_from_here,
+)
 from bale.errors import BaleError
 from bale.report.video_lines import box_lines
 from bale.report.video_live import LiveStatistics
@@ -25,6 +35,7 @@ from bale.report.video_pictures import draw_timeline
 from bale.report.video_tables import stream_dict, stream_table
 from bale.video.detections import Detections
 from bale.video.metrics.latency import stream_stats, without_image
+from bale.video.optional import imported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,16 +134,17 @@ def watch(
     if not 0 <= score <= 1:
         raise BaleError(f"--score: expected 0 to 1, got {score:g}")
     video, boxes, picture, json_to = _files(out, video, boxes, picture, json_to)
+    _check_apart(source, [each for each in (video, boxes, picture, json_to) if each is not None and str(each) != "-"])
     if threads is not None or beside:
         torch.set_num_threads(threads or 1)
     torch.manual_seed(seed)
-    parts = build(options)
-    notes = Console(stderr=True)
-    total = _total(parts.info.frames, limit)
     results: list[Any] = []
     with ExitStack() as stack:
+        stack.enter_context(importing_from_here())
+        parts = build(options)
+        total = _total(parts.info.frames, limit)
         stream = stack.enter_context(parts.watcher.stream(frames_of(options, parts.motion)))
-        live = stack.enter_context(LiveStatistics(notes, source, total))
+        live = stack.enter_context(LiveStatistics(Console(stderr=True), source, total))
         sinks = [] if boxes is None else [stack.enter_context(box_lines(boxes, parts.names)).write]
         sinks += [live.show, lambda result: results.append(without_image(result))]
         interrupt = stack.enter_context(FirstInterrupt())
@@ -208,14 +220,22 @@ def _run(results: Iterator[FrameResult], video: Path | None, parts: Parts) -> No
 
 
 def annotated(results: Iterable[FrameResult], names: Sequence[str] | None) -> Iterator[np.ndarray]:
-    """Frames with their boxes; where a frame has no image, the last one once more, so that the film keeps its pace."""
+    """Frames with their boxes, as a film can have them.
+
+    Where a frame has no image, the last one comes once more, so that the film keeps its pace; frames of another size
+    than the first are made as large as that.
+    """
     from bale.video.film.draw import draw_boxes
 
+    cv2: Any = imported("cv2")
     last: np.ndarray | None = None
     for result in results:
         if result.frame.image is not None:
             kind = "key" if result.kind == "key" else "carried"
-            last = draw_boxes(result.frame.image, result.detections, kind, names)
+            drawn = draw_boxes(result.frame.image, result.detections, kind, names)
+            if last is not None and drawn.shape != last.shape:
+                drawn = cv2.resize(drawn, (last.shape[1], last.shape[0]))
+            last = drawn
         if last is not None:
             yield last
 
@@ -244,6 +264,19 @@ def _files(
         check_picture(picture)
     check_json(json_to)
     return video, boxes, picture, json_to
+
+
+def _check_apart(source: str, files: Sequence[Path]) -> None:
+    """Refuse to write over what is read, into a folder of images one more, or two things into one file."""
+    read = Path(source).resolve()
+    seen: set[Path] = set()
+    for path in files:
+        written = path.resolve()
+        if written == read or (written.parent == read and path.suffix == ".png"):
+            raise BaleError(f"{path}: is in what is watched; write it somewhere else")
+        if written in seen:
+            raise BaleError(f"{path}: two things would be written to it; give each a file of its own")
+        seen.add(written)
 
 
 def _total(frames: int | None, limit: int | None) -> int | None:

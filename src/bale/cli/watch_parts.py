@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,13 +120,24 @@ def build(options: Options) -> Parts:
 
     info = stream_info(options.source)
     detector: Any = load_detector(options.detector, (info.height, info.width))
-    flow = _flow(options)
+    flow = _flow(options, info)
     vectors = _wants_vectors(options) and _has_vectors(options.source)
     mask = _mask(vectors) if options.sparse else None
     policy, keys = _policy(options, vectors, VideoDetector(detector, flow, sparse=mask))
     watcher = VideoDetector(detector, flow, policy, worker=_worker(options), queue=_queue(options), sparse=mask)
     names = getattr(detector, "names", None)
     return Parts(info, watcher, None if names is None else tuple(names), vectors, keys)
+
+
+@contextmanager
+def importing_from_here() -> Iterator[None]:
+    """Find modules where one is, which is not where an installed command looks; so do processes started within."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def frames_of(options: Options, motion: bool) -> Iterator[Frame]:
@@ -136,11 +149,17 @@ def frames_of(options: Options, motion: bool) -> Iterator[Frame]:
     return paced(frames) if options.realtime else frames
 
 
-def _flow(options: Options) -> FlowEstimator:
-    from bale.video.flow.dis import DisFlow, NoFlow
+def _flow(options: Options, info: FilmInfo) -> FlowEstimator:
+    from bale.video.flow.dis import SMALLEST, DisFlow, NoFlow
 
     if options.flow == "dis":
-        return DisFlow()
+        shorter = min(info.width, info.height)
+        if shorter < SMALLEST:
+            raise VideoError(
+                f"--flow dis needs frames of {SMALLEST} x {SMALLEST} pixels or more, and those of {options.source} are "
+                f"{info.width} x {info.height}; give --flow none"
+            )
+        return DisFlow() if shorter >= SMALLEST / DisFlow().scale else DisFlow(scale=1)
     if options.flow == "none":
         return NoFlow()
     from bale.video.flow.learned import FlowNetFlow

@@ -88,7 +88,14 @@ class JsonLines(_Lines):
 
     def write(self, result: Result) -> None:
         """Add the line of a frame."""
-        self._write(json.dumps(result_dict(result, self.labels), allow_nan=False, separators=(",", ":")) + "\n")
+        try:
+            line = json.dumps(result_dict(result, self.labels), allow_nan=False, separators=(",", ":"))
+        except ValueError as error:
+            raise VideoError(
+                f"{self.path}: frame {result.frame.index} has a box, score or motion that is not finite, which JSON "
+                "cannot hold; the detector or the measure of motion has to be mended"
+            ) from error
+        self._write(line + "\n")
 
 
 class CsvLines(_Lines):

@@ -44,7 +44,11 @@ class LiveStatistics:
         self._finished: deque[float] = deque(maxlen=_RECENT)
         self._pause = _PAUSE if console.is_terminal else _LOG_PAUSE
         self._shown = clock()
-        columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+        columns = (
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[state]}"),
+        )
         self._bar = Progress(
             *columns,
             console=console,

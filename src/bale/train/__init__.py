@@ -16,6 +16,8 @@ from bale.train.compression_target import (
     with_adc_bits,
 )
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
+from bale.train.detector import FineTuning, fine_tune, train_detector
+from bale.train.flow import endpoint_error, train_flow
 from bale.train.image_answers import image_accuracy
 from bale.train.image_checkpoint import Stateful, steps_done
 from bale.train.images import ImageStep, train_images
@@ -24,6 +26,7 @@ from bale.train.loop import fit
 from bale.train.meter import EpochRecord, FitReport
 from bale.train.packed_accuracy import PackedFile, write_and_test
 from bale.train.policies import held_out_graphs, learn_for_task, task_of
+from bale.train.resumable import TrainingStep
 from bale.train.rows import Label, Sample
 from bale.train.run import RunReport, train_task
 from bale.train.step import STAGES, StepRecord
@@ -37,6 +40,7 @@ __all__ = [
     "Checkpoint",
     "Comparison",
     "EpochRecord",
+    "FineTuning",
     "FitReport",
     "Found",
     "ImageStep",
@@ -55,13 +59,16 @@ __all__ = [
     "Task",
     "TaskConfig",
     "TrainConfig",
+    "TrainingStep",
     "Try",
     "accuracy",
     "accuracy_and_named",
     "build_classifier",
     "compare",
     "compress_and_train",
+    "endpoint_error",
     "find_for_accuracy",
+    "fine_tune",
     "fit",
     "held_out_graphs",
     "image_accuracy",
@@ -76,6 +83,8 @@ __all__ = [
     "setting_for_ratio",
     "steps_done",
     "task_of",
+    "train_detector",
+    "train_flow",
     "train_images",
     "train_task",
     "with_adc_bits",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import ceil, inf
 from os import PathLike
 from pathlib import Path
@@ -18,19 +17,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from bale.data.images import Images
 from bale.errors import BaleError
-from bale.train.checkpoint import holds_checkpoint
-from bale.train.files import prepare_folder
 from bale.train.image_answers import answers, check_numbers
-from bale.train.image_checkpoint import (
-    ImageCheckpoint,
-    ImagePlace,
-    Stateful,
-    load_image_checkpoint,
-    refuse_all_but_tensors,
-)
-from bale.train.interrupt import BrokenOff, finish_first
+from bale.train.image_checkpoint import ImagePlace, Stateful
 from bale.train.order import mini_batches
 from bale.train.randomness import own_randomness
+from bale.train.resumable import Resumable
 
 
 @dataclass(frozen=True)
@@ -105,15 +96,15 @@ def train_images(
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     steps = epochs * ceil(len(images) / batch_size)
-    run = _Run(
+
+    def told(place: ImagePlace, loss: float) -> None:
+        if on_step is not None:
+            on_step(ImageStep(place.step, steps, place.epoch, loss))
+
+    run = Resumable(
         model=model,
-        images=images,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        on_step=on_step,
-        penalty=penalty,
-        state=state,
+        optimizer=optimizer,
+        told=told,
         folder=None if save is None else Path(save),
         facts=_with_others(
             {
@@ -130,118 +121,41 @@ def train_images(
             facts or {},
         ),
         device=device,
-        steps=steps,
-        optimizer=optimizer,
         schedule=CosineAnnealingLR(optimizer, T_max=steps),
-        largest=int(images.labels.max()),
+        state=state,
     )
+    largest = int(images.labels.max())
+
+    def work() -> None:
+        while run.place.epoch < epochs:
+            for rows in mini_batches(len(images), batch_size, seed, run.place.epoch, run.place.position):
+                run.step(lambda rows=rows: _update(run, images[rows], largest, penalty), len(rows))
+            run.place = run.place.after_epoch()
+            run.checkpoint()
+
     try:
         with own_randomness(device, seed):
             run.go_on()
-            run.train()
+            model.train()
+            run.train(work)
     finally:
         model.eval()
     return list(run.place.losses)
 
 
-@dataclass
-class _Run:
-    """What `train_images` was asked for, and below `device` what it makes of that."""
-
-    model: nn.Module
-    images: Images
-    epochs: int
-    batch_size: int
-    seed: int
-    on_step: Callable[[ImageStep], None] | None
-    penalty: Callable[[], Tensor] | None
-    state: Stateful | None
-    folder: Path | None
-    facts: dict[str, Any]
-    device: torch.device
-    steps: int
-    optimizer: torch.optim.Optimizer
-    schedule: CosineAnnealingLR
-    largest: int  # of the labels
-    place: ImagePlace = field(default_factory=ImagePlace)
-    saved: ImagePlace | None = None  # the place of the last checkpoint
-    whole: bool = True  # else parameters, random state and place may not belong together
-
-    def go_on(self) -> None:
-        """Go to the place of the folder's checkpoint; without one, see whether the folder can hold one."""
-        if self.folder is None:
-            return
-        refuse_all_but_tensors(self.model, self.state)
-        if not holds_checkpoint(self.folder):
-            prepare_folder(self.folder)
-            return
-        checkpoint = load_image_checkpoint(self.folder)
-        checkpoint.check(self.folder, self.model, self.facts)
-        checkpoint.restore(self.folder, self.model, self.optimizer, self.state, self.device)
-        self.schedule.last_epoch = checkpoint.place.step  # each rate is made from the one before, which Adam keeps
-        self.place = self.saved = checkpoint.place
-
-    def train(self) -> None:
-        self.model.train()
-        try:
-            self.tell()  # of a step that Ctrl-C came in
-            while self.place.epoch < self.epochs:
-                self.epoch()
-                self.checkpoint()
-        except BrokenOff:
-            raise
-        except KeyboardInterrupt:
-            if self.whole:
-                with suppress(KeyboardInterrupt):  # an impatient second one, held back until the checkpoint was whole
-                    self.checkpoint()
-            raise
-
-    def epoch(self) -> None:
-        place = self.place
-        for rows in mini_batches(len(self.images), self.batch_size, self.seed, place.epoch, place.position):
-            self.step(rows)
-            self.tell()
-        self.place = self.place.after_epoch()
-
-    def step(self, rows: list[int]) -> None:
-        with finish_first():
-            self.whole = False
-            loss = self.update(self.images[rows])
-            self.schedule.step()
-            self.place = self.place.after_step(loss, len(rows))
-            self.whole = True
-
-    def update(self, images: Images) -> float:
-        """Return the cross-entropy before the update; raises BaleError before it for a loss that is not finite."""
-        self.optimizer.zero_grad()
-        logits, labels = answers(self.model, images, self.largest)
-        entropy = cross_entropy(logits, labels)
-        loss = entropy if self.penalty is None else _with_penalty(entropy, self.penalty())
-        value = loss.item()
-        if not abs(value) < inf:
-            step = self.place.step + 1
-            raise BaleError(f"the loss is {value} at step {step}: a lower learning rate (lr) usually helps")
-        loss.backward()
-        self.optimizer.step()
-        return value if loss is entropy else entropy.item()
-
-    def tell(self) -> None:
-        """Call `on_step` for the last step, unless that was done before the checkpoint."""
-        loss = self.place.untold
-        if loss is None:
-            return
-        with finish_first():
-            self.place = replace(self.place, untold=None)  # first: if it raises KeyboardInterrupt itself, it is done
-            if self.on_step is not None:
-                self.on_step(ImageStep(self.place.step, self.steps, self.place.epoch, loss))
-
-    def checkpoint(self) -> None:
-        if self.folder is None or self.saved == self.place:
-            return
-        with finish_first():
-            checkpoint = ImageCheckpoint.of(self.model, self.optimizer, self.state, self.device, self.place, self.facts)
-            checkpoint.save(self.folder)
-            self.saved = self.place
+def _update(run: Resumable, images: Images, largest: int, penalty: Callable[[], Tensor] | None) -> float:
+    """Return the cross-entropy before the update; raises BaleError before it for a loss that is not finite."""
+    run.optimizer.zero_grad()
+    logits, labels = answers(run.model, images, largest)
+    entropy = cross_entropy(logits, labels)
+    loss = entropy if penalty is None else _with_penalty(entropy, penalty())
+    value = loss.item()
+    if not abs(value) < inf:
+        step = run.place.step + 1
+        raise BaleError(f"the loss is {value} at step {step}: a lower learning rate (lr) usually helps")
+    loss.backward()
+    run.optimizer.step()
+    return value if loss is entropy else entropy.item()
 
 
 def _with_others(own: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

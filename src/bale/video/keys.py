@@ -128,7 +128,8 @@ class Keys:
 
     def _submit(self, view: View) -> None:
         self._running, self._void = view, False
-        self._worker.submit(Job(view.index, view.image))
+        # A copy, as a detector may normalise it in place: flow is estimated from the frame itself, perhaps meanwhile.
+        self._worker.submit(Job(view.index, view.image.clone()))
 
     def _settle(self, answer: Answer) -> None:
         view, void = self._running, self._void

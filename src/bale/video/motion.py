@@ -37,20 +37,34 @@ def mean_motion(motion: BlockMotion, intra: float = MACROBLOCK) -> float:
 class CodecMotion:
     """`mean_motion` of what the codec knows: frames must be read with `motion=True`.
 
-    A frame of which nothing is known (an I-frame, a lost one) counts as the last that was known, at first as 0. On a
-    film whose codec tells nothing it is always 0, so choose another measure there.
+    A frame of which nothing is known (an I-frame, a lost one) counts as the last that was known, at first as 0. A film
+    may begin with several such frames; one whose first `patience` frames after the first have no motion is of a codec
+    that tells none, or was read without: there the measure raises `VideoError`, rather than take it for a still scene.
     """
 
     intra: float = MACROBLOCK
+    patience: int = 24
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise VideoError(f"CodecMotion(patience): expected 1 or more frames, got {self.patience}")
 
     def start(self) -> Callable[[Frame], float]:
         """Return a measure of one stream: its frames in order -> pixels per frame."""
-        last = 0.0
+        last, without, knows = 0.0, -1, False  # the first frame has none anywhere
 
         def measure(frame: Frame) -> float:
-            nonlocal last
+            nonlocal last, without, knows
             if frame.motion is not None:
-                last = mean_motion(frame.motion, self.intra)
+                last, knows = mean_motion(frame.motion, self.intra), True
+            elif not knows and frame.image is not None:
+                without += 1
+                if without >= self.patience:
+                    raise VideoError(
+                        f"CodecMotion: frame {frame.index}: nothing is known of the motion of any of {without + 1} "
+                        "frames; read the film with motion=True, or take BlockMatching() where its codec has no "
+                        "motion vectors"
+                    )
             return last
 
         return measure

@@ -11,7 +11,7 @@ import torch
 
 from bale.video.changed import ChangedBlocks, MovingMask, RunningMask
 from bale.video.detections import Detections
-from bale.video.detector import Detector, Features
+from bale.video.detector import Detector, Features, map_features
 from bale.video.flow.estimator import FlowEstimator, FlowStream
 from bale.video.frame import Frame
 from bale.video.images import image_tensor
@@ -87,7 +87,11 @@ class Steps:
             view = View(frame.index, image_tensor(frame.image, self._detector.multiple, self._device))
         key = self._key_for(view, choice.is_key, segment, watch)
         with _noted(frame, "flow or propagation"):
-            features = key.features if key.index == view.index else self._carried(key, view, segment, watch)
+            if key.index == view.index:
+                # A copy, as a head may begin with an activation in place: later frames use what the key network gave.
+                features = map_features(torch.clone, key.features)
+            else:
+                features = self._carried(key, view, segment, watch)
         with _noted(frame, f"the head of {type(self._detector).__name__}"), watch.stage("head"):
             detections = _on_cpu(self._detector.head(features, (frame.image.shape[0], frame.image.shape[1])))
         self._last = detections, key.index

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bale.errors import VideoError
-from bale.video.detector import Detector, Features
+from bale.video.detector import Detector, Features, map_features
 
 Clock = Callable[[], float]
 
@@ -115,10 +115,18 @@ def answer_of(detector: Detector, image: Tensor) -> Answer:
     begin = time.perf_counter()
     try:
         with torch.inference_mode():
-            features = detector.features(image)
+            features = map_features(_checked, detector.features(image))
     except Exception as error:
         return Failed(error)
     return Done(features, time.perf_counter() - begin)
+
+
+def _checked(each: Tensor) -> Tensor:
+    if each.ndim != 4 or each.shape[0] != 1:
+        raise VideoError(
+            f"a detector's features: expected maps [1, channels, rows, columns], got one of {list(each.shape)}"
+        )
+    return each
 
 
 def check_worker(where: str, threads: int, timeout: float) -> None:

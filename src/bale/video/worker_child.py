@@ -27,6 +27,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """The child cannot read its detector, nor could another one; it ends."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Room:
     """Features take so many bytes, and there is no block of that size: give one."""
 
@@ -55,7 +62,12 @@ def run(pipe: Connection, pickled: bytes, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it ends this process
     torch.set_num_threads(threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone or has had enough
-        _serve(pipe, pickle.loads(pickled))
+        try:
+            detector = pickle.loads(pickled)
+        except Exception as error:
+            pipe.send(Unreadable(f"{type(error).__name__}: {error}"))
+            return
+        _serve(pipe, detector)
 
 
 def _serve(pipe: Connection, detector: Detector) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_any
 
 from bale.errors import VideoError
@@ -46,6 +49,10 @@ class ProcessWorker:
 
     def start(self, detector: Detector) -> RunningWorker:
         return ProcessRun(self, detector)
+
+
+_IN_A_MODULE = "take a ThreadWorker, or define its classes and functions at the top of a module"
+_GUARDED = 'A script that uses a ProcessWorker has its code under `if __name__ == "__main__":`'
 
 
 class ProcessRun:
@@ -110,11 +117,13 @@ class ProcessRun:
         return None
 
     def _understood(self, message: object) -> Answer | None:
-        assert self._job is not None or isinstance(message, worker_child.Ready)
+        assert self._job is not None or isinstance(message, worker_child.Ready | worker_child.Unreadable)
         match message:
             case worker_child.Ready():
                 self._child.ready = True
                 self._deadline = self._clock() + self._config.timeout
+            case worker_child.Unreadable(text):
+                return self._give_up(f"cannot read the detector ({text}); {_IN_A_MODULE}")
             case worker_child.Room(size):
                 self._child.send(self._room.at_least(size).name)
             case worker_child.Raised(text, pickled):
@@ -132,18 +141,26 @@ class ProcessRun:
 
     def _replace(self, what: str) -> Answer | None:
         """Another process takes over and gets the key again; an answer only where that is over."""
-        self.failures += 1
+        was_ready, code = self._child.ready, self._child.process.exitcode
         self._in_a_row += 1
-        self._child.end()
+        if not was_ready and code is not None and code > 0:  # it ended itself, and so would the next one
+            return self._give_up(f"{what} before it had its detector; what it said is on stderr. {_GUARDED}")
         if self._in_a_row > self._config.restarts:
-            self._job = None
-            return Failed(VideoError(f"the worker's process {what}, {self._in_a_row} times in a row"), fatal=True)
+            return self._give_up(f"{what}, {self._in_a_row} times in a row")
+        self._child.end()
+        self.failures += 1
         self.restarts += 1
         self._child = _Child(self._detector, self._config.threads)
         self._deadline = self._clock() + self._config.start_up
         if self._job is not None:
             self._send(self._job)
         return None
+
+    def _give_up(self, what: str) -> Failed:
+        self._child.end()
+        self.failures += 1
+        self._job = None
+        return Failed(VideoError(f"the worker's process {what}"), fatal=True)
 
 
 class _Child:
@@ -155,7 +172,8 @@ class _Child:
         self.process = spawning.Process(
             target=worker_child.run, args=(far, detector, threads), name="bale key frames", daemon=True
         )
-        self.process.start()
+        with _without_ctrl_c():
+            self.process.start()
         far.close()  # so that the pipe ends with the child
         self.ready = False
 
@@ -193,11 +211,25 @@ class _Block:
             self._block = None
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that start within never hear of Ctrl-C, which is for all of a terminal's: the parent answers it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, whose children only ignore it once they run
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let the signal through again as it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what came meanwhile comes now
+
+
 def _pickled(detector: Detector) -> bytes:
     try:
         return pickle.dumps(detector)
     except Exception as error:
         raise VideoError(
             f"ProcessWorker: {type(detector).__name__} cannot be pickled ({error}), and so not be sent to a process; "
-            "take a ThreadWorker, or define its classes and functions at the top of a module"
+            f"{_IN_A_MODULE}"
         ) from error

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bale.errors import VideoError
-from bale.video.detectors.augment import Augmentation
 from bale.video.detectors.centre_point import CentrePointDetector
-from bale.video.detectors.train import FineTuning, TrainingStep, fine_tune
 
 SHAPES = ("disc", "square", "triangle")
 
@@ -215,37 +211,3 @@ class TinyDetector(CentrePointDetector):
     def features(self, image: Tensor) -> Tensor:
         # Near to 0 on average and to 1 in size, as the layers' first weights take it.
         return self.layers((image - 0.5) * 4)
-
-
-def train_detector(
-    *,
-    stride: int = 8,
-    steps: int = 600,
-    films: int = 80,
-    seed: int = 0,
-    on_step: Callable[[TrainingStep], None] | None = None,
-) -> TinyDetector:
-    """Return a `TinyDetector` that has learnt from films of sprites, from nothing, in seconds.
-
-    Args:
-        stride: of its feature map, 4 or 8.
-        steps: updates of its weights, on four pictures each.
-        films: from how many films it learns, of four frames each; of frames alone it would know one background.
-        seed: of the weights, the films and their order.
-        on_step: called after every step.
-    """
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)
-        detector = TinyDetector(stride=stride)
-    # Every film has seeds of its own; held-out films take others by beginning elsewhere than at seed x 2**20.
-    shown = [sprite_film(4, seed=(seed << 20) + film, speed=8.0) for film in range(films)]
-    fine_tune(
-        detector,
-        [image for film in shown for image in film.images],
-        [torch.from_numpy(boxes) for film in shown for boxes in film.boxes],
-        [torch.from_numpy(labels) for film in shown for labels in film.labels],
-        FineTuning(steps=steps, batch_size=4, rate=8e-3, seed=seed),
-        Augmentation(size=96, zoom=(1.0, 1.2), light=0.1, colour=0.02),
-        on_step=on_step,
-    )
-    return detector

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bale.errors import CheckpointError, VideoError
+from bale.train.detector import FineTuning, fine_tune
 from bale.video.detectors.augment import Augmentation, crop
 from bale.video.detectors.lite0 import Lite0Detector
 from bale.video.detectors.sprites import TinyDetector, sprite_film
-from bale.video.detectors.train import FineTuning, fine_tune
 
 STEPS = 7
 HOW = FineTuning(steps=STEPS, batch_size=2, rate=2e-3, seed=4)

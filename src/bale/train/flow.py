@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +14,8 @@ from torch.nn.functional import interpolate
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from bale.errors import VideoError
-from bale.train.checkpoint import holds_checkpoint
-from bale.train.files import prepare_folder
-from bale.train.image_checkpoint import ImageCheckpoint, ImagePlace, load_image_checkpoint
-from bale.train.interrupt import BrokenOff, finish_first
 from bale.train.randomness import own_randomness
+from bale.train.resumable import Resumable, TrainingStep, telling
 from bale.train.tensor_bytes import short_digest
 from bale.video.flow.flownet import MULTIPLE, UNIT, FlowNetS, centred, pair
 from bale.video.flow.synthetic import Pairs, SceneConfig, draw_pairs, lit
@@ -31,16 +26,8 @@ from bale.video.flow.textures import Textures
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)
 SCENES = SceneConfig(size=(128, 128), sprites=6, radius=(5.0, 28.0), pan=16.0, speed=20.0, light=0.05, noise=0.015)
 _BARE_PAN = 8.0  # pixels, while warming up
+_BARE_SHARE = 0.25  # of steps, once warm
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))  # axes of images
-
-
-@dataclass(frozen=True)
-class FlowStep:
-    """What one step did: `step` counts from 1 to `steps`; `loss` is that of its batch before the network changed."""
-
-    step: int
-    steps: int
-    loss: float
 
 
 def train_flow(
@@ -53,7 +40,7 @@ def train_flow(
     lr: float = 1e-3,
     scenes: SceneConfig = SCENES,
     textures: Textures | None = None,
-    on_step: Callable[[FlowStep], None] | None = None,
+    on_step: Callable[[TrainingStep], None] | None = None,
     save: str | PathLike[str] | None = None,
     save_every: int = 200,
 ) -> float:
@@ -96,22 +83,44 @@ def train_flow(
     facts = {"steps": steps, "warm_up": warm_up, "batch_size": batch_size, "lr": lr, "seed": seed}
     facts |= {"scenes": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(scenes).items()}}
     facts |= {"textures": short_digest({"pictures": textures.pictures})}
-    run = _Run(
-        network=network,
+
+    run = Resumable(
+        model=network,
         optimizer=optimizer,
-        schedule=CosineAnnealingLR(optimizer, T_max=max(1, steps)),
-        steps=steps,
-        pairs=_Pairs(scenes, textures, batch_size, seed, warm_up, Textures.blobs(seed=seed)),
-        on_step=on_step,
+        told=telling(on_step, steps),
         folder=None if save is None else Path(save),
-        save_every=save_every,
         facts=facts,
         device=next(network.parameters()).device,
+        schedule=CosineAnnealingLR(optimizer, T_max=max(1, steps)),
     )
+    pairs = _Pairs(scenes, textures, batch_size, seed, warm_up, Textures.blobs(seed=seed))
+
+    def update(step: int) -> float:
+        return _update(network, optimizer, pairs.of(step), step, run.device)
+
     with own_randomness(run.device, seed):  # a checkpoint restores torch's random state, which is not ours to change
         run.go_on()
-        run.train()
+        run.train_steps(
+            steps, save_every, lambda step: _update(network, optimizer, pairs.of(step), step, run.device), 1
+        )
     return run.place.total / max(1, run.place.position)
+
+
+def _update(
+    network: FlowNetS, optimizer: torch.optim.Optimizer, pairs: Pairs, step: int, device: torch.device
+) -> float:
+    """Learn from pairs, and return the loss before it; raises VideoError for one that is not finite."""
+    optimizer.zero_grad()
+    images = pair(centred(pairs.current), centred(pairs.key)).to(device)
+    # The convolutions of narrow layers are a sixth faster on a CPU in this order of memory.
+    flows = network.pyramid(images.contiguous(memory_format=torch.channels_last))
+    loss = multiscale_loss(flows, pairs.flow.to(device))
+    value = loss.item()
+    if not value < inf:
+        raise VideoError(f"the loss is {value} at step {step + 1}: a lower learning rate (lr) usually helps")
+    loss.backward()
+    optimizer.step()
+    return value
 
 
 @dataclass
@@ -141,105 +150,25 @@ class _Pairs:
 
     def _drawn_from(self, step: int) -> tuple[SceneConfig, Textures, int]:
         """Return what a step's pairs are drawn from, and how many; all steps have about as many pixels."""
-        if step >= self.warm_up:
+        chance = torch.rand((), generator=torch.Generator().manual_seed((self.seed << 32) + (1 << 31) + step))
+        if chance >= self._bare_share(step):
             return self.scenes, self.textures, self.batch_size
         count = self.batch_size * self.scenes.size[0] * self.scenes.size[1] // MULTIPLE**2
         bare = SceneConfig((MULTIPLE, MULTIPLE), sprites=0, standing=0.0, pan=_BARE_PAN, turn=0.0)
         return bare, self.blobs, count
 
+    def _bare_share(self, step: int) -> float:
+        # Not from one step to the next: Adam knows only the small gradients of what is learnt, and the first large ones
+        # would throw the network back to saying that nothing moves, for good.
+        return max(_BARE_SHARE, min(1.0, 1.5 - step / (2 * self.warm_up))) if self.warm_up else 0.0
+
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.seed << 32) + number)
 
 
-@dataclass
-class _Run:
-    """What `train_flow` was asked for, and how far it is."""
-
-    network: FlowNetS
-    optimizer: torch.optim.Optimizer
-    schedule: CosineAnnealingLR
-    steps: int
-    pairs: _Pairs
-    on_step: Callable[[FlowStep], None] | None
-    folder: Path | None
-    save_every: int
-    facts: dict[str, Any]
-    device: torch.device
-    place: ImagePlace = field(default_factory=ImagePlace)
-    saved: ImagePlace | None = None  # the place of the last checkpoint
-    whole: bool = True  # else weights and place may not belong together
-
-    def go_on(self) -> None:
-        """Go to the place of the folder's checkpoint; without one, see whether the folder can hold one."""
-        if self.folder is None:
-            return
-        if not holds_checkpoint(self.folder):
-            prepare_folder(self.folder)
-            return
-        checkpoint = load_image_checkpoint(self.folder)
-        checkpoint.check(self.folder, self.network, self.facts)
-        checkpoint.restore(self.folder, self.network, self.optimizer, None, self.device)
-        self.schedule.last_epoch = checkpoint.place.step  # each rate is made from the one before, which Adam keeps
-        self.place = self.saved = checkpoint.place
-
-    def train(self) -> None:
-        try:
-            self.tell()  # of a step that Ctrl-C came in
-            while self.place.step < self.steps:
-                self.step()
-                self.tell()
-                if self.place.step % self.save_every == 0:
-                    self.checkpoint()
-            self.checkpoint()
-        except BrokenOff:
-            raise
-        except KeyboardInterrupt:
-            if self.whole:
-                with suppress(KeyboardInterrupt):  # an impatient second one, held back until the checkpoint was whole
-                    self.checkpoint()
-            raise
-
-    def step(self) -> None:
-        pairs = self.pairs.of(self.place.step)
-        with finish_first():
-            self.whole = False
-            self.optimizer.zero_grad()
-            images = pair(centred(pairs.current), centred(pairs.key)).to(self.device)
-            # The convolutions of narrow layers are a sixth faster on a CPU in this order of memory.
-            flows = self.network.pyramid(images.contiguous(memory_format=torch.channels_last))
-            loss = multiscale_loss(flows, pairs.flow.to(self.device))
-            value = loss.item()
-            if not value < inf:
-                raise VideoError(
-                    f"the loss is {value} at step {self.place.step + 1}: a lower learning rate (lr) usually helps"
-                )
-            loss.backward()
-            self.optimizer.step()
-            self.schedule.step()
-            self.place = self.place.after_step(value, 1)
-            self.whole = True
-
-    def tell(self) -> None:
-        """Call `on_step` for the last step, unless that was done before the checkpoint."""
-        loss = self.place.untold
-        if loss is None:
-            return
-        with finish_first():
-            self.place = replace(self.place, untold=None)  # first: if it raises KeyboardInterrupt itself, it is done
-            if self.on_step is not None:
-                self.on_step(FlowStep(self.place.step, self.steps, loss))
-
-    def checkpoint(self) -> None:
-        if self.folder is None or self.saved == self.place:
-            return
-        with finish_first():
-            checkpoint = ImageCheckpoint.of(self.network, self.optimizer, None, self.device, self.place, self.facts)
-            checkpoint.save(self.folder)
-            self.saved = self.place
-
-
 def multiscale_loss(flows: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Return FlowNet's loss, in units of 20 pixels: endpoint errors summed over places, times the level's weight.
+    """Return FlowNet's loss, in units of 20 pixels: endpoint errors summed over places, times the level's weight,
+    divided by the places of the finest level.
 
     flows   of `FlowNetS.pyramid`
     target  float32 [pairs, 2, height, width]; each level is compared with its mean over the places' areas. Hidden
@@ -249,7 +178,7 @@ def multiscale_loss(flows: Sequence[Tensor], target: Tensor) -> Tensor:
     for flow, weight in zip(flows, WEIGHTS, strict=True):
         goal = interpolate(target, flow.shape[2:], mode="area")
         total = total + weight * torch.linalg.vector_norm(flow - goal, dim=1).sum()
-    return total / (UNIT * len(target))
+    return total / (UNIT * flows[0][:, 0].numel())
 
 
 def endpoint_error(flow: Tensor, target: Tensor, valid: Tensor | None = None) -> float:

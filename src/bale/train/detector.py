@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from math import cos, inf, pi
 from os import PathLike
 from pathlib import Path
@@ -15,25 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from bale.errors import VideoError
-from bale.train.checkpoint import holds_checkpoint
-from bale.train.files import prepare_folder
-from bale.train.image_checkpoint import ImageCheckpoint, ImagePlace, load_image_checkpoint
-from bale.train.interrupt import BrokenOff, finish_first
+from bale.train.resumable import Resumable, TrainingStep, telling
 from bale.video.detectors.augment import Augmentation, crop
 from bale.video.detectors.centre_point import CentrePointDetector, centre_loss, targets
+from bale.video.detectors.sprites import TinyDetector, sprite_film
 
 _LONGEST_GRADIENT = 10.0  # of all parameters together; the first steps of a fresh head are beyond it
 _WARM_UP = 0.05  # share of the steps in which the rate rises from 0
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class TrainingStep:
-    """What one step did: `step` counts from 1 to `steps`; `loss` is that of its crops, before it."""
-
-    step: int
-    steps: int
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -119,16 +107,13 @@ def fine_tune(
         )
     check_truth(len(images), boxes, labels, len(detector.names))
     groups = _groups(detector, how)
-    run = _Run(
-        detector=detector,
-        images=images,
-        boxes=boxes,
-        labels=labels,
-        how=how,
-        augmentation=augmentation,
-        on_step=on_step,
+    optimizer = torch.optim.AdamW(groups, lr=how.rate, weight_decay=how.decay)
+
+    run = Resumable(
+        model=detector,
+        optimizer=optimizer,
+        told=telling(on_step, how.steps),
         folder=None if save is None else Path(save),
-        save_every=save_every,
         facts={
             **asdict(how),
             **{f"crop {name}": value for name, value in asdict(augmentation).items()},
@@ -137,18 +122,51 @@ def fine_tune(
             "data": data,
             "detector": type(detector).__name__,
         },
-        optimizer=torch.optim.AdamW(groups, lr=how.rate, weight_decay=how.decay),
+        device=_CPU,
     )
+
+    def update(step: int) -> float:
+        random = np.random.default_rng((how.seed, step))
+        chosen = [
+            crop(images[index], boxes[index], labels[index], augmentation, random)
+            for index in random.integers(len(images), size=how.batch_size).tolist()
+        ]
+        for group in optimizer.param_groups:
+            group["lr"] = how.rate * group["share"] * how.share(step)
+        return _update(detector, optimizer, chosen, step)
+
     detector.eval()
     try:
         for group in groups:
             for parameter in group["params"]:
                 parameter.requires_grad_(True)
         run.go_on()
-        run.train()
+        run.train_steps(how.steps, save_every, update, how.batch_size)
     finally:
         detector.zero_grad()
         detector.requires_grad_(False)
+
+
+def _update(
+    detector: CentrePointDetector,
+    optimizer: torch.optim.Optimizer,
+    crops: Sequence[tuple[Tensor, Tensor, Tensor]],
+    step: int,
+) -> float:
+    """Learn from crops, and return the loss before it; raises VideoError for one that is not finite."""
+    images, boxes, labels = zip(*crops, strict=True)
+    optimizer.zero_grad()
+    maps = detector(torch.stack(images))
+    shape = (maps.heat.shape[-2], maps.heat.shape[-1])
+    loss = centre_loss(maps, targets(list(boxes), list(labels), len(detector.names), detector.stride, shape))
+    value = loss.item()
+    if not abs(value) < inf:
+        raise VideoError(f"the loss is {value} at step {step + 1}: a lower rate usually helps")
+    loss.backward()
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(trained, _LONGEST_GRADIENT)
+    optimizer.step()
+    return value
 
 
 def check_truth(images: int, boxes: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> None:
@@ -181,102 +199,35 @@ def _groups(detector: CentrePointDetector, how: FineTuning) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-@dataclass
-class _Run:
-    """What `fine_tune` was asked for, and how far it is."""
+def train_detector(
+    *,
+    stride: int = 8,
+    steps: int = 600,
+    films: int = 80,
+    seed: int = 0,
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> TinyDetector:
+    """Return a `TinyDetector` that has learnt from films of sprites, from nothing, in seconds.
 
-    detector: CentrePointDetector
-    images: Sequence[np.ndarray]
-    boxes: Sequence[Tensor]
-    labels: Sequence[Tensor]
-    how: FineTuning
-    augmentation: Augmentation
-    on_step: Callable[[TrainingStep], None] | None
-    folder: Path | None
-    save_every: int
-    facts: dict[str, Any]
-    optimizer: torch.optim.Optimizer
-    place: ImagePlace = field(default_factory=ImagePlace)
-    saved: ImagePlace | None = None
-    whole: bool = True  # else weights and place may not belong together
-
-    def go_on(self) -> None:
-        """Go to the place of the folder's checkpoint; without one, see whether the folder can hold one."""
-        if self.folder is None:
-            return
-        if not holds_checkpoint(self.folder):
-            prepare_folder(self.folder)
-            return
-        checkpoint = load_image_checkpoint(self.folder)
-        checkpoint.check(self.folder, self.detector, self.facts)
-        checkpoint.restore(self.folder, self.detector, self.optimizer, None, _CPU)
-        self.place = self.saved = checkpoint.place
-
-    def train(self) -> None:
-        try:
-            self.tell()  # of a step that Ctrl-C came in
-            while self.place.step < self.how.steps:
-                self.step()
-                self.tell()
-                if self.place.step % self.save_every == 0:
-                    self.checkpoint()
-            self.checkpoint()
-        except BrokenOff:
-            raise
-        except KeyboardInterrupt:
-            if self.whole:
-                with suppress(KeyboardInterrupt):  # an impatient second one, held back until the checkpoint was whole
-                    self.checkpoint()
-            raise
-
-    def step(self) -> None:
-        with finish_first():
-            self.whole = False
-            loss = self.update()
-            self.place = self.place.after_step(loss, self.how.batch_size)
-            self.whole = True
-
-    def update(self) -> float:
-        images, boxes, labels = self.batch()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.how.rate * group["share"] * self.how.share(self.place.step)
-        self.optimizer.zero_grad()
-        maps = self.detector(images)
-        shape = (maps.heat.shape[-2], maps.heat.shape[-1])
-        wanted = targets(boxes, labels, len(self.detector.names), self.detector.stride, shape)
-        loss = centre_loss(maps, wanted)
-        value = loss.item()
-        if not abs(value) < inf:
-            raise VideoError(f"the loss is {value} at step {self.place.step + 1}: a lower rate usually helps")
-        loss.backward()
-        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_(trained, _LONGEST_GRADIENT)
-        self.optimizer.step()
-        return value
-
-    def batch(self) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        random = np.random.default_rng((self.how.seed, self.place.step))
-        chosen = [
-            crop(self.images[index], self.boxes[index], self.labels[index], self.augmentation, random)
-            for index in random.integers(len(self.images), size=self.how.batch_size).tolist()
-        ]
-        images, boxes, labels = zip(*chosen, strict=True)
-        return torch.stack(images), list(boxes), list(labels)
-
-    def tell(self) -> None:
-        """Call `on_step` for the last step, unless that was done before the checkpoint."""
-        loss = self.place.untold
-        if loss is None:
-            return
-        with finish_first():
-            self.place = replace(self.place, untold=None)  # first: if it raises KeyboardInterrupt itself, it is done
-            if self.on_step is not None:
-                self.on_step(TrainingStep(self.place.step, self.how.steps, loss))
-
-    def checkpoint(self) -> None:
-        if self.folder is None or self.saved == self.place:
-            return
-        with finish_first():
-            checkpoint = ImageCheckpoint.of(self.detector, self.optimizer, None, _CPU, self.place, self.facts)
-            checkpoint.save(self.folder)
-            self.saved = self.place
+    Args:
+        stride: of its feature map, 4 or 8.
+        steps: updates of its weights, on four pictures each.
+        films: from how many films it learns, of four frames each; of frames alone it would know one background.
+        seed: of the weights, the films and their order.
+        on_step: called after every step.
+    """
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        detector = TinyDetector(stride=stride)
+    # Every film has seeds of its own; held-out films take others by beginning elsewhere than at seed x 2**20.
+    shown = [sprite_film(4, seed=(seed << 20) + film, speed=8.0) for film in range(films)]
+    fine_tune(
+        detector,
+        [image for film in shown for image in film.images],
+        [torch.from_numpy(boxes) for film in shown for boxes in film.boxes],
+        [torch.from_numpy(labels) for film in shown for labels in film.labels],
+        FineTuning(steps=steps, batch_size=4, rate=8e-3, seed=seed),
+        Augmentation(size=96, zoom=(1.0, 1.2), light=0.1, colour=0.02),
+        on_step=on_step,
+    )
+    return detector

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from bale.errors import CheckpointError, VideoError
+from bale.train.flow import WEIGHTS, endpoint_error, flipped, multiscale_loss, train_flow
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow
 from bale.video.flow.synthetic import Pairs, SceneConfig, draw_pairs
 from bale.video.flow.textures import Textures
-from bale.video.flow.train import WEIGHTS, endpoint_error, flipped, multiscale_loss, train_flow
 
 SMALL = SceneConfig((64, 64), sprites=1, noise=0.01, light=0.05)
 TEXTURES = Textures.procedural(3)
