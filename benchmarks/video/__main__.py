@@ -10,24 +10,22 @@ calibrated on frames 0 to 499; measured are frames 500 to 794: it is one scene. 
 segments of every frame, every second and every fourth, through windows that slide.
 
 Frames arrive at the film's rate, decoded, in a queue that never overflows, so that a variant that cannot keep up shows
-it in its latency. Rounds take turns: each variant runs once in each. Workers have a thread each; what runs in line has
-as many as make its keys fastest, one or all. The first frame of a clip is reported apart (`first_ms`).
+it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: each variant runs once in each.
+Workers have a thread each; what runs in line has as many as make its keys fastest, one or all. The first frame of a
+clip is reported apart (`first_ms`). `compute_share` is of the detector on every frame with as many threads. Intervals
+are of blocks of the film's frames: the four clips of `variable` show the same ones, so these are drawn for all at once.
 
 A folder keeps detector, flow and every pass, so that what was stopped goes on; figures that compare come last.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,82 +34,35 @@ from rich.table import Table
 from bale.errors import BaleError
 from bale.video.detector import Detector
 from bale.video.flow.flownet import FlowNetS
-from bale.video.images import image_tensor
 from benchmarks import command
 from benchmarks.race.machine import processor
-from benchmarks.video import material
+from benchmarks.video.alone import alone
+from benchmarks.video.detector import STEPS as DETECTOR_STEPS
 from benchmarks.video.detector import default_truth, trained_detector
+from benchmarks.video.flow import STEPS as FLOW_STEPS
 from benchmarks.video.flow import trained_flow
+from benchmarks.video.material import STREAMS, Stream, stream_of
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, load, run, save
 from benchmarks.video.streams import FILM
 from benchmarks.video.variants import FLOWS, VARIANTS, Variant, variants, video_detector
 
-_TIMED = 15  # frames
-
-
-def alone(detector: Detector, network: FlowNetS, stream: material.Stream) -> command.Line:
-    """What detector and light path take for a frame, alone with one thread; and how many threads make keys fastest."""
-    image = image_tensor(_picture(stream), detector.multiple, torch.device("cpu"))
-    seconds: dict[int, float] = {}
-    for threads in sorted({os.cpu_count() or 1, 1}):
-        torch.set_num_threads(threads)
-        seconds[threads] = _median_seconds(detector, image)
-    torch.set_num_threads(1)
-    light = dataclasses.replace(
-        stream, clips=[dataclasses.replace(stream.clips[0], frames=stream.clips[0].frames[:_TIMED])]
-    )
-    times = {}
-    for flow in FLOWS:
-        done = run(video_detector(Variant("dff-1000", flow), detector, network, light), light, False, lambda: None)
-        times[flow] = 1e3 * median(each.latency for each in done.later)
-    return {
-        "detector_ms": round(1e3 * seconds[1], 2),
-        "light_by_flow_ms": {flow: round(ms, 2) for flow, ms in times.items()},
-        "inline_threads": min(seconds, key=lambda threads: seconds[threads]),
-    }
-
-
-def _picture(stream: material.Stream) -> np.ndarray:
-    image = stream.clips[0].frames[0].image
-    assert image is not None
-    return image
-
-
-@torch.inference_mode()
-def _median_seconds(detector: Detector, image: torch.Tensor) -> float:
-    times = []
-    for _ in range(_TIMED):
-        begin = time.perf_counter()
-        detector.features(image)
-        times.append(time.perf_counter() - begin)
-    return median(times[2:])
-
 
 def table_of(lines: Sequence[command.Line]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    heads = (
-        "stream",
-        "variant",
-        "flow",
-        "AP50",
-        "interval",
-        "mean ms",
-        "p99",
-        "worst",
-        "first",
-        "keys",
-        "compute",
-        "flow ms",
-    )
-    for place, heading in enumerate(heads):
-        table.add_column(heading, justify="left" if place < 3 else "right", no_wrap=True)
+    """Variants as rows, figures of pairs of them below."""
+    names = ("mean_ms", "p99_ms", "worst_ms", "first_ms")
+    heads = ("AP50", "interval", "mean ms", "p99", "worst", "first", "keys", "compute", "flow ms")
+    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left")
+    for heading in ("stream", "variant", "flow"):
+        table.add_column(heading, no_wrap=True)
+    for heading in heads:
+        table.add_column(heading, justify="right", no_wrap=True)
+    figures = []
     for line in lines:
         if "figure" in line:
-            text = ", ".join(f"{k} {v}" for k, v in line.items() if k not in ("stream", "figure", "flow"))
-            table.add_row(line["stream"], line["figure"], line["flow"], text)
+            rest = (f"{key} {value}" for key, value in line.items() if key not in ("stream", "figure", "flow"))
+            figures.append(f"{line['stream']}, {line['flow']}: {line['figure']}: {', '.join(rest)}")
             continue
-        names = ("mean_ms", "p99_ms", "worst_ms", "first_ms")
         table.add_row(
             *(line[name] for name in ("stream", "variant", "flow")),
             f"{line['ap50']:.3f}",
@@ -121,11 +72,12 @@ def table_of(lines: Sequence[command.Line]) -> Table:
             f"{line['compute_share']:.2f}",
             f"{line['flow_ms']:.1f}",
         )
+    table.caption = "\n".join(figures)
     return table
 
 
 def measure(
-    stream: material.Stream,
+    stream: Stream,
     ways: Sequence[Variant],
     detector: Detector,
     network: FlowNetS,
@@ -133,33 +85,37 @@ def measure(
     progress: Progress,
 ) -> list[command.Line]:
     """All lines of a stream; passes that the folder has are not run again."""
-    costs = alone(detector, network, stream)
-    machine = {"processor": processor(), "torch": torch.__version__, "frames": len(stream.truth), "rate": stream.rate}
+    folder = chosen.work / ("passes" if chosen.pace else "passes-unpaced")
+    costs = alone(detector, network, stream, folder / f"{stream.name}-alone.json")
     passes: dict[Variant, list[Pass]] = {way: [] for way in ways}
-    task = progress.add_task(stream.name, total=len(ways) * chosen.runs * len(stream.truth))
+    frames = len(stream.truth)
+    task = progress.add_task(stream.name, total=len(ways) * chosen.runs * frames)
     for turn in range(chosen.runs):
         for way in ways:
-            path = chosen.work / "passes" / f"{stream.name}-{way.name}-{way.flow}-{turn}.json"
+            path = folder / f"{stream.name}-{way.name}-{way.flow}-{turn}.json"
             if path.is_file():
                 passes[way].append(load(path))
-                progress.advance(task, len(stream.truth))
+                progress.advance(task, frames)
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
             torch.set_num_threads(1 if way.beside else costs["inline_threads"])
-            watch = video_detector(way, detector, network, stream)
+            watch = video_detector(way, detector, network, stream, pace=chosen.pace)
             done = run(watch, stream, chosen.pace, lambda: progress.advance(task))
             save(done, path)
             passes[way].append(done)
-    lines = []
-    for way in ways:
-        mine = {"detector_ms": costs["detector_ms"], "light_ms": costs["light_by_flow_ms"][way.flow], **machine}
-        lines.append(row(stream.name, way, passes[way], stream.truth, mine))
-    return lines + claims(stream.name, passes, stream.truth, costs)
+    machine = {"processor": processor(), "torch": torch.__version__, "frames": frames, "rate": stream.rate}
+    lines = [row(stream, way, passes[way], costs) | machine for way in ways]
+    return lines + claims(stream, passes, costs)
+
+
+def _shown(progress: Progress, name: str, steps: int) -> Callable[[Any], None]:
+    """A line of the progress for steps of training, that is not there unless something is trained."""
+    task = progress.add_task(name, total=steps, visible=False)
+    return lambda step: progress.update(task, completed=step.step, visible=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = command.parser("video", __doc__)
-    options.add_argument("--streams", type=command.some_of(str, material.STREAMS), default=list(material.STREAMS))
+    options.add_argument("--streams", type=command.some_of(str, STREAMS), default=list(STREAMS))
     options.add_argument("--variants", type=command.some_of(str), default=list(VARIANTS), metavar="A,B,...")
     options.add_argument("--flows", type=command.some_of(str, FLOWS), default=list(FLOWS), metavar="A,B")
     options.add_argument("--runs", type=command.at_least(1), default=3, metavar="N")
@@ -177,11 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ways = variants(chosen.variants, chosen.flows)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            detector = trained_detector(chosen.work, chosen.film, chosen.truth)
-            network = trained_flow(chosen.work, chosen.film)
+            detector = trained_detector(
+                chosen.work, chosen.film, chosen.truth, on_step=_shown(progress, "detector", DETECTOR_STEPS)
+            )
+            network = trained_flow(chosen.work, chosen.film, on_step=_shown(progress, "flow", FLOW_STEPS))
             lines = []
             for name in chosen.streams:
-                stream = material.stream(name, chosen.film, chosen.truth, chosen.work)
+                stream = stream_of(name, chosen.film, chosen.truth, chosen.work)
                 lines += measure(stream, ways, detector, network, chosen, progress)
     except BaleError as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ from bale.train.detector import FineTuning, TrainingStep, fine_tune
 from bale.video.detectors.augment import Augmentation
 from bale.video.detectors.lite0 import Lite0Detector
 from bale.video.detectors.store import save_detector
-from bale.video.film.read import read_film
+from bale.video.film.read import film_info, read_film
+from bale.video.images import image_tensor
 from bale.video.metrics.average_precision import average_precision, match_frame
 from bale.video.metrics.mot import MotTruth, read_mot
 from benchmarks import command
@@ -59,14 +61,14 @@ def trained_detector(
 
     Raises BaleError for a film or truth that is not there, and for a folder that holds another run.
     """
-    images = read_images(film, frames)
+    info = film_info(film)
     marked = read_mot(default_truth() if truth is None else truth)
-    boxes = [people(marked, index, image.shape[:2]) for index, image in zip(frames, images, strict=True)]
+    boxes = [people(marked, index, (info.height, info.width)) for index in frames]
     torch.manual_seed(0)  # of the weights of the pyramid and the head
     detector = Lite0Detector(["person"])
     fine_tune(
         detector,
-        images,
+        _Images(film, frames),
         boxes,
         [torch.zeros(len(each), dtype=torch.int64) for each in boxes],
         FineTuning(steps=steps),
@@ -79,19 +81,35 @@ def trained_detector(
     return detector
 
 
-def read_images(film: Path, frames: range) -> list[np.ndarray]:
-    """Return these frames of a film, uint8 [height, width, 3]; raises BaleError where it has not all of them."""
-    images: list[np.ndarray] = []
+class _Images(Sequence[np.ndarray]):
+    """Frames of a film, read when the first one is asked for: whoever has learnt them already needs none of them."""
+
+    def __init__(self, film: Path, frames: range) -> None:
+        self._film, self._frames = film, frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, place: int) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._read[place]
+
+    @cached_property
+    def _read(self) -> list[np.ndarray]:
+        return list(read_images(self._film, self._frames))
+
+
+def read_images(film: Path, frames: range) -> Iterator[np.ndarray]:
+    """Yield these frames of a film, uint8 [height, width, 3]; raises BaleError where it has not all of them."""
+    found = 0
     for frame in read_film(film):
-        if frame.index >= frames.stop:
-            break
         if frame.index in frames:
             if frame.image is None:
                 raise BaleError(f"{film}: frame {frame.index}: {frame.problem}")
-            images.append(frame.image)
-    if len(images) < len(frames):
-        raise BaleError(f"{film}: has {len(images)} of the frames {frames.start} to {frames.stop - 1}")
-    return images
+            found += 1
+            yield frame.image
+        if found == len(frames):
+            return
+    raise BaleError(f"{film}: has {found} of the {len(frames)} frames from {frames.start} to {frames[-1]}")
 
 
 def people(truth: MotTruth, index: int, size: tuple[int, int]) -> Tensor:
@@ -102,15 +120,22 @@ def people(truth: MotTruth, index: int, size: tuple[int, int]) -> Tensor:
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
 
-def precision(detector: Lite0Detector, film: Path, truth: Path, frames: range) -> tuple[float, float]:
+def precision(
+    detector: Lite0Detector,
+    film: Path,
+    truth: Path,
+    frames: range,
+    on_frame: Callable[[], object] = lambda: None,
+) -> tuple[float, float]:
     """Return average precision at overlap .5 and the mean over .5:.95, each frame by itself."""
     marked = read_mot(truth)
     matches = []
     for index, image in zip(frames, read_images(film, frames), strict=True):
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        size = (image.shape[0], image.shape[1])
         with torch.inference_mode():
-            found = detector.head(detector.features(pixels), image.shape[:2])
+            found = detector.head(detector.features(image_tensor(image, detector.multiple)), size)
         matches.append(match_frame(found, marked.frame(index).truth))
+        on_frame()
     return average_precision(matches, 0.5), average_precision(matches)
 
 
@@ -123,16 +148,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--threads", type=command.at_least(1), default=1, metavar="N")
     chosen = options.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
-    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
     try:
         with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task("", total=chosen.steps, loss="")
+            task = progress.add_task("steps", total=chosen.steps, loss="")
 
             def show(step: TrainingStep) -> None:
                 progress.update(task, completed=step.step, loss=f"loss {step.loss:.2f}")
 
             detector = trained_detector(chosen.work, chosen.film, chosen.truth, steps=chosen.steps, on_step=show)
-        half, all_overlaps = precision(detector, chosen.film, chosen.truth, TEST[::_EVERY])
+            tested = progress.add_task("frames", total=len(TEST[::_EVERY]), loss="")
+            half, all_overlaps = precision(
+                detector, chosen.film, chosen.truth, TEST[::_EVERY], lambda: progress.advance(tested)
+            )
     except BaleError as error:
         print(error, file=sys.stderr)
         return 2

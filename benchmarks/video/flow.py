@@ -30,7 +30,7 @@ def trained_flow(
     weights = work / "flownet.safetensors"
     if weights.is_file():
         return load_flownet(weights, width=WIDTH)
-    images = read_images(film, TRAIN)[::_EVERY]
+    images = list(read_images(film, TRAIN[::_EVERY]))
     network = FlowNetS(width=WIDTH)
     textures = Textures.procedural(seed=0).with_images(images)
     train_flow(network, steps=steps, textures=textures, on_step=on_step, save=work / "flow")

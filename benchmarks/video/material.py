@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from bale.errors import VideoError
 from bale.video.film.read import film_info, read_film
 from bale.video.frame import Frame
 from bale.video.metrics.average_precision import FrameTruth
-from bale.video.metrics.mot import MotTruth, read_mot
+from bale.video.metrics.mot import read_mot
 from bale.video.motion import CodecMotion
 from benchmarks.video.streams import TEST, TRAIN, variable_stream
 
@@ -23,11 +24,13 @@ SEEDS = (0, 1, 2, 3)  # of the stream of variable motion: each walks through the
 class Clip:
     """Frames that are run as one stream, in memory, with what is to be found on each.
 
-    Decoding is no part of what is measured: a frame arrives with its motion vectors.
+    Decoding is no part of what is measured: a frame arrives with its motion vectors. `sources` are the frames of the
+    film that they show.
     """
 
     frames: Sequence[Frame]
     truth: Sequence[FrameTruth]
+    sources: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,44 +60,49 @@ class Stream:
         """Of all frames, clip by clip."""
         return [each for clip in self.clips for each in clip.truth]
 
+    @property
+    def sources(self) -> list[int]:
+        """Of all frames, clip by clip: which frame of the film each shows. Clips may show the same ones."""
+        return [each for clip in self.clips for each in clip.sources]
 
-def stream(name: str, film: Path, truth: Path, work: Path) -> Stream:
+
+def stream_of(name: str, film: Path, truth: Path, work: Path) -> Stream:
     """Return one of `STREAMS`; raises BaleError where film or truth cannot be read."""
-    marked = read_mot(truth)
+    marked, info = read_mot(truth), film_info(film)
     if name == "vtest":
-        test = _clip(film, TEST, marked)
-        return Stream(name, film_info(film).rate, [test], [_motions(_frames(film, TRAIN))])
+        test = [_cut(marked.frame(index).truth, info.width, info.height) for index in TEST]
+        clip = Clip(list(_frames(film, TEST)), test, TEST)
+        return Stream(name, info.rate, [clip], [_motions(_frames(film, TRAIN))])
     boxes = {index: marked.frame(index).truth for index in range(TEST.stop)}
     found = {index: each.boxes[~each.ignore] for index, each in boxes.items()}
     tests = [variable_stream(found, TEST, work / "streams", seed, film) for seed in SEEDS]
     trains = [variable_stream(found, TRAIN, work / "streams", seed, film) for seed in SEEDS]
-    clips = [Clip(_frames(each.path), [FrameTruth.of(seen) for seen in each.boxes]) for each in tests]
-    motions = [_motions(_frames(each.path)) for each in trains]
-    return Stream(name, film_info(film).rate, clips, motions)
+    clips = [
+        Clip(list(_frames(each.path)), list(map(FrameTruth.of, each.boxes)), [look.source for look in each.looks])
+        for each in tests
+    ]
+    return Stream(name, info.rate, clips, [_motions(_frames(each.path)) for each in trains])
 
 
-def _clip(film: Path, indices: range, marked: MotTruth) -> Clip:
-    truth = []
-    for index in indices:
-        each = marked.frame(index).truth
-        height, width = film_info(film).height, film_info(film).width
-        boxes = np.clip(each.boxes, 0, np.array([width, height] * 2, np.float32))
-        truth.append(replace(each, boxes=boxes))
-    return Clip(_frames(film, indices), truth)
+def _cut(truth: FrameTruth, width: int, height: int) -> FrameTruth:
+    """What of the boxes is inside the frame: nobody finds what lies beyond."""
+    return replace(truth, boxes=np.clip(truth.boxes, 0, np.array([width, height] * 2, np.float32)))
 
 
-def _frames(film: Path, indices: range | None = None) -> list[Frame]:
-    """These frames of a film, numbered anew from 0."""
-    frames: list[Frame] = []
+def _frames(film: Path, indices: range | None = None) -> Iterator[Frame]:
+    """Yield these frames of a film, numbered anew from 0; raises `VideoError` where it has not all of them."""
+    first, count = None, 0
     for frame in read_film(film, motion=True):
-        if indices is not None and frame.index >= indices.stop:
-            break
         if indices is None or frame.index in indices:
-            first = frames[0].time if frames else frame.time
-            frames.append(replace(frame, index=len(frames), time=frame.time if not frames else frame.time - first))
-    return [replace(frames[0], time=0.0), *frames[1:]]
+            first = frame.time if first is None else first
+            yield replace(frame, index=count, time=frame.time - first)
+            count += 1
+        if indices is not None and count == len(indices):
+            return
+    if indices is not None:
+        raise VideoError(f"{film}: has {count} of the {len(indices)} frames from {indices.start} to {indices[-1]}")
 
 
-def _motions(frames: Sequence[Frame]) -> list[float]:
+def _motions(frames: Iterable[Frame]) -> list[float]:
     measure = CodecMotion().start()
     return [measure(frame) for frame in frames]

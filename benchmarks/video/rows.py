@@ -7,9 +7,10 @@ from statistics import median
 
 import numpy as np
 
-from bale.video.metrics.average_precision import FramePrecision, FrameTruth
-from bale.video.metrics.bootstrap import block_length, interval, paired
+from bale.video.metrics.average_precision import FramePrecision, average_precision
+from bale.video.metrics.bootstrap import Statistic, block_length, interval, paired
 from benchmarks.command import Line
+from benchmarks.video.material import Stream
 from benchmarks.video.runs import Pass, matches
 from benchmarks.video.variants import Variant
 
@@ -17,18 +18,19 @@ Passes = Mapping[Variant, Sequence[Pass]]
 _IOU = 0.5
 
 
-def row(stream: str, variant: Variant, passes: Sequence[Pass], truth: Sequence[FrameTruth], costs: Line) -> Line:
+def row(stream: Stream, variant: Variant, passes: Sequence[Pass], costs: Line) -> Line:
     """The line of a variant: accuracy of its first pass, with the interval of blocks of frames; times of the median.
 
-    costs  what detector and light path take for a frame alone, with one thread: "detector_ms", "light_ms"
+    costs  of detector and light path, as `alone` gives them
     """
     first = passes[0]
-    block = block_length(len(truth))
-    ap50 = interval(FramePrecision(matches(first, truth), _IOU), len(truth), block)
+    ap50 = interval(_precision(stream, first), *_frames_and_block(stream))
     late = [each.latency() for each in passes]
     stale = [each.staleness for each in first.later]
+    every_frame = 1e-3 * costs["threads_ms"][str(first.facts["threads"])] * len(stream.truth)
+    found = [matches(each, stream.truth) for each in passes]
     return {
-        "stream": stream,
+        "stream": stream.name,
         "variant": variant.name,
         "flow": variant.flow,
         "ap50": round(ap50.value, 4),
@@ -39,39 +41,34 @@ def row(stream: str, variant: Variant, passes: Sequence[Pass], truth: Sequence[F
         "worst_ms": _ms(median(each.worst for each in late)),
         "first_ms": _ms(median(each.first for each in late)),
         "key_rate": round(first.key_rate, 4),
-        "compute_share": round(median(each.spent() for each in passes) / (len(truth) * 1e-3 * costs["detector_ms"]), 4),
+        "compute_share": round(median(each.spent() for each in passes) / every_frame, 4),
         "flow_ms": _ms(median(each.flow_seconds() for each in passes)),
         "staleness_mean": round(float(np.mean(stale)), 2),
         "staleness_worst": max(stale),
-        "ap50_runs": [
-            round(FramePrecision(matches(each, truth), _IOU)(np.ones((1, len(truth)))).item(), 4) for each in passes
-        ],
-        "ap": round(interval(FramePrecision(matches(first, truth)), len(truth), block).value, 4),
-        "block": block,
+        "ap50_runs": [round(average_precision(each, _IOU), 4) for each in found],
+        "ap": round(average_precision(found[0]), 4),
+        "block": ap50.block,
         "runs": len(passes),
+        "detector_ms": costs["detector_ms"],
+        "light_ms": costs["light_by_flow_ms"][variant.flow],
         **first.facts,
-        **costs,
     }
 
 
-def claims(stream: str, passes: Passes, truth: Sequence[FrameTruth], costs: Line) -> list[Line]:
+def claims(stream: Stream, passes: Passes, costs: Line) -> list[Line]:
     """Figures of pairs of variants, where both were run."""
     found = []
-    for variant in passes:
-        interval_of = {
-            kind: Variant(f"{kind}-{variant.interval}", variant.flow) for kind in ("dff", "adff", "vds", "ssi")
-        }
-        base = passes.get(interval_of["dff"])
+    for variant, mine in passes.items():
+        base = passes.get(Variant(f"dff-{variant.interval}", variant.flow))
         if base is None:
             continue
-        mine = passes[variant]
         if variant.kind == "adff":
             found.append(_slowest(variant, mine, base, costs))
         elif variant.kind == "vds":
-            found.append(_better(variant, mine, base, truth))
+            found.append(_better(variant, mine, base, stream))
         elif variant.kind == "ssi":
-            found.append(_cheaper(variant, mine, base, truth))
-    return [{"stream": stream, **each} for each in found]
+            found.append(_cheaper(variant, mine, base, stream))
+    return [{"stream": stream.name, **each} for each in found]
 
 
 def _slowest(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], costs: Line) -> Line:
@@ -90,9 +87,9 @@ def _slowest(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], costs
     }
 
 
-def _better(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], truth: Sequence[FrameTruth]) -> Line:
+def _better(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], stream: Stream) -> Line:
     """VDS: how many points more than the fixed interval? Published: .6 of mAP at equal computation."""
-    by = _difference(mine[0], base[0], truth)
+    by = _difference(mine[0], base[0], stream)
     return {
         "figure": f"AP50 points, {variant.name} above dff-{variant.interval}",
         "flow": variant.flow,
@@ -103,7 +100,7 @@ def _better(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], truth:
     }
 
 
-def _cheaper(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], truth: Sequence[FrameTruth]) -> Line:
+def _cheaper(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], stream: Stream) -> Line:
     """SSI: how much less time does the flow take, and what does that cost? Published: .2 ms, and .6 of mAP."""
     seconds = [median(each.flow_seconds() for each in side) for side in (base, mine)]
     return {
@@ -111,16 +108,15 @@ def _cheaper(variant: Variant, mine: Sequence[Pass], base: Sequence[Pass], truth
         "flow": variant.flow,
         "ours": round(seconds[0] / seconds[1], 2),
         "flow_ms": [_ms(each) for each in seconds],
-        "points": _difference(mine[0], base[0], truth)["ours"],
+        "points": _difference(mine[0], base[0], stream)["ours"],
         "claim": None,
         "wanted": 1.5,
     }
 
 
-def _difference(first: Pass, second: Pass, truth: Sequence[FrameTruth]) -> Line:
+def _difference(first: Pass, second: Pass, stream: Stream) -> Line:
     """In points: positive where the first is better, with the interval and p of a paired block bootstrap."""
-    sides = [FramePrecision(matches(each, truth), _IOU) for each in (first, second)]
-    by = paired(sides[0], sides[1], len(truth), block_length(len(truth)))
+    by = paired(_precision(stream, first), _precision(stream, second), *_frames_and_block(stream))
     within = by.difference
     return {
         "ours": round(100 * within.value, 2),
@@ -128,6 +124,19 @@ def _difference(first: Pass, second: Pass, truth: Sequence[FrameTruth]) -> Line:
         "high": round(100 * within.high, 2),
         "p": round(by.p, 4),
     }
+
+
+def _precision(stream: Stream, done: Pass) -> Statistic:
+    """Average precision by how often a sample has each frame of the *film*: its copies in several clips go with it."""
+    precision = FramePrecision(matches(done, stream.truth), _IOU)
+    places = np.array(stream.sources) - min(stream.sources)
+    return lambda counts: precision(counts[:, places])
+
+
+def _frames_and_block(stream: Stream) -> tuple[int, int]:
+    """How many frames of the film there are, and how many are drawn together."""
+    frames = max(stream.sources) - min(stream.sources) + 1
+    return frames, block_length(frames)
 
 
 def _ms(seconds: float) -> float:

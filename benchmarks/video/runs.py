@@ -116,6 +116,7 @@ def _detections(seen: Seen) -> Detections:
 def save(done: Pass, path: Path) -> None:
     """Write a pass to a file, whole or not at all."""
     data = {**vars(done), "clips": [[vars(seen) for seen in clip] for clip in done.clips]}
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(data, default=dict))
     part.replace(path)

@@ -40,9 +40,8 @@ FLOWS = ("flownet", "dis")
 # Vectors of an old codec are noise where nothing moves, so the masks are of pixels; one margin is enough.
 _MASK = MovingBlocks(dilate=1, source="pixels")
 _SPARSE = SparseConfig(grow="mask", dilate=0)
-_WHOLE_STREAM = (
-    100_000  # frames that may wait: none is ever dropped or held back, so latency says what a stream suffers
-)
+# Frames that may wait: none is ever dropped or held back, so latency says what a stream suffers.
+_WHOLE_STREAM = 100_000
 
 
 @dataclass(frozen=True)
@@ -74,17 +73,24 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
         if not re.fullmatch(r"dense|(dff|adff|vds|ssi|all)-[1-9]\d*", name):
             raise BaleError(f"{name}: expected dense, or dff, adff, vds, ssi or all with an interval, such as vds-5")
         kind = name.partition("-")[0]
-        suited = (
-            flows[:1]
-            if kind == "dense"
-            else [flow for flow in flows if flow == "flownet" or kind not in ("ssi", "all")]
-        )
+        if kind == "dense":
+            suited = flows[:1]  # it carries nothing
+        elif kind in ("ssi", "all"):
+            suited = [flow for flow in flows if flow == "flownet"]
+        else:
+            suited = flows
         chosen += [Variant(name, flow) for flow in suited]
     return chosen
 
 
-def video_detector(variant: Variant, detector: Detector, network: FlowNetS, stream: Stream) -> VideoDetector:
-    """Return the detector of a variant. Its frames' threads are torch's own number; a worker has one."""
+def video_detector(
+    variant: Variant, detector: Detector, network: FlowNetS, stream: Stream, *, pace: bool
+) -> VideoDetector:
+    """Return the detector of a variant. Its frames' threads are torch's own number; a worker has one.
+
+    `pace`: whether frames will arrive at a pace. Else each arrives when it is wanted: read ahead, all would arrive at
+    once, and the last would have waited for all others.
+    """
     sparse = variant.kind in ("ssi", "all")
     flow: FlowEstimator = DisFlow() if variant.flow == "dis" else FlowNetFlow(network)
     return VideoDetector(
@@ -92,7 +98,7 @@ def video_detector(variant: Variant, detector: Detector, network: FlowNetS, stre
         SparseFlowNetFlow(network, config=_SPARSE) if sparse else flow,
         _policy(variant, stream),
         worker=ThreadWorker() if variant.beside else None,
-        queue=InputQueue(_WHOLE_STREAM),
+        queue=InputQueue(_WHOLE_STREAM) if pace else None,
         sparse=_MASK if sparse else None,
     )
 

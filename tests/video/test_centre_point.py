@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -60,6 +60,7 @@ def test_decoding_the_targets_gives_the_boxes_back(drawn):
 
 
 @given(objects())
+@example((torch.tensor([[4.0, 0.8387, 12.0, 11.1613]]), torch.tensor([0]), 1, (12, 16)))  # a centre just above row 6
 def test_targets_are_one_at_centres_and_nowhere_else(drawn):
     boxes, labels, stride, _ = drawn
     wanted = targets([boxes], [labels], CLASSES, stride, (ROWS, COLUMNS))
@@ -68,6 +69,13 @@ def test_targets_are_one_at_centres_and_nowhere_else(drawn):
     assert torch.equal((wanted.heat == 1).any(1, keepdim=True), centre)
     assert bool(((wanted.heat >= 0) & (wanted.heat <= 1)).all())
     assert bool(((wanted.offset >= 0) & (wanted.offset < 1) | ~centre).all())
+
+
+def test_places_around_a_centre_count_less_the_further_away_they_are():
+    wanted = targets([torch.tensor([[4.0, 8.0, 44.0, 40.0]])], [torch.tensor([0])], 1, 1, (48, 48))
+    around = wanted.weight[0, 0, 24, 24:30]
+    assert around[0] == 1 and (around.diff()[around[1:] > 0] < 0).all() and (around[1:3] > 0).all()
+    assert int((wanted.weight == 1).sum()) == 1 and bool((wanted.weight[wanted.weight > 0] >= 0.1).all())
 
 
 @given(objects())

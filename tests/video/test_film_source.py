@@ -16,6 +16,8 @@ def test_images_come_in_the_order_of_their_numbers(tmp_path):
     names = ["frame2.png", "frame10.png", "frame9.PNG", "frame01.png", "frame1.png", "other.txt"]
     for name in names:
         (tmp_path / name).write_bytes(cv2.imencode(".png", np.full((4, 6, 3), len(name), np.uint8))[1].tobytes())
+    for hidden in (".frame3.png", "._frame9.PNG"):
+        (tmp_path / hidden).write_bytes(b"what macOS knows of a file")
     order = ["frame01.png", "frame1.png", "frame2.png", "frame9.PNG", "frame10.png"]
     frames = list(read_folder(tmp_path, rate=5))
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [len(name) for name in order]
@@ -41,13 +43,25 @@ def test_an_image_that_cannot_be_read_is_a_frame_without_one(tmp_path):
     assert (info.width, info.height, info.rate, info.frames, info.codec) == (6, 4, 12, 4, "jpeg, png")
 
 
+def test_images_of_several_sizes_and_depths_are_frames_of_their_own_size(tmp_path):
+    for name, image in [("0", np.zeros((4, 6), np.uint8)), ("1", np.full((8, 2, 4), 9, np.uint8)),
+                        ("2", np.full((4, 6, 3), 257 * 7, np.uint16))]:  # fmt: skip
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    frames = list(read_folder(tmp_path))
+    assert [frame.size for frame in frames] == [(4, 6), (8, 2), (4, 6)]
+    assert [(frame.image.dtype, frame.image.shape[2], int(frame.image[0, 0, 0])) for frame in frames] == [
+        (np.uint8, 3, level) for level in (0, 9, 7)
+    ]
+
+
 def test_a_folder_without_images_is_refused_at_once(tmp_path):
     with pytest.raises(VideoError, match="has no image"):
         read_folder(tmp_path)
     with pytest.raises(VideoError, match="no such folder"):
         read_folder(tmp_path / "none")
-    with pytest.raises(VideoError, match="rate 0"):
-        read_folder(tmp_path, rate=0)
+    for rate in (0, float("inf"), float("nan")):
+        with pytest.raises(VideoError, match=f"rate {rate}"):
+            read_folder(tmp_path, rate=rate)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

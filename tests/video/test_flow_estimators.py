@@ -116,6 +116,27 @@ def test_dis_is_opencvs_on_the_gray_frames():
     torch.testing.assert_close(flow.field[0].permute(1, 2, 0), torch.from_numpy(expected), atol=0.05, rtol=0)
 
 
+def test_dis_is_scaled_by_each_side_s_own_ratio():
+    stream = DisFlow(scale=1 / 2).start()
+    frame = stream.prepare(torch.rand(1, 3, 65, 130, generator=torch.Generator().manual_seed(0)))
+    assert frame.gray.shape == (32, 65)
+    stream.search = SameEverywhere()
+    field = stream.flow(frame, frame, None).field
+    assert field[0, :, 0, 0].tolist() == [3 * 2, 5 * 65 / 32]
+
+
+class SameEverywhere:
+    """Finds that everything moved by 3 to the right and by 5 down."""
+
+    def calc(self, current, key, _):
+        return np.broadcast_to(np.array([3, 5], np.float32), (*current.shape, 2)).copy()
+
+
+def test_fine_patterns_vanish_when_they_are_shrunk():
+    checks = (torch.arange(60)[:, None] + torch.arange(80)).remainder(2)[None, None].float()
+    assert shrunk(checks, 0.4).std() < 0.1 < 0.4 < checks.std()
+
+
 def test_no_flow_is_0_over_the_frame():
     stream = NoFlow().start()
     flow = stream.flow(stream.prepare(torch.rand(1, 3, 8, 8)), stream.prepare(torch.rand(1, 3, 8, 8)), None)

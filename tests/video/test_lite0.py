@@ -63,6 +63,16 @@ def test_its_backbone_is_the_package_s_network():
         torch.testing.assert_close(theirs, whole.extract_features((image - 127 / 255) / (128 / 255)))
 
 
+def test_its_backbone_sees_pixels_less_127_over_128():
+    detector = Lite0Detector(["a"], pretrained=False)
+    seen = []
+    detector.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    pixels = torch.tensor([0.0, 127.0, 255.0])[None, :, None, None].expand(1, 3, 32, 32)
+    with torch.no_grad():
+        detector.features(pixels / 255)
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor([-127 / 128, 0.0, 1.0]), rtol=0, atol=1e-6)
+
+
 def _blocks(detector: Lite0Detector, image: torch.Tensor) -> torch.Tensor:
     x = detector.stem((image - 127 / 255) / (128 / 255))
     for block in detector.blocks:

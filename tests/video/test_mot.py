@@ -79,6 +79,10 @@ def test_pixels_can_be_counted_from_one(written):
         ("1,1,2,3,4,-0.5,1\n", r"gt.txt:1:11: height: expected a size that is not negative, got '-0.5'"),
         ("1,1,2,3,4,5,1,0,1\n", r"gt.txt:1:15: class: expected a number from 1 on, got '0'"),
         ("3,7,2,3,4,5,1\n4,7,2,3,4,5,1\n3,7,8,8,4,5,1\n", r"gt.txt:3:3: id: .* frame 3 has 7 on line 1, too"),
+        (" 3,  7,2,3,4,5,1\n 3,  7,8,8,4,5,1\n", r"gt.txt:2:6: id: .* frame 3 has 7 on line 1, too"),
+        ("1,1,2,\u0663,4,5,1\n", r"gt.txt:1:7: top: expected a number"),
+        ("1,1,2,3,4,5,1\r\n\r\n1, 2,x,3,4,5,1\r\n", r"gt.txt:3:6: left: expected a number, got 'x'"),
+        ("\ufeff1,1,2,3,4,-5,1\n", r"gt.txt:1:11: height: expected a size that is not negative"),
         ("", r"gt.txt:1:1: the file is empty; expected one box a line"),
     ],
 )

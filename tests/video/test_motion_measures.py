@@ -114,13 +114,17 @@ def test_intra_blocks_count_as_moved_by_a_macroblock():
     assert mean_motion(motion, intra=1) == pytest.approx((5 + 1) / 4)
 
 
-def test_small_frames_are_measured_by_dis():
-    images = [np.roll(texture(17, 23), i, axis=1) for i in range(3)]
-    assert all(np.isfinite(measured(DisMotion(), [Frame(i, 0.0, image) for i, image in enumerate(images)])))
+@pytest.mark.parametrize("size", [(2, 5), (17, 23), (8, 40), (16, 96), (24, 200), (200, 24)])  # some end OpenCV's DIS
+def test_small_frames_are_measured_by_dis(size):
+    images = [np.roll(texture(*size), i, axis=1) for i in (0, 1, 2, 2)]
+    found = measured(DisMotion(), [Frame(i, 0.0, image) for i, image in enumerate(images)])
+    assert all(np.isfinite(found)) and found[0] == found[3] == 0
+    assert min(size) < 16 or found[1] > 0
 
 
 @pytest.mark.parametrize(
     "make", [lambda: BlockMatching(shrink=0), lambda: BlockMatching(block=15), lambda: BlockMatching(zero_bias=-1),
+             lambda: BlockMatching(zero_bias=float("nan")),
              lambda: DisMotion(shrink=0)]
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(make):
@@ -146,6 +150,12 @@ def test_moving_blocks_are_those_with_a_pixel_of_a_moving_one(drawn, block):
     assert (moving_blocks(motion, (50, 70), block) == expected).all()
 
 
+def test_what_moves_by_no_more_than_the_threshold_stands_still():
+    motion = BlockMotion((16, 32), np.array([[0, 0, 16, 16], [16, 0, 16, 16]]), np.array([[0.25, 0], [0.5, 0]]),
+                         np.zeros(2, bool))  # fmt: skip
+    assert moving_blocks(motion, (16, 32), threshold=0.25).tolist() == [[False, True]]
+
+
 def test_nothing_is_known_to_move_where_motion_is_unknown():
     assert moving_blocks(None, (50, 70)) is None
 
@@ -164,3 +174,17 @@ def test_changed_blocks_differ_by_more_than_the_threshold_on_average(seed, thres
 def test_images_of_two_sizes_are_not_compared():
     with pytest.raises(VideoError, match="same size"):
         changed_blocks(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(VideoError, match="same size"):
+        BlockMatching().blocks(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(VideoError, match="same size"):
+        match_blocks(np.zeros((9, 8), np.uint8), np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (17, 33), (3, 200)])
+def test_blocks_cover_a_frame_that_is_smaller_than_they_are(size):
+    image = np.zeros((*size, 3), np.uint8)
+    motion = BlockMatching(shrink=4).blocks(image, image)
+    covered = np.zeros(size, int)
+    for left, top, width, height in motion.blocks.tolist():
+        covered[top : top + height, left : left + width] += 1
+    assert (covered == 1).all() and not motion.displacement.any()

@@ -92,6 +92,21 @@ def test_a_pair_that_failed_leaves_nothing_behind():
     same(sparse.flow(second, first, mask), dense.flow(second, first, None))
 
 
+def test_a_key_that_failed_is_not_taken_for_the_one_before(monkeypatch):
+    flownet = network()
+    dense, sparse = FlowNetFlow(flownet).start(), SparseFlowNetFlow(flownet).start()
+    first, other = (sparse.prepare(frame) for frame, _ in stream_of_frames((128, 128), 2, 0))
+    sparse.flow(first, first, None)
+
+    def fail(_):
+        raise MemoryError
+
+    with monkeypatch.context() as broken, pytest.raises(MemoryError):
+        broken.setattr("bale.video.sparse.network.run_all", fail)
+        sparse.flow(first, other, None)
+    same(sparse.flow(first, first, np.zeros((8, 8), bool)), dense.flow(first, first, None))
+
+
 def test_frames_of_two_sizes_are_refused():
     sparse = SparseFlowNetFlow(network()).start()
     small, large = (sparse.prepare(torch.zeros(1, 3, side, 128)) for side in (128, 120))

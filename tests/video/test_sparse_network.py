@@ -225,3 +225,38 @@ def test_blocks_need_not_be_whole_cells():
     mask[2, 3] = True
     x[..., 10:16, 16:22] += 1  # 10.7 to 16 down, 16 to 21.3 across
     same(stream.run(x, changed=mask), dense(layers, x))
+
+
+def test_after_a_call_that_failed_on_its_way_everything_is_computed_again():
+    failing = []
+
+    def sometimes(values: torch.Tensor) -> torch.Tensor:
+        if failing:
+            raise MemoryError(failing.pop())
+        return values
+
+    torch.manual_seed(0)
+    layers = [
+        Layer("first", (INPUT,), nn.Conv2d(4, 3, 3, 1, 1), leaky),
+        Layer("second", ("first",), nn.Conv2d(3, 2, 3, 1, 1), sometimes),
+    ]
+    stream = SparseNetwork(layers, ("second",)).start((16, 16), 4, 8)
+    stream.run(torch.randn(1, 4, 16, 16))
+    x = torch.randn(1, 4, 16, 16)
+    failing.append("too large")
+    with pytest.raises(MemoryError):
+        stream.run(x)
+    same(stream.run(x, changed=np.zeros((2, 2), bool)), dense(layers, x))
+
+
+def test_a_stream_keeps_the_weights_with_which_it_began():
+    layers = small_flownet()
+    stream = SparseNetwork(layers, OUTPUTS).start((16, 16), 4, 8)
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    before = stream.run(x)
+    with torch.no_grad():
+        for layer in layers:
+            for parameter in layer.module.parameters():
+                parameter.zero_()
+    after = stream.run(x)
+    assert all(torch.equal(after[name], before[name]) and before[name].any() for name in OUTPUTS)

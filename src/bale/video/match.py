@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from bale.errors import VideoError
 from bale.video.frame import BlockMotion
 
 
@@ -26,8 +27,10 @@ def match_blocks(
     source lies in the frame are compared (a full search), the shortest first; a longer one must be better, and any must
     beat the block that stays by more than `zero_bias` grey levels a pixel, since noise on an even surface moves
     nothing. Blocks at the right and bottom border are cut off. O(pixels x reach^2), mostly less: a sum that is too
-    large is given up after any row.
+    large is given up after any row. Raises `VideoError` for images of two sizes.
     """
+    if before.shape != after.shape:
+        raise VideoError(f"images of {list(before.shape)} and {list(after.shape)}: expected the same size")
     return _match(before, after, block, _by_length(reach), zero_bias)
 
 

@@ -18,7 +18,7 @@ from bale.video.frame import BlockMotion, Frame
 from bale.video.match import grey, motion_between
 from bale.video.optional import imported
 
-_LEAST_DIS = 32  # pixels of the shorter side: OpenCV's DIS needs a few of its 8-pixel patches
+_LEAST_DIS = 32  # pixels of a side: OpenCV's DIS needs a few of its 8-pixel patches, and may end the process without
 
 
 def mean_motion(motion: BlockMotion, intra: float = MACROBLOCK) -> float:
@@ -91,11 +91,13 @@ class BlockMatching:
                 raise VideoError(f"{name} {getattr(self, name)}: expected 1 or more pixels")
         if self.block % self.shrink or self.reach % self.shrink:
             raise VideoError(f"block {self.block}, reach {self.reach}: expected multiples of shrink, {self.shrink}")
-        if self.zero_bias < 0:
+        if not self.zero_bias >= 0:
             raise VideoError(f"zero_bias {self.zero_bias}: expected 0 or more grey levels")
 
     def blocks(self, before: np.ndarray, after: np.ndarray) -> BlockMotion:
-        """Return the motion between two images (uint8 [height, width, 3]) of one size."""
+        """Return the motion between two images (uint8 [height, width, 3]); raises `VideoError` for two sizes."""
+        if before.shape != after.shape:
+            raise VideoError(f"images of {list(before.shape)} and {list(after.shape)}: expected the same size")
         return self._between(grey(before, self.shrink), grey(after, self.shrink), (after.shape[0], after.shape[1]))
 
     def start(self) -> Callable[[Frame], float]:
@@ -117,7 +119,8 @@ class BlockMatching:
 class DisMotion:
     """The mean length of OpenCV's DIS flow (Kroeger et al., 2016; preset ultrafast) of a frame that was made smaller.
 
-    shrink  pixels a side that become one; less on frames whose shorter side would have less than 32 pixels then
+    shrink  pixels a side that become one; less on frames whose shorter side would have less than 32 pixels then. Those
+            that have less themselves go on as their last pixels do
     """
 
     shrink: int = 4
@@ -134,11 +137,17 @@ class DisMotion:
         def shrink_of(size: tuple[int, int]) -> int:
             return max(1, min(self.shrink, min(size) // _LEAST_DIS))
 
-        def between(before: np.ndarray, after: np.ndarray, size: tuple[int, int]) -> float:
-            flow = dis.calc(before, after, None)
-            return float(np.hypot(flow[..., 0], flow[..., 1]).mean()) * shrink_of(size)
+        def prepare(image: np.ndarray) -> np.ndarray:
+            small = grey(image, shrink_of((image.shape[0], image.shape[1])))
+            return np.pad(small, [(0, max(0, _LEAST_DIS - side)) for side in small.shape], "edge")
 
-        return _of_pairs(lambda image: grey(image, shrink_of(image.shape[:2])), between)
+        def between(before: np.ndarray, after: np.ndarray, size: tuple[int, int]) -> float:
+            shrink = shrink_of(size)
+            rows, columns = (-(-side // shrink) for side in size)
+            flow = dis.calc(before, after, None)[:rows, :columns]
+            return float(np.hypot(flow[..., 0], flow[..., 1]).mean()) * shrink
+
+        return _of_pairs(prepare, between)
 
 
 def _of_pairs(

@@ -186,9 +186,11 @@ def targets(
     column, row = torch.arange(columns), torch.arange(rows)[:, None]
     for frame, (its_boxes, its_labels) in enumerate(zip(boxes, labels, strict=True)):
         across = (its_boxes[:, 2:] - its_boxes[:, :2]) / stride  # [objects, 2]
+        # As rounded as the offsets will be: else one of almost 1 becomes 1, at a centre that is the next place's.
+        centres = ((its_boxes[:, :2] + its_boxes[:, 2:]) / 2 / stride).float()
         for each in across.prod(1).argsort(descending=True).tolist():
             left, top, right, bottom = (its_boxes[each] / stride).tolist()
-            x, y, label = (left + right) / 2, (top + bottom) / 2, int(its_labels[each])
+            (x, y), label = centres[each].tolist(), int(its_labels[each])
             _refuse(frame, its_boxes[each], label, classes, right > left and bottom > top)
             if not (0 <= x < columns and 0 <= y < rows):
                 raise VideoError(f"frame {frame}: box {its_boxes[each].tolist()} has its centre outside the frame")

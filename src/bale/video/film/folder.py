@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from os import PathLike
@@ -29,8 +30,8 @@ def read_folder(path: str | PathLike[str], rate: float = 25.0) -> Iterator[Frame
     """Return an iterator over a folder's PNG and JPEG images as frames, `rate` of them a second.
 
     They come in the order of their names, in which numbers count as numbers: 9.png before 10.png. Images are turned as
-    their EXIF data say. One that cannot be read is a frame without an image. Other files are passed over. Raises
-    `VideoError`, at once, where there is no folder or no image in it.
+    their EXIF data say. One that cannot be read is a frame without an image. Other files, and hidden ones, are passed
+    over. Raises `VideoError`, at once, where there is no folder or no image in it.
     """
     return _frames(_images(Path(path), rate), rate)
 
@@ -43,11 +44,13 @@ def _frames(files: list[Path], rate: float) -> Iterator[Frame]:
 
 
 def _images(folder: Path, rate: float) -> list[Path]:
-    if not rate > 0:
-        raise VideoError(f"rate {rate}: expected frames a second, above 0")
+    if not 0 < rate < math.inf:
+        raise VideoError(f"rate {rate}: expected frames a second, above 0 and finite")
     if not folder.is_dir():
         raise VideoError(f"{folder}: there is no such folder; expected one of PNG or JPEG images")
-    files = [file for file in folder.iterdir() if file.suffix.lower() in _KINDS and file.is_file()]
+    # Hidden files are not the user's pictures: macOS leaves a ._9.png beside each 9.png on a foreign disk.
+    seen = (file for file in folder.iterdir() if not file.name.startswith("."))
+    files = [file for file in seen if file.suffix.lower() in _KINDS and file.is_file()]
     if not files:
         raise VideoError(f"{folder}: has no image; expected files that end in {', '.join(_KINDS)}")
     return sorted(files, key=_natural)

@@ -17,6 +17,8 @@ from bale.video.optional import imported
 
 _ENCODERS = {"h264": "libx264"}  # FFmpeg's own name of the codec would take any encoder, of a graphics card for one
 
+_SLOWEST, _FASTEST = 0.001, 1000  # frames a second
+
 
 def write_film(
     path: str | PathLike[str],
@@ -30,9 +32,13 @@ def write_film(
     The kind of file follows the ending of `path`. An odd side gets its last row or column twice, since 4:2:0 colour
     needs even ones. `options` are the encoder's, such as `{"crf": "18", "bf": "0"}`. The film takes its name when it is
     whole: if anything fails, a file of that name stays as it was. Raises `VideoError` where there are no images, where
-    they differ in size, and where the file or the encoder refuses; what `images` raises passes through.
+    they differ in size, for a rate that no film has, and where the file or the encoder refuses; what `images` raises
+    passes through.
     """
     path = Path(path)
+    # Slower is 0 to a multiple of 1/1001; of faster ones containers lose frames, since their clocks tick too slowly.
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise VideoError(f"{path}: rate {rate}: expected {_SLOWEST:g} to {_FASTEST} frames a second")
     av = imported("av")
     new = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     stream, count = None, 0
@@ -84,6 +90,8 @@ def _of_one_size(images: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarra
     """Yield images; refuse one of another kind, or of another size than the first."""
     shape = None
     for index, image in enumerate(images):
+        if not isinstance(image, np.ndarray):
+            raise VideoError(f"{path}: image {index} is a {type(image).__name__}; expected uint8 [height, width, 3]")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise VideoError(
                 f"{path}: image {index} is {image.dtype} {list(image.shape)}; expected uint8 [height, width, 3]"

@@ -37,7 +37,7 @@ _COLUMNS = {
     9: ("frame", "id", "left", "top", "width", "height", "confidence", "class", "visibility"),
     10: ("frame", "id", "left", "top", "width", "height", "confidence", "x", "y", "z"),
 }
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = ("frame", "id", "class")
 _EXPECTED = "one box a line, frame,id,left,top,width,height,confidence,..."
 _LARGEST = 1e9  # pixels and frames; far beyond, float32 has no pixels any more
@@ -107,7 +107,8 @@ def read_mot(path: str | PathLike[str], *, first_pixel: float = 0) -> MotTruth:
         values = _row(path, number, text, columns)
         index, who = int(values[0]) - 1, int(values[1])
         if who >= 0 and (index, who) in seen:
-            column = text.index(",") + 2
+            before_id, id_on = text.split(",", 1)
+            column = len(before_id) + 2 + len(id_on) - len(id_on.lstrip())
             problem = f"id: expected each once in a frame; frame {index + 1} has {who} on line {seen[index, who]}, too"
             raise problem_at(path, number, column, problem)
         seen[index, who] = number

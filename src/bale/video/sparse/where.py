@@ -40,7 +40,7 @@ class MovingBlocks:
         if self.source not in ("codec", "pixels"):
             raise VideoError(f'source {self.source!r}: expected "codec" or "pixels"')
         for name in ("dilate", "threshold", "motion"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise VideoError(f"{name} {getattr(self, name)}: expected 0 or more")
 
     def start(self) -> Callable[[Frame, Detections], np.ndarray | None]:
