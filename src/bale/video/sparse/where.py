@@ -1,8 +1,8 @@
 """Where may a frame differ from the one before it, in a way that matters to a detector?
 
-Moving blocks united with the boxes found before, and a margin around both (SSI's masks; Mao et al., TECS 2022). That
-these two are united is published; the margin, the thresholds and what stands in for missing vectors are our
-reconstruction.
+Moving blocks united with the boxes found before, and a margin around both. That SSI has two computation masks is
+published (Mao et al., TECS 2022); what they are of, the margin, the thresholds and what stands in for missing vectors
+are our reconstruction.
 """
 
 from __future__ import annotations
