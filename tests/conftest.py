@@ -2,7 +2,8 @@
 
 import gc
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,11 @@ def data_folder() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """Some shells start background jobs with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler

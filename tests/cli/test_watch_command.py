@@ -64,7 +64,7 @@ def test_boxes_of_too_small_a_score_are_left_out_everywhere():
     assert torch.equal(results[0].detections.boxes, made_up(1)[0].detections.boxes[:1])
 
 
-def test_the_first_interrupt_ends_the_stream_after_a_frame_and_the_second_at_once():
+def test_the_first_interrupt_ends_the_stream_after_a_frame_and_the_second_at_once(python_handles_ctrl_c):
     def interrupt_at_second(result):
         if result.frame.index == 1:
             os.kill(os.getpid(), signal.SIGINT)

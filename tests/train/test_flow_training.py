@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, stop):
     assert train(tiny(), save=tmp_path) == (expected, [])
 
 
-def test_ctrl_c_ends_training_after_a_whole_step(tmp_path):
+def test_ctrl_c_ends_training_after_a_whole_step(tmp_path, python_handles_ctrl_c):
     class Pressed(FlowNetS):
         def pyramid(self, images):
             signal.raise_signal(signal.SIGINT)

@@ -7,17 +7,11 @@ import pytest
 
 from bale.train.interrupt import BrokenOff, finish_first
 
+pytestmark = pytest.mark.usefixtures("python_handles_ctrl_c")
+
 
 def press():
     signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def python_handles_ctrl_c():
-    """Some shells start background jobs with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def test_it_waits_for_the_block():

@@ -173,14 +173,6 @@ def test_a_checkpoint_comes_after_every_epoch(images, tmp_path):
     assert steps_done(tmp_path) == LAST
 
 
-@pytest.fixture
-def python_handles_ctrl_c():
-    """Some shells start background jobs with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-
-
 def press_in_step(run, monkeypatch, where, step, times=1):
     """Press Ctrl-C while the optimizer, or `on_step`, is at work on a step."""
     owner, name = (torch.optim.Adam, "step") if where == "step" else (run.pull, "move")

@@ -102,14 +102,6 @@ def test_the_model_is_left_in_eval_mode_with_its_norms_moved(train):
     assert model.norm.running_mean.any()
 
 
-@pytest.fixture
-def python_handles_ctrl_c():
-    """Some shells start background jobs with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-
-
 @pytest.mark.parametrize("where", ["in a step", "between steps"])
 def test_an_interrupt_comes_through_after_a_whole_step(train, python_handles_ctrl_c, where):
     """A Ctrl-C in the backward pass of the second step: the optimizer still makes its update."""

@@ -100,7 +100,12 @@ def assert_one_result_each(frames: Sequence[Frame], results: Sequence[FrameResul
 
 def assert_nothing_runs() -> None:
     """No thread that bale started is left, but for those that are just ending."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("bale"):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
+    for thread in stream_threads():
+        thread.join(10)
+        assert not thread.is_alive(), thread.name
+
+
+def stream_threads() -> list[threading.Thread]:
+    """Threads of streams; other tests of the same process may have left a pool for kernels."""
+    names = ("bale stream", "bale frames", "bale key frames")
+    return [thread for thread in threading.enumerate() if thread.name.startswith(names)]

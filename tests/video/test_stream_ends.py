@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from benchmarks.video.toys import POISON, PoisonedImage, ShiftFlow, ToyDetector, toy_frame
-from tests.video.made_streams import SteppedRun, assert_nothing_runs, assert_one_result_each, same
+from tests.video.made_streams import SteppedRun, assert_nothing_runs, assert_one_result_each, same, stream_threads
 
 from bale.video.input_queue import InputQueue
 from bale.video.keyframes import FixedInterval
@@ -63,7 +63,7 @@ def test_ctrl_c_within_a_frame_ends_the_stream():
 def test_a_stream_that_nobody_asks_starts_nothing():
     stream = detector(**BESIDE).stream(endless())
     assert stream.counts.frames == 0
-    assert not [each for each in threading.enumerate() if each.name.startswith("bale")]
+    assert not stream_threads()
     stream.close()
 
 
