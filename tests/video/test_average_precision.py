@@ -13,14 +13,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from bale.errors import VideoError
-from bale.video.detections import Detections
+from bale.video.detections import Detections, overlaps
 from bale.video.metrics.average_precision import (
     IOUS,
     FramePrecision,
     FrameTruth,
     average_precision,
     match_frame,
-    overlaps,
     precision_by_class,
 )
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bale.errors import VideoError
-from bale.video.detections import Detections
+from bale.video.detections import Detections, overlaps
 from bale.video.detectors.centre_point import (
     CentreMaps,
     CentrePointHead,
@@ -17,7 +17,7 @@ from bale.video.detectors.centre_point import (
     targets,
     visible,
 )
-from bale.video.detectors.suppress import pairwise_overlap, suppress
+from bale.video.detectors.suppress import suppress
 
 ROWS, COLUMNS, CLASSES = 12, 16, 3
 
@@ -191,10 +191,10 @@ def test_suppression_keeps_the_best_and_nothing_that_it_overlaps(drawn, overlap)
     kept = suppress(Detections(boxes, scores, labels), overlap)
     assert kept.scores.tolist() == sorted(kept.scores.tolist(), reverse=True)
     same = kept.labels[:, None] == kept.labels[None, :]
-    between = (pairwise_overlap(kept.boxes, kept.boxes) * same).fill_diagonal_(0)
+    between = (torch.from_numpy(overlaps(kept.boxes.numpy(), kept.boxes.numpy())) * same).fill_diagonal_(0)
     assert not len(kept) or float(between.max()) < overlap
     # Whatever is left out overlaps a better one that stays.
     for box, score, label in zip(boxes, scores, labels, strict=True):
         if score not in kept.scores:
             better = (kept.scores > score) & (kept.labels == label)
-            assert float(pairwise_overlap(box[None], kept.boxes[better]).max()) >= overlap
+            assert float(overlaps(box[None].numpy(), kept.boxes[better].numpy()).max()) >= overlap

@@ -6,9 +6,8 @@ import torch
 
 from bale.errors import VideoError
 from bale.train import train_detector
-from bale.video.detections import Detections
+from bale.video.detections import Detections, overlaps
 from bale.video.detectors.sprites import SHAPES, SpriteFilm, TinyDetector, sprite_film
-from bale.video.detectors.suppress import pairwise_overlap
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def average_precision(found: list[Detections], films: list[SpriteFilm]) -> float
     hits: list[tuple[float, bool]] = []
     for each, (boxes, labels) in zip(found, truth, strict=True):
         free = torch.ones(len(boxes), dtype=torch.bool)
-        overlap = pairwise_overlap(each.boxes, boxes)
+        overlap = torch.from_numpy(overlaps(each.boxes.numpy(), boxes.numpy()))
         for index, score in enumerate(each.scores.tolist()):
             fits = torch.where(free & (labels == each.labels[index]), overlap[index], 0)
             best = int(fits.argmax()) if len(fits) else 0

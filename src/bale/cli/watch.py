@@ -80,7 +80,7 @@ def watch(
     sparse: Annotated[
         bool,
         typer.Option(
-            "--sparse", help="Compute a flow network only where something moved: cheaper, and not quite the same."
+            "--sparse", help="Compute a flow network only where something moved: less work, and not quite the same."
         ),
     ] = False,
     realtime: Annotated[

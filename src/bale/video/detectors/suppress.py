@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from bale.video.detections import Detections
+from bale.video.detections import Detections, overlaps
 
 
 def suppress(found: Detections, overlap: float) -> Detections:
@@ -15,21 +14,14 @@ def suppress(found: Detections, overlap: float) -> Detections:
     """
     order = found.scores.argsort(descending=True, stable=True)
     boxes, labels = found.boxes[order], found.labels[order]
-    same = (pairwise_overlap(boxes, boxes) >= overlap) & (labels[:, None] == labels[None, :])
+    corners = boxes.numpy(force=True)
+    near = torch.from_numpy(overlaps(corners, corners) >= overlap).to(labels.device)
+    same = near & (labels[:, None] == labels[None, :])
     kept: list[int] = []
-    left = torch.ones(len(order), dtype=torch.bool)
+    left = torch.ones_like(labels, dtype=torch.bool)
     for each in range(len(order)):
         if left[each]:
             kept.append(each)
             left &= ~same[each]
     chosen = order[kept]
     return Detections(found.boxes[chosen], found.scores[chosen], found.labels[chosen])
-
-
-def pairwise_overlap(one: Tensor, other: Tensor) -> Tensor:
-    """Return intersection over union [m, n] of boxes [m, 4] and [n, 4]; 0 for a box without area."""
-    near = torch.maximum(one[:, None, :2], other[None, :, :2])
-    far = torch.minimum(one[:, None, 2:], other[None, :, 2:])
-    both = (far - near).clamp(min=0).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1) for boxes in (one, other)]
-    return both / (areas[0][:, None] + areas[1][None, :] - both).clamp(min=1e-9)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from bale.errors import VideoError
-from bale.video.detections import Detections
+from bale.video.detections import Detections, overlaps
 
 IOUS = np.linspace(0.5, 0.95, 10)  # intersection over union, COCO's ten thresholds
 _RECALLS = np.linspace(0, 1, 101)  # COCO's points of recall
@@ -62,15 +62,6 @@ class Matches:
     right: np.ndarray
     neither: np.ndarray
     wanted: np.ndarray
-
-
-def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return intersection over union of each of `boxes` with each of `others`: float64 [boxes, others]."""
-    first, second = boxes.astype(np.float64)[:, None], others.astype(np.float64)[None]
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    shared = np.clip(sides, 0, None).prod(2)  # [boxes, others]
-    union = (first[..., 2:] - first[..., :2]).prod(2) + (second[..., 2:] - second[..., :2]).prod(2) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def match_frame(
