@@ -28,8 +28,8 @@ from rich.console import Console
 from bale.codesign.figure import Figure
 from bale.data import image_data
 from benchmarks import command
-from benchmarks.codesign.lines import SYSTEMS, Line, Part, merged, parts, read
-from benchmarks.codesign.networks import NETWORKS, Networks, runs
+from benchmarks.codesign.lines import SYSTEMS, Line, Part, merged, parts, read, runs
+from benchmarks.codesign.networks import NETWORKS, Networks
 from benchmarks.codesign.summary import draw, number_text, table_of
 from benchmarks.compression.bars import Bars
 from benchmarks.compression.runs import Amount
@@ -78,14 +78,12 @@ def train_networks(wanted: Sequence[Part], shard: tuple[int, int], work: Path, c
     """Train what the parts need and the folder has not; a network and its seed are of one shard, and trained once."""
     mine, many = shard
     pairs = list(dict.fromkeys((part.seed, part.network) for part in wanted))[mine - 1 :: many]
-    systems = list(dict.fromkeys(part.system for part in wanted))
-    amount = wanted[0].amount
-    chosen = [run for seed, network in pairs for run in runs(systems, [network], [seed], amount)]
+    chosen = runs([part for pair in pairs for part in wanted if (part.seed, part.network) == pair])
     train, test = image_data("fashion-mnist")
     for number, run in enumerate(chosen):
         title = f"{number + 1}/{len(chosen)} {run.model}, {run.setting}, seed {run.seed}"
         with closing(Bars(console, title)) as bars:
-            _, line = Study(train.take(amount.images), test, work, bars.on_step, device).network(run)
+            _, line = Study(train.take(run.amount.images), test, work, bars.on_step, device).network(run)
         told = f"{title}: accuracy {line['accuracy']:.4f}, dense {line['dense_accuracy']:.4f}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     return len(chosen)
@@ -95,7 +93,7 @@ def chosen_parts(chosen: argparse.Namespace) -> list[Part]:
     """What is asked for."""
     networks = chosen.networks or (["lenet5"] if chosen.quick else list(NETWORKS))
     seeds = chosen.seeds or ([0] if chosen.quick else [0, 1, 2])
-    return parts(chosen.system or SYSTEMS, networks, seeds, QUICK if chosen.quick else Amount())
+    return parts(chosen.system or SYSTEMS, networks, seeds, QUICK if chosen.quick else None)
 
 
 def parser() -> argparse.ArgumentParser:

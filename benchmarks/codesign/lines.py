@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from bale.codesign.figure import Figure
-from benchmarks.codesign.networks import NETWORKS, settings
-from benchmarks.compression.runs import Amount
+from benchmarks.codesign.networks import NETWORKS, amount, settings
+from benchmarks.compression.runs import Amount, Run
 
 Line = dict[str, Any]
 SYSTEMS = ("reboc", "tinyadc", "cannon", "smartdeal")
@@ -50,15 +50,30 @@ class Part:
         }
 
 
-def parts(systems: Sequence[str], networks: Sequence[str], seeds: Sequence[int], amount: Amount) -> list[Part]:
-    """Seed by seed, so that a study that is cut off has whole seeds; only networks that a system is measured on."""
+def parts(
+    systems: Sequence[str], networks: Sequence[str], seeds: Sequence[int], same: Amount | None = None
+) -> list[Part]:
+    """Seed by seed, so that a study that is cut off has whole seeds; only networks that a system is measured on.
+
+    `same`: how much each is trained; None: as `networks.amount` says.
+    """
     return [
-        Part(system, network, seed, amount)
+        Part(system, network, seed, same or amount(system, network))
         for seed in seeds
         for network in networks
         for system in systems
         if system in settings(network)
     ]
+
+
+def runs(wanted: Sequence[Part]) -> list[Run]:
+    """All trainings that some parts need, each once."""
+    every = [
+        Run(part.network, setting, part.seed, part.amount)
+        for part in wanted
+        for setting in settings(part.network)[part.system]
+    ]
+    return list(dict.fromkeys(every))
 
 
 def read(path: Path | None) -> list[Line]:
@@ -70,8 +85,7 @@ def read(path: Path | None) -> list[Line]:
 
 
 def merged(records: Sequence[Line]) -> list[Line]:
-    """A line for each figure, baseline, network and system: means over seeds; records are of one amount."""
-    assert len({Part.of(record).amount for record in records}) <= 1
+    """A line for each figure, baseline, network and system: means over seeds, all trained as much."""
     order = sorted(records, key=lambda record: (SYSTEMS.index(record["system"]), NETWORKS.index(record["network"])))
     found: dict[tuple[str, str, str, str], list[tuple[Line, Line]]] = {}
     for record in sorted(order, key=lambda record: record["seed"]):
@@ -79,6 +93,7 @@ def merged(records: Sequence[Line]) -> list[Line]:
             key = (record["system"], record["network"], figure["figure"], figure["baseline"])
             found.setdefault(key, []).append((record, figure))
     pairs = {(record["system"], record["network"]): None for record in order}
+    assert len({(part.system, part.network, part.amount) for part in map(Part.of, records)}) == len(pairs)
     return [_line(found[key]) for pair in pairs for key in found if key[:2] == pair]
 
 

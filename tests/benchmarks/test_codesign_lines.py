@@ -7,8 +7,8 @@ import pytest
 import torch
 from benchmarks.codesign import __main__ as command
 from benchmarks.codesign import networks
-from benchmarks.codesign.lines import Part, mean, merged, parts, read
-from benchmarks.codesign.networks import NETWORKS, runs
+from benchmarks.codesign.lines import Part, mean, merged, parts, read, runs
+from benchmarks.codesign.networks import NETWORKS
 from benchmarks.codesign.summary import draw, rows, table_of
 from benchmarks.compression.runs import Amount, Run
 from rich.console import Console
@@ -112,6 +112,18 @@ def test_the_lstm_is_of_two_systems_only(capsys) -> None:
     assert "only reboc and smartdeal" in capsys.readouterr().err
 
 
+def test_what_takes_hours_is_trained_less_in_all_its_parts() -> None:
+    wanted = parts(["tinyadc", "cannon"], ["vgg8", "resnet20"], [0, 1])
+    images = {(part.system, part.network): part.amount.images for part in wanted}
+    assert images == {
+        ("tinyadc", "vgg8"): 20_000,
+        ("cannon", "vgg8"): 60_000,
+        ("tinyadc", "resnet20"): 20_000,
+        ("cannon", "resnet20"): 20_000,
+    }
+    assert {run.amount.images for run in runs(wanted) if run.model == "vgg8"} == {20_000, 60_000}
+
+
 def test_shards_share_out_all_networks(monkeypatch, tmp_path) -> None:
     trained: list[list] = []
 
@@ -130,7 +142,7 @@ def test_shards_share_out_all_networks(monkeypatch, tmp_path) -> None:
     for mine in (1, 2):
         trained.append([])
         assert command.main([*asked, "--shard", f"{mine}/2"]) == 0
-    whole = runs(["reboc", "cannon"], NETWORKS, [0, 1, 2], command.Amount())
+    whole = runs(parts(["reboc", "cannon"], NETWORKS, [0, 1, 2]))
     assert sorted(map(str, trained[0] + trained[1])) == sorted(map(str, whole))
     pairs = [{(run.model, run.seed) for run in part} for part in trained]
     assert pairs[0] and pairs[1] and not pairs[0] & pairs[1]
