@@ -12,8 +12,9 @@ segments of every frame, every second and every fourth, through windows that sli
 Frames arrive at the film's rate, decoded, in a queue that never overflows, so that a variant that cannot keep up shows
 it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: each variant runs once in each.
 Workers have a thread each; what runs in line has as many as make its keys fastest, one or all. The first frame of a
-clip is reported apart (`first_ms`). `compute_share` is of the detector on every frame with as many threads. Intervals
-are of blocks of the film's frames: the four clips of `variable` show the same ones, so these are drawn for all at once.
+clip is reported apart (`first_ms`), and frames that come before it is done are in no latency (`start_up` counts both).
+`compute_share` is of the detector on every frame with as many threads. Intervals are of blocks of the film's frames:
+the four clips of `variable` show the same ones, so these are drawn for all at once.
 
 A folder keeps detector, flow and every pass, so that what was stopped goes on; figures that compare come last.
 """

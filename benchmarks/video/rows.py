@@ -40,6 +40,7 @@ def row(stream: Stream, variant: Variant, passes: Sequence[Pass], costs: Line) -
         "p99_ms": _ms(median(each.p99 for each in late)),
         "worst_ms": _ms(median(each.worst for each in late)),
         "first_ms": _ms(median(each.first for each in late)),
+        "start_up": round((len(first.frames) - len(first.later)) / len(first.clips), 2),
         "key_rate": round(first.key_rate, 4),
         "compute_share": round(median(each.spent() for each in passes) / every_frame, 4),
         "flow_ms": _ms(median(each.flow_seconds() for each in passes)),

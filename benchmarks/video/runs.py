@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from benchmarks.video.material import Stream
 
 @dataclass(frozen=True)
 class Seen:
-    """One frame of a pass: its boxes [left, top, right, bottom, score], which key, seconds in all and by stage."""
+    """One frame of a pass: its boxes [left, top, right, bottom, score], which key, seconds in all and by stage.
+
+    `arrived`: seconds after its clip's first frame.
+    """
 
     boxes: list[list[float]]
     kind: str
     staleness: int
+    arrived: float
     latency: float
     seconds: Mapping[str, float]
 
@@ -52,11 +57,15 @@ class Pass:
 
     @property
     def later(self) -> list[Seen]:
-        """Frames but for each clip's first, which has to wait for its features and pays for allocations."""
-        return [each for clip in self.clips for each in clip[1:]]
+        """Frames after each clip's start-up.
+
+        A clip starts up until its first frame, which has to wait for its features and pays for allocations, is done:
+        what arrives by then waits behind it, in every variant.
+        """
+        return [each for clip in self.clips for each in clip if each.arrived >= clip[0].latency]
 
     def latency(self) -> LatencyStats:
-        """Of all frames but each clip's first; `first` is the mean of those."""
+        """Of all frames after each clip's start-up; `first` is the mean of the clips' first frames."""
         first = float(np.mean([clip[0].latency for clip in self.clips]))
         return LatencyStats.of([first, *(each.latency for each in self.later)])
 
@@ -85,10 +94,12 @@ def run(detector: VideoDetector, stream: Stream, pace: bool, on_frame: Callable[
     clips, keys, key_seconds = [], 0, 0.0
     for clip in stream.clips:
         frames = paced(clip.frames, stream.rate) if pace else clip.frames
-        seen = []
+        seen: list[Seen] = []
+        begin = math.nan
         with detector.stream(frames) as results:
             for result in results:
-                seen.append(_seen(result))
+                begin = begin if seen else result.arrived
+                seen.append(_seen(result, begin))
                 on_frame()
             counts: StreamCounts = results.counts
         clips.append(seen)
@@ -96,11 +107,11 @@ def run(detector: VideoDetector, stream: Stream, pace: bool, on_frame: Callable[
     return Pass(clips, keys, key_seconds, {"threads": torch.get_num_threads(), "paced": pace})
 
 
-def _seen(result: FrameResult) -> Seen:
+def _seen(result: FrameResult, begin: float) -> Seen:
     found = result.detections
     boxes = torch.cat((found.boxes, found.scores[:, None]), 1).tolist()
     assert result.staleness is not None
-    return Seen(boxes, result.kind, result.staleness, result.latency, dict(result.seconds))
+    return Seen(boxes, result.kind, result.staleness, result.arrived - begin, result.latency, dict(result.seconds))
 
 
 def matches(done: Pass, truth: Sequence[FrameTruth]) -> list[Matches]:

@@ -34,7 +34,12 @@ def passed(clips: int, wrong: range = range(0), latency: float = 0.01) -> Pass:
     """A pass that finds the box on every frame but the `wrong` ones, of every clip."""
     seen = [
         Seen(
-            [[0.0, 0.0, 5.0, 5.0, 0.9] if index in wrong else [*BOX, 0.8]], "key", index % 5, latency, {"flow": latency}
+            [[0.0, 0.0, 5.0, 5.0, 0.9] if index in wrong else [*BOX, 0.8]],
+            "key",
+            staleness=index % 5,
+            arrived=0.1 * index,
+            latency=latency,
+            seconds={"flow": latency},
         )
         for index in range(40)
     ]
@@ -75,6 +80,15 @@ def test_a_pass_is_of_all_clips_and_comes_back_from_its_file(tmp_path):
     save(done, tmp_path / "new" / "pass.json")
     assert load(tmp_path / "new" / "pass.json") == done
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["pass.json"]
+
+
+def test_frames_that_come_while_the_first_key_is_computed_are_of_the_start_up():
+    # Frames come every .1 s; the first takes .25, so that the next two wait behind it.
+    latencies = [0.25, 0.18, 0.11, 0.04, 0.03]
+    seen = [Seen([], "key", 0, 0.1 * index, each, {}) for index, each in enumerate(latencies)]
+    done = Pass([seen, seen], 2, 0.5, {})
+    assert [each.latency for each in done.later] == [0.04, 0.03] * 2
+    assert done.latency().worst == 0.04 and done.latency().first == 0.25
 
 
 def test_every_variant_is_built_as_its_name_says():
