@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from bale.errors import CheckpointError, VideoError
-from bale.train.flow import WEIGHTS, endpoint_error, flipped, multiscale_loss, train_flow
+from bale.train.flow import train_flow
+from bale.train.flow_loss import WEIGHTS, endpoint_error, multiscale_loss
+from bale.train.flow_pairs import flipped
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow
 from bale.video.flow.synthetic import Pairs, SceneConfig, draw_pairs

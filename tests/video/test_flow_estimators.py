@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from bale.errors import VideoError
-from bale.train.flow import endpoint_error
+from bale.train.flow_loss import endpoint_error
 from bale.video.flow.dis import DisFlow, NoFlow
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow, first_cells, shrunk

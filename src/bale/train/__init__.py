@@ -17,7 +17,8 @@ from bale.train.compression_target import (
 )
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.detector import FineTuning, fine_tune, train_detector
-from bale.train.flow import endpoint_error, train_flow
+from bale.train.flow import train_flow, tune_flow
+from bale.train.flow_loss import endpoint_error
 from bale.train.image_answers import image_accuracy
 from bale.train.image_checkpoint import Stateful, steps_done
 from bale.train.images import ImageStep, train_images
@@ -87,6 +88,7 @@ __all__ = [
     "train_flow",
     "train_images",
     "train_task",
+    "tune_flow",
     "with_adc_bits",
     "write_and_test",
 ]

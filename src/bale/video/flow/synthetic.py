@@ -8,7 +8,7 @@ construction, and so is what is hidden in the other image. FlowNet was trained o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, pi
 
 import torch
@@ -65,12 +65,14 @@ class Pairs:
     current, key  float32 [pairs, 3, height, width], red, green, blue, 0 to 1
     flow          float32 [pairs, 2, height, width]: what is at p in `current` is at p + flow in `key`; x then y, pixels
     valid         bool [pairs, height, width]: it can be seen there, neither hidden nor out of the image
+    counts        float32 [pairs, height, width]: by how much each place counts in training; None: all the same
     """
 
     current: Tensor
     key: Tensor
     flow: Tensor
     valid: Tensor
+    counts: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,20 +213,21 @@ def draw_pairs(count: int, config: SceneConfig, textures: Textures, generator: t
     torch.Size([2, 2, 32, 48])
     """
     scenes = draw_scenes(count, config, textures, generator)
-    return lit(Pairs(scenes.images(0), scenes.images(1), *scenes.flow(0, 1)), config, generator)
+    pairs = Pairs(scenes.images(0), scenes.images(1), *scenes.flow(0, 1))
+    return lit(pairs, config.light, config.noise, generator)
 
 
-def lit(pairs: Pairs, config: SceneConfig, generator: torch.Generator) -> Pairs:
-    """Return pairs under the light and with the noise that `config` asks for."""
+def lit(pairs: Pairs, light: float, noise: float, generator: torch.Generator) -> Pairs:
+    """Return pairs of which each second image is brighter or darker, and both have noise, as `SceneConfig` says."""
     count, current, key = len(pairs.flow), pairs.current, pairs.key
-    if config.light:
-        key = (key * (1 + config.light * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1))).clamp(0, 1)
-    if config.noise:
-        strength = config.noise * torch.rand(count, 1, 1, 1, generator=generator)
+    if light:
+        key = (key * (1 + light * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1))).clamp(0, 1)
+    if noise:
+        strength = noise * torch.rand(count, 1, 1, 1, generator=generator)
         current, key = (
             (each + strength * torch.randn(each.shape, generator=generator)).clamp(0, 1) for each in (current, key)
         )
-    return Pairs(current, key, pairs.flow, pairs.valid)
+    return replace(pairs, current=current, key=key)
 
 
 class _Draw:
