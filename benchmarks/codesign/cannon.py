@@ -279,7 +279,7 @@ def _on_chip(contest: Contest, seed: int) -> Told:
     how = "energy of the whole chip, equal accuracy"
     yield Figure(how, "magnitude pruning", total / our_total, conditions=conditions), ours.accuracy
     on_chip = put_on_chip(ours.model, CHIP, images, copy=False)
-    yield exact_images(on_chip, ours.model, contest.networks.test, ours.setting or "dense"), ours.accuracy
+    yield exact_images(on_chip, ours.model, contest.networks.checked(seed), ours.setting or "dense"), ours.accuracy
 
 
 def _spent(model: nn.Module, images: Tensor) -> tuple[float, float]:

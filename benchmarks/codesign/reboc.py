@@ -39,7 +39,7 @@ def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figur
     for part in (against_dense(both), against_others(both), ablations(both), efficiency(both)):
         yield from ((figure, accuracy) for figure in part)
     on_chip = both.lay(True, crossbars=round(1.2 * both.least()))
-    yield exact_images(on_chip, both.circulant, networks.test, CIRCULANT), accuracy
+    yield exact_images(on_chip, both.circulant, networks.checked(seed), CIRCULANT), accuracy
     if network != "lstm":  # whose states the model has at home
         yield from ((figure, accuracy) for figure in placed(both, small_tiles()))
     if CIRCULANT_SIX_BITS in settings(network)["reboc"]:
@@ -52,6 +52,6 @@ def fewer_bits(networks: Networks, network: str, seed: int, both: Sides) -> Iter
     chip = replace(chip, encoding=Encoding.DIFFERENTIAL, adc=replace(chip.adc, bits=9))
     pruned = networks.compressed(network, CIRCULANT_SIX_BITS, seed)
     on_chip = put_on_chip(pruned.model, chip, both.data, copy=False, circulant=both.how, adc_bits="exact")
-    yield exact_images(on_chip, pruned.model, networks.test, CIRCULANT_SIX_BITS), pruned.accuracy
+    yield exact_images(on_chip, pruned.model, networks.checked(seed), CIRCULANT_SIX_BITS), pruned.accuracy
     for figure in with_fewer_bits(replace(both, chip=chip), pruned.model):
         yield figure, pruned.accuracy

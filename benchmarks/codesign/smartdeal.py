@@ -49,6 +49,6 @@ def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figur
         yield figure, ours.accuracy
     for figure in mechanism_figures(mechanisms(ours.model, weights, array, pixels)):
         yield figure, ours.accuracy
-    run = exactness(ours.model, weights, array, networks.train[:_CALIBRATION], networks.test)
+    run = exactness(ours.model, weights, array, networks.train[:_CALIBRATION], networks.checked(seed))
     for figure in (*run.figures(), wide_macs_figure(costs, run.weight_bits)):
         yield figure, ours.accuracy

@@ -87,7 +87,7 @@ def figures(networks: Networks, network: str, seed: int) -> Iterator[tuple[Figur
         yield figure, trained[name].accuracy
     for side in (_ISAAC, _STRUCTURED_ISAACS, _FIVE, _FOUR, _SYSTEM):
         if side.network in trained:
-            yield comparison.exactness(side, networks.test), trained[side.network].accuracy
+            yield comparison.exactness(side, networks.checked(seed)), trained[side.network].accuracy
 
 
 def _of_costs(comparison: Comparison) -> Iterator[tuple[Figure, str]]:
