@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +11,15 @@ import numpy as np
 from bale.errors import VideoError
 from bale.video.film.read import film_info, read_film
 from bale.video.frame import Frame
+from bale.video.keyframes import MotionMeasure
 from bale.video.metrics.average_precision import FrameTruth
 from bale.video.metrics.mot import read_mot
-from bale.video.motion import CodecMotion
+from bale.video.motion import CodecMotion, FlowError
 from benchmarks.video.streams import TEST, TRAIN, variable_stream
 
 STREAMS = ("vtest", "variable")
+# By which keys are chosen, by variant.
+MEASURES: dict[str, MotionMeasure] = {"vds": FlowError(), "mv": CodecMotion(), "pmv": CodecMotion(camera=1)}
 SEEDS = (0, 1, 2, 3)  # of the stream of variable motion: each walks through the film once, and is short
 
 
@@ -39,14 +42,14 @@ class Stream:
 
     rate     frames a second at which they arrive
     clips    from the frames of the test
-    motions  how far each frame moved, by the codec's vectors, of each clip of the *training* frames: from these tau
-             is calibrated
+    motions  by each of `MEASURES` how far each frame moved, of each clip of the *training* frames: from these tau is
+             calibrated
     """
 
     name: str
     rate: float
     clips: Sequence[Clip]
-    motions: Sequence[Sequence[float]]
+    motions: Mapping[str, Sequence[Sequence[float]]]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,7 +75,7 @@ def stream_of(name: str, film: Path, truth: Path, work: Path) -> Stream:
     if name == "vtest":
         test = [_cut(marked.frame(index).truth, info.width, info.height) for index in TEST]
         clip = Clip(list(_frames(film, TEST)), test, TEST)
-        return Stream(name, info.rate, [clip], [_motions(_frames(film, TRAIN))])
+        return Stream(name, info.rate, [clip], _motions([_frames(film, TRAIN)]))
     boxes = {index: marked.frame(index).truth for index in range(TEST.stop)}
     found = {index: each.boxes[~each.ignore] for index, each in boxes.items()}
     tests = [variable_stream(found, TEST, work / "streams", seed, film) for seed in SEEDS]
@@ -81,7 +84,7 @@ def stream_of(name: str, film: Path, truth: Path, work: Path) -> Stream:
         Clip(list(_frames(each.path)), list(map(FrameTruth.of, each.boxes)), [look.source for look in each.looks])
         for each in tests
     ]
-    return Stream(name, info.rate, clips, [_motions(_frames(each.path)) for each in trains])
+    return Stream(name, info.rate, clips, _motions([_frames(each.path) for each in trains]))
 
 
 def _cut(truth: FrameTruth, width: int, height: int) -> FrameTruth:
@@ -103,6 +106,11 @@ def _frames(film: Path, indices: range | None = None) -> Iterator[Frame]:
         raise VideoError(f"{film}: has {count} of the {len(indices)} frames from {indices.start} to {indices[-1]}")
 
 
-def _motions(frames: Iterable[Frame]) -> list[float]:
-    measure = CodecMotion().start()
-    return [measure(frame) for frame in frames]
+def _motions(clips: Iterable[Iterable[Frame]]) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {name: [] for name in MEASURES}
+    for frames in clips:
+        running = {name: measure.start() for name, measure in MEASURES.items()}
+        told = [{name: measure(frame) for name, measure in running.items()} for frame in frames]
+        for name, each in found.items():
+            each.append([motions[name] for motions in told])
+    return found

@@ -65,7 +65,7 @@ def claims(stream: Stream, passes: Passes, costs: Line) -> list[Line]:
             continue
         if variant.kind == "adff":
             found.append(_slowest(variant, mine, base, costs))
-        elif variant.kind == "vds":
+        elif variant.kind in ("vds", "mv", "pmv"):
             found.append(_better(variant, mine, base, stream))
         elif variant.kind == "ssi":
             found.append(_cheaper(variant, mine, base, stream))

@@ -1,8 +1,11 @@
 """Which ways of running a detector over a stream are raced against each other?
 
 `dense`: the detector on every frame. `dff-K`: a key every K frames, in line. `adff-K`: the same keys, beside the
-stream. `vds-K`: keys by motion, as many as one in K on the frames of the training. `ssi-K`: dff-K, the flow network
-only where something moved. `all-K`: the three together.
+stream. `vds-K`: keys where flow explains frames badly, about one in K. `mv-K`: the same by the codec's motion vectors,
+relative to the camera; `pmv-K`: by their plain magnitude, as published. `ssi-K`: dff-K, the flow network only where
+something moved. `all-K`: adff, vds and ssi together.
+
+A tau is calibrated on the frames of the training, and follows the rate of keys that is asked for while a stream runs.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bale.errors import BaleError
+from bale.video.adaptive import AdaptiveMotionPolicy
 from bale.video.calibration import calibrate_tau
 from bale.video.detector import Detector
 from bale.video.flow.dis import DisFlow
@@ -19,27 +23,27 @@ from bale.video.flow.estimator import FlowEstimator
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow
 from bale.video.input_queue import InputQueue
-from bale.video.keyframes import FixedInterval, MotionPolicy, Policy
-from bale.video.motion import CodecMotion
+from bale.video.keyframes import FixedInterval, Policy
 from bale.video.sparse.flow import SparseFlowNetFlow
 from bale.video.sparse.network import SparseConfig
 from bale.video.sparse.where import MovingBlocks
 from bale.video.stream import VideoDetector
 from bale.video.worker_thread import ThreadWorker
-from benchmarks.video.material import Stream
+from benchmarks.video.material import MEASURES, Stream
 
 INTERVALS = (2, 3, 5, 10)
 WITH_PARTS = (5, 10)  # at which each part is added to Deep Feature Flow
 VARIANTS = (
     "dense",
     *(f"dff-{k}" for k in INTERVALS),
-    *(f"{p}-{k}" for k in WITH_PARTS for p in ("adff", "vds", "ssi", "all")),
+    *(f"{p}-{k}" for k in WITH_PARTS for p in ("adff", "vds", "mv", "pmv", "ssi", "all")),
 )
 FLOWS = ("flownet", "dis")
 
 # Vectors of an old codec are noise where nothing moves, so the masks are of pixels; one margin is enough.
 _MASK = MovingBlocks(dilate=1, source="pixels")
 _SPARSE = SparseConfig(grow="mask", dilate=0)
+_GAIN = 0.2  # of the policy that keeps the rate: chosen on the frames of the training
 # Frames that may wait: none is ever dropped or held back, so latency says what a stream suffers.
 _WHOLE_STREAM = 100_000
 
@@ -70,8 +74,9 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
     """Each way with each flow, but parts of a flow network only with that; raises BaleError for an unknown one."""
     chosen = []
     for name in names:
-        if not re.fullmatch(r"dense|(dff|adff|vds|ssi|all)-[1-9]\d*", name):
-            raise BaleError(f"{name}: expected dense, or dff, adff, vds, ssi or all with an interval, such as vds-5")
+        if not re.fullmatch(r"dense|(dff|adff|vds|mv|pmv|ssi|all)-[1-9]\d*", name):
+            kinds = "dff, adff, vds, mv, pmv, ssi or all"
+            raise BaleError(f"{name}: expected dense, or {kinds} with an interval, such as vds-5")
         kind = name.partition("-")[0]
         if kind == "dense":
             suited = flows[:1]  # it carries nothing
@@ -104,8 +109,10 @@ def video_detector(
 
 
 def _policy(variant: Variant, stream: Stream) -> Policy:
-    if variant.kind not in ("vds", "all"):
+    kind = "vds" if variant.kind == "all" else variant.kind
+    if kind not in MEASURES:
         return FixedInterval(variant.interval)
     # Clips of the training one behind the other; their first frames have moved by nothing.
-    motions = [motion for clip in stream.motions for motion in clip]
-    return MotionPolicy(calibrate_tau(motions, 1 / variant.interval), CodecMotion())
+    motions = [motion for clip in stream.motions[kind] for motion in clip]
+    rate = 1 / variant.interval
+    return AdaptiveMotionPolicy(rate, MEASURES[kind], tau=calibrate_tau(motions, rate), gain=_GAIN)

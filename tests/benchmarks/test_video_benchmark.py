@@ -6,7 +6,7 @@ import torch
 from benchmarks.video import detector as benchmark_detector
 from benchmarks.video import material
 from benchmarks.video.detector import read_images, trained_detector
-from benchmarks.video.material import Clip, Stream
+from benchmarks.video.material import MEASURES, Clip, Stream
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, Seen, load, run, save
 from benchmarks.video.toys import ShiftFlow, ToyDetector, toy_frame
@@ -27,7 +27,8 @@ def stream(clips: int) -> Stream:
     """Clips that all show frames 500 to 539 of a film, one box on each."""
     truth = [FrameTruth.of(np.array([BOX]))] * 40
     frames = [toy_frame(index) for index in range(40)]
-    return Stream("made", 10.0, [Clip(frames, truth, range(500, 540))] * clips, [[0.0, 1.0, 2.0]])
+    motions = {name: [[0.0, 1.0, 2.0]] for name in MEASURES}
+    return Stream("made", 10.0, [Clip(frames, truth, range(500, 540))] * clips, motions)
 
 
 def passed(clips: int, wrong: range = range(0), latency: float = 0.01) -> Pass:
@@ -93,17 +94,18 @@ def test_frames_that_come_while_the_first_key_is_computed_are_of_the_start_up():
 
 def test_every_variant_is_built_as_its_name_says():
     network, toy = FlowNetS(width=1 / 64), ToyDetector()
-    ways = variants(["dense", "dff-3", "adff-3", "vds-3", "ssi-3", "all-3"], ["flownet", "dis"])
+    ways = variants(["dense", "dff-3", "adff-3", "vds-3", "mv-3", "ssi-3", "all-3"], ["flownet", "dis"])
     assert [(way.name, way.flow) for way in ways if way.flow == "dis"] == [
         ("dff-3", "dis"),
         ("adff-3", "dis"),
         ("vds-3", "dis"),
+        ("mv-3", "dis"),
     ]
     for way in ways:
         made = video_detector(way, toy, network, stream(1), pace=True)  # pyright: ignore[reportArgumentType]
         assert (made.worker is not None) == (way.kind in ("adff", "all"))
         assert (made.sparse is not None) == (way.kind in ("ssi", "all"))
-        assert isinstance(made.policy, FixedInterval) == (way.kind not in ("vds", "all"))
+        assert isinstance(made.policy, FixedInterval) == (way.kind not in ("vds", "mv", "all"))
         # All frames that wait in a queue arrive at once, so that latency would be the whole stream's.
         assert made.queue is not None
         assert video_detector(way, toy, network, stream(1), pace=False).queue is None  # pyright: ignore

@@ -22,7 +22,7 @@ def watch(bale, tmp_path):
     ("options", "message"),
     [
         (["--policy", "motion"], "--policy: expected vds or interval, got 'motion'"),
-        (["--measure", "sad"], "--measure: expected codec or blocks or dis, got 'sad'"),
+        (["--measure", "sad"], "--measure: expected codec or blocks or dis or flow-error, got 'sad'"),
         (["--flow", "flownet"], "--flow: expected dis, flownet:FILE or none, got 'flownet'"),
         (["--flow", "flownet:"], "--flow: expected dis, flownet:FILE or none"),
         (["--worker", "thread"], "--worker says where keys are computed beside the stream; give --async, too"),

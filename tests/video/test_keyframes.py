@@ -115,6 +115,15 @@ def test_while_it_warms_up_tau_is_the_mean_motion_by_the_rate():
     assert keys_of(AdaptiveMotionPolicy(0.25, Told(moved), warm_up=len(moved)), len(moved)) == expected
 
 
+def test_a_tau_that_is_given_holds_from_the_first_frame():
+    moved = [0.0] + [1.0] * 600
+    policy = AdaptiveMotionPolicy(0.2, Told(moved), tau=5.0, gain=1e-6)
+    assert keys_of(policy, 50) == keys_of(MotionPolicy(5.0, Told(moved)), 50) == list(range(0, 50, 5))
+    # One that is wrong is mended on the way.
+    keys = keys_of(AdaptiveMotionPolicy(0.2, Told(moved), tau=9.0, gain=0.2), len(moved))
+    assert 7 <= keys[1] <= 9 and abs(sum(each > 300 for each in keys) - 60) <= 2
+
+
 @pytest.mark.parametrize("factor", [4.0, 0.25, 100.0, 0.01])
 def test_the_adaptive_policy_follows_motion_that_changes(factor):
     moved = [0.0] + [1.0] * 1000 + [factor] * 1000
@@ -142,6 +151,7 @@ def test_a_still_scene_does_not_make_tau_fall_without_end():
         lambda: AdaptiveMotionPolicy(1.5, Told([])),
         lambda: AdaptiveMotionPolicy(0.5, Told([]), gain=0),
         lambda: AdaptiveMotionPolicy(0.5, Told([]), span=1),
+        lambda: AdaptiveMotionPolicy(0.5, Told([]), tau=0),
         lambda: AdaptiveMotionPolicy(0.5, Told([]), warm_up=0),
         lambda: AdaptiveMotionPolicy(0.5, Told([]), memory=0),
         lambda: rate_for_latency(0.01, 0.1, 0.02),

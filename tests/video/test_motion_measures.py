@@ -10,7 +10,7 @@ from bale.errors import VideoError
 from bale.video.film.read import read_film
 from bale.video.frame import BlockMotion, Frame
 from bale.video.match import grey, match_blocks
-from bale.video.motion import BlockMatching, CodecMotion, DisMotion, mean_motion
+from bale.video.motion import BlockMatching, CodecMotion, DisMotion, FlowError, camera_motion, mean_motion
 from bale.video.moving import changed_blocks, moving_blocks
 
 
@@ -62,12 +62,14 @@ def test_blocks_of_a_sliding_image_are_found_again(right, down):
     assert (motion.blocks[:, 2] * motion.blocks[:, 3]).sum() == 96 * 128
 
 
-def measured(measure: CodecMotion | BlockMatching | DisMotion, frames: list[Frame]) -> list[float]:
+def measured(measure: CodecMotion | BlockMatching | DisMotion | FlowError, frames: list[Frame]) -> list[float]:
     of = measure.start()
     return [of(frame) for frame in frames]
 
 
-@pytest.mark.parametrize("measure, tolerance", [(BlockMatching(), 1.5), (DisMotion(), 1.5), (CodecMotion(), 0.6)])
+@pytest.mark.parametrize(
+    "measure, tolerance", [(BlockMatching(camera=1), 1.5), (DisMotion(camera=1), 1.5), (CodecMotion(camera=1), 0.6)]
+)
 def test_measures_agree_on_how_far_an_image_slides(tmp_path, measure, tolerance):
     film = written(tmp_path / "a.mp4", sliding(4, -2), refs="1")
     found = measured(measure, list(read_film(film, motion=True)))
@@ -75,7 +77,44 @@ def test_measures_agree_on_how_far_an_image_slides(tmp_path, measure, tolerance)
     assert np.median(found[1:]) == pytest.approx(np.hypot(4, 2), abs=tolerance)
 
 
-@pytest.mark.parametrize("measure", [BlockMatching(), DisMotion()])
+@pytest.mark.parametrize("measure", [BlockMatching(camera=0.2), DisMotion(camera=0.2), CodecMotion(camera=0.2)])
+def test_of_the_cameras_motion_a_share_counts(tmp_path, measure):
+    film = written(tmp_path / "a.mp4", sliding(6, 0), refs="1")
+    part, whole = (
+        np.median(measured(each, list(read_film(film, motion=True)))[1:]) for each in (measure, type(measure)(camera=1))
+    )
+    assert whole == pytest.approx(6, abs=1.5)
+    assert part < 0.6 * whole  # content comes in at the border, and counts as it did
+
+
+def test_what_moves_before_a_camera_that_pans_counts_as_before_one_that_stands():
+    blocks = np.array([[16 * place, 0, 16, 16] for place in range(4)])
+    own = np.array([[0, 0], [0, 0], [0, 0], [3, 4]], np.float32)
+    standing = BlockMotion((16, 80), blocks, own, np.array([False] * 4))
+    panning = BlockMotion((16, 64), blocks, own + [7, -2], np.array([False] * 4))
+    assert camera_motion(standing).tolist() == [0, 0] and camera_motion(panning).tolist() == [7, -2]
+    assert mean_motion(standing) == mean_motion(standing, camera=0) == pytest.approx(5 / 5)
+    assert mean_motion(panning, camera=0) == pytest.approx(5 / 4)
+    assert mean_motion(panning, camera=1) == mean_motion(panning) > 7
+    # What no block covers stands: here that is most of the frame.
+    assert camera_motion(BlockMotion((16, 640), blocks, own + [7, -2], np.array([False] * 4))).tolist() == [0, 0]
+    assert camera_motion(BlockMotion((16, 64), blocks, own, np.array([True] * 4))).tolist() == [0, 0]
+
+
+def test_flow_that_explains_a_frame_leaves_no_error():
+    slides = list(sliding(4, 2, 4))
+    noise = np.random.default_rng(0).integers(0, 256, slides[0].shape, dtype=np.uint8)
+    patched = [image.copy() for image in slides]
+    patched[2][40:72, 40:72] = noise[40:72, 40:72]
+    frames, new = ([Frame(i, 0.0, image) for i, image in enumerate(images)] for images in (slides, patched))
+    still = measured(FlowError(), [Frame(i, 0.0, slides[0]) for i in range(3)])
+    assert still == [0, 0, 0]
+    explained, unexplained = measured(FlowError(share=0.1), frames), measured(FlowError(share=0.1), new)
+    assert unexplained[:2] == explained[:2] and unexplained[2] > 1.5 * explained[2]
+    assert measured(FlowError(share=0.5), new)[2] < unexplained[2]
+
+
+@pytest.mark.parametrize("measure", [BlockMatching(camera=1), DisMotion(camera=1)])
 def test_lost_frames_and_new_sizes_repeat_the_last_measure(measure):
     images = list(sliding(4, 0, 5))
     steps = [images[0], images[1], None, images[3], np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
@@ -88,7 +127,7 @@ def test_lost_frames_and_new_sizes_repeat_the_last_measure(measure):
 def test_a_frame_of_unknown_motion_repeats_the_last_measure():
     known = BlockMotion((16, 32), np.array([[0, 0, 16, 16]]), np.array([[3.0, 4.0]], np.float32), np.array([False]))
     frames = [Frame(i, 0.0, None, motion) for i, motion in enumerate([None, known, None])]
-    assert measured(CodecMotion(), frames) == [0, 2.5, 2.5]
+    assert measured(CodecMotion(camera=1), frames) == [0, 2.5, 2.5]
 
 
 def test_a_film_that_never_tells_of_motion_is_no_still_scene():
@@ -98,7 +137,7 @@ def test_a_film_that_never_tells_of_motion_is_no_still_scene():
     def frames(*motions):
         return [Frame(index, 0.0, image, motion) for index, motion in enumerate(motions)]
 
-    measure = CodecMotion(patience=3)
+    measure = CodecMotion(patience=3, camera=1)
     with pytest.raises(VideoError, match=r"frame 3: .* any of 4 frames; read the film with motion=True, or take Block"):
         measured(measure, frames(None, None, None, None))
     assert measured(measure, frames(None, None, None)) == [0, 0, 0]
@@ -117,7 +156,9 @@ def test_intra_blocks_count_as_moved_by_a_macroblock():
 @pytest.mark.parametrize("size", [(2, 5), (17, 23), (8, 40), (16, 96), (24, 200), (200, 24)])  # some end OpenCV's DIS
 def test_small_frames_are_measured_by_dis(size):
     images = [np.roll(texture(*size), i, axis=1) for i in (0, 1, 2, 2)]
-    found = measured(DisMotion(), [Frame(i, 0.0, image) for i, image in enumerate(images)])
+    frames = [Frame(i, 0.0, image) for i, image in enumerate(images)]
+    assert measured(FlowError(), frames)[0] == 0
+    found = measured(DisMotion(camera=1), frames)
     assert all(np.isfinite(found)) and found[0] == found[3] == 0
     assert min(size) < 16 or found[1] > 0
 
@@ -125,7 +166,8 @@ def test_small_frames_are_measured_by_dis(size):
 @pytest.mark.parametrize(
     "make", [lambda: BlockMatching(shrink=0), lambda: BlockMatching(block=15), lambda: BlockMatching(zero_bias=-1),
              lambda: BlockMatching(zero_bias=float("nan")),
-             lambda: DisMotion(shrink=0)]
+             lambda: DisMotion(shrink=0), lambda: DisMotion(camera=1.5), lambda: CodecMotion(camera=-0.1),
+             lambda: BlockMatching(camera=float("nan")), lambda: FlowError(shrink=0), lambda: FlowError(share=0.0)]
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(make):
     with pytest.raises(VideoError, match="expected"):

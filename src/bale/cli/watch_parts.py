@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # PyAV, OpenCV and torch's networks are imported once the opt
     from bale.video.stream import VideoDetector
 
 KEY_RATE, EVERY = 0.1, 10  # Deep Feature Flow's one key in ten
-MEASURES = ("codec", "blocks", "dis")
+MEASURES = ("codec", "blocks", "dis", "flow-error")
 POLICIES = ("vds", "interval")
 _LOOKED_AT = 12  # frames in which a film's motion vectors must turn up
 _TIMED, _TIMED_EVERY = 16, 4  # frames that are timed for a latency budget, every fourth a key
@@ -211,7 +211,7 @@ def _has_vectors(source: str) -> bool:
 def _policy(options: Options, vectors: bool, timed: VideoDetector) -> tuple[Policy, str]:
     from bale.video.adaptive import AdaptiveMotionPolicy
     from bale.video.keyframes import FixedInterval, MotionPolicy
-    from bale.video.motion import BlockMatching, CodecMotion, DisMotion
+    from bale.video.motion import BlockMatching, CodecMotion, DisMotion, FlowError
 
     if options.policy == "interval":
         every = options.every or EVERY
@@ -221,16 +221,18 @@ def _policy(options: Options, vectors: bool, timed: VideoDetector) -> tuple[Poli
         raise VideoError(
             f"--measure codec: {options.source} has no motion vectors in its first {_LOOKED_AT} frames; use blocks"
         )
-    how: Any = {"codec": CodecMotion, "blocks": BlockMatching, "dis": DisMotion}[measure]()
-    said = {"codec": "the codec's vectors", "blocks": "matched blocks", "dis": "DIS flow"}[measure]
+    kinds: Any = {"codec": CodecMotion, "blocks": BlockMatching, "dis": DisMotion, "flow-error": FlowError}
+    how = kinds[measure]()
+    said = {"codec": "the codec's vectors", "blocks": "matched blocks"}.get(measure, "DIS flow")
+    unit, what = ("grey levels", "errors of flow") if measure == "flow-error" else ("pixels", "motion")
     if options.tau is not None:
-        return MotionPolicy(options.tau, how), f"after {options.tau:g} pixels of motion, by {said}"
+        return MotionPolicy(options.tau, how), f"after {options.tau:g} {unit} of {what}, by {said}"
     rate = options.key_rate or KEY_RATE
     for_what = ""
     if options.latency_budget is not None:
         rate = _affordable(options, timed)
         for_what = f", what {1e3 * options.latency_budget:g} ms a frame allow"
-    return AdaptiveMotionPolicy(rate, how), f"{rate:.1%} of frames{for_what}, by motion: {said}"
+    return AdaptiveMotionPolicy(rate, how), f"{rate:.1%} of frames{for_what}, by {what}: {said}"
 
 
 def _affordable(options: Options, detector: VideoDetector) -> float:

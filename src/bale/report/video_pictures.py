@@ -174,7 +174,7 @@ def _draw_motion(axes: Axes, columns: _Columns) -> None:
     )  # a frame between two dropped ones has no line
     axes.plot(columns.centres, columns.of(columns.motion, np.mean), color="#5BA56A", linewidth=0.9, **dots)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("motion,\npixels", fontsize=_FONT)
+    axes.set_ylabel("motion", fontsize=_FONT)
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

@@ -26,7 +26,7 @@ from bale.video.keyframes import FixedInterval, MotionMeasure, MotionPolicy, Pol
 from bale.video.metrics.average_precision import FrameTruth, average_precision, match_frame
 from bale.video.metrics.latency import StreamStats, stream_stats
 from bale.video.metrics.mot import read_mot, write_mot
-from bale.video.motion import BlockMatching, CodecMotion, DisMotion
+from bale.video.motion import BlockMatching, CodecMotion, DisMotion, FlowError
 from bale.video.pace import paced
 from bale.video.propagate import propagate
 from bale.video.result import FrameResult, StreamCounts
@@ -54,6 +54,7 @@ __all__ = [
     "FilmInfo",
     "FixedInterval",
     "Flow",
+    "FlowError",
     "FlowEstimator",
     "FlowNetFlow",
     "FlowNetS",
