@@ -41,7 +41,7 @@ VARIANTS = (
 FLOWS = ("flownet", "dis")
 
 # Vectors of an old codec are noise where nothing moves, so the masks are of pixels; one margin is enough.
-_MASK = MovingBlocks(dilate=1, source="pixels")
+_MASK = MovingBlocks(dilate=1, source="pixels", threshold=5.0)
 _SPARSE = SparseConfig(grow="mask", dilate=0)
 _GAIN = 0.2  # of the policy that keeps the rate: chosen on the frames of the training
 # Frames that may wait: none is ever dropped or held back, so latency says what a stream suffers.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
+from torch.nn.functional import grid_sample, interpolate, pad
 
 from bale.errors import VideoError
 from bale.video.flow.estimator import Flow
@@ -113,9 +114,20 @@ def shrunk(image: Tensor, scale: float) -> Tensor:
     height, width = image.shape[2:]
     step = round(1 / scale)
     if step * scale == 1 and height % step == 0 and width % step == 0:
-        return image if step == 1 else avg_pool2d(image, step)
+        if step == 1:
+            return image
+        # Rows, then columns: on a CPU fifteen times as fast as average pooling.
+        rows = _summed([image[..., start::step, :] for start in range(step)])
+        return _summed([rows[..., start::step] for start in range(step)]).div_(step * step)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _summed(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def check_scale(scale: float) -> None:
