@@ -38,7 +38,7 @@ from benchmarks import command
 from benchmarks.video.detector import default_truth, read_images
 from benchmarks.video.streams import FILM, TEST, TRAIN
 
-WIDTH, STEPS, TUNING = 1 / 4, 6_000, 3_000
+WIDTH, STEPS, TUNING = 1 / 4, 2_000, 6_000
 GAPS = (1, 2, 5, 9)  # frames from a frame of the test back to its key
 _EVERY = 25  # frames of the film between two that give textures
 _TESTED = 5  # frames of the test between two that are looked at

@@ -89,7 +89,7 @@ def tune_flow(
     steps: int,
     seed: int = 0,
     batch_size: int = 4,
-    lr: float = 3e-4,
+    lr: float = 1e-3,
     tracks: TrackConfig = TRACKS,
     on_step: Callable[[TrainingStep], None] | None = None,
     save: str | PathLike[str] | None = None,
