@@ -10,7 +10,8 @@ calibrated on frames 0 to 499; measured are frames 500 to 794: it is one scene. 
 segments of every frame, every second and every fourth, through windows that slide.
 
 Frames arrive at the film's rate, decoded, in a queue that never overflows, so that a variant that cannot keep up shows
-it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: each variant runs once in each.
+it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: each variant whose times are compared
+runs once in each, others only in the first.
 Workers have a thread each; what runs in line has as many as make its keys fastest, one or all. The first frame of a
 clip is reported apart (`first_ms`), and frames that come before it is done are in no latency (`start_up` counts both).
 `compute_share` is of the detector on every frame with as many threads. Intervals are of blocks of the film's frames:
@@ -90,9 +91,10 @@ def measure(
     costs = alone(detector, network, stream, folder / f"{stream.name}-alone.json")
     passes: dict[Variant, list[Pass]] = {way: [] for way in ways}
     frames = len(stream.truth)
-    task = progress.add_task(stream.name, total=len(ways) * chosen.runs * frames)
-    for turn in range(chosen.runs):
-        for way in ways:
+    rounds = [[way for way in ways if turn == 0 or way.timed] for turn in range(chosen.runs)]
+    task = progress.add_task(stream.name, total=sum(map(len, rounds)) * frames)
+    for turn, running in enumerate(rounds):
+        for way in running:
             path = folder / f"{stream.name}-{way.name}-{way.flow}-{turn}.json"
             if path.is_file():
                 passes[way].append(load(path))

@@ -65,13 +65,21 @@ class Variant:
         return int(self.name.partition("-")[2] or 1)
 
     @property
+    def timed(self) -> bool:
+        """Whether its times are compared, so that it is run again; else one run tells what it finds."""
+        return self.kind in ("dff", "adff", "ssi", "all")
+
+    @property
     def beside(self) -> bool:
         """Whether keys are computed beside the stream."""
         return self.kind in ("adff", "all")
 
 
 def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
-    """Each way with each flow, but parts of a flow network only with that; raises BaleError for an unknown one."""
+    """Each way with each flow, but parts of a flow network only with that, and motion vectors only with DIS.
+
+    Raises BaleError for an unknown one.
+    """
     chosen = []
     for name in names:
         if not re.fullmatch(r"dense|(dff|adff|vds|mv|pmv|ssi|all)-[1-9]\d*", name):
@@ -82,6 +90,8 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
             suited = flows[:1]  # it carries nothing
         elif kind in ("ssi", "all"):
             suited = [flow for flow in flows if flow == "flownet"]
+        elif kind in ("mv", "pmv"):
+            suited = [flow for flow in flows if flow == "dis"]
         else:
             suited = flows
         chosen += [Variant(name, flow) for flow in suited]
