@@ -10,12 +10,12 @@ calibrated on frames 0 to 499; measured are frames 500 to 794: it is one scene. 
 segments of every frame, every second and every fourth, through windows that slide.
 
 Frames arrive at the film's rate, decoded, in a queue that never overflows, so that a variant that cannot keep up shows
-it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: each variant whose times are compared
-runs once in each, others only in the first.
-Workers have a thread each; what runs in line has as many as make its keys fastest, one or all. The first frame of a
-clip is reported apart (`first_ms`), and frames that come before it is done are in no latency (`start_up` counts both).
-`compute_share` is of the detector on every frame with as many threads. Intervals are of blocks of the film's frames:
-the four clips of `variable` show the same ones, so these are drawn for all at once.
+it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: variants whose times are compared
+run once in each, others in the first. Workers have a thread each; what runs in line has as many as make its keys
+fastest, one or all. The first frame of a clip is reported apart (`first_ms`), and frames that come before it is done
+are in no latency (`start_up` counts both). `compute_share` is of the detector on every frame with as many threads.
+Intervals are of blocks of the film's frames: the four clips of `variable` show the same ones, so these are drawn for
+all at once.
 
 A folder keeps detector, flow and every pass, so that what was stopped goes on; figures that compare come last.
 """
