@@ -64,6 +64,18 @@ def test_a_convolution_is_windows_times_a_matrix(data) -> None:
                 assert int(touched.max()) <= use.last_input[position]
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_lies_as_torchs_does(form) -> None:
+    """Else a mean over its positions is summed in another order, and what is rounded after it may be another number."""
+    conv = nn.Conv2d(3, 5, 3)
+    x = torch.randn(2, 3, 9, 8).contiguous(memory_format=form)
+    got, _ = apart(conv, x)
+    assert isinstance(got, Tensor)
+    assert got.stride() == conv(x).stride()
+    alone, _ = apart(conv, x[0])
+    assert isinstance(alone, Tensor) and alone.is_contiguous() and conv(x[0]).is_contiguous()
+
+
 def test_rows_of_a_matrix_are_ordered_by_channel_then_kernel_row_then_kernel_column() -> None:
     conv = nn.Conv2d(3, 5, (2, 3))
     kind = kind_of(conv)

@@ -177,10 +177,16 @@ def _run_conv(name: str, module: nn.Conv2d, product: Product, input: Tensor) -> 
         windows = functional.unfold(part, kernel, dilation=dilation, stride=_two(module.stride, 1))
         y = product(name, windows.transpose(1, 2).reshape(-1, rows))  # [samples * positions, outputs]
         parts.append(y.unflatten(0, (len(part), -1)).transpose(1, 2).unflatten(2, plane))
-    y = torch.cat(parts)
+    # As torch's convolution lays it out: what adds up over positions later on, such as a mean, goes by that order.
+    y = torch.cat(parts).contiguous(memory_format=_layout(input))
     y = y if module.bias is None else y + module.bias[:, None, None]
     y = y.squeeze(2) if flat else y
     return y if batched else y.squeeze(0)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _plane(module: nn.Conv2d, x: Tensor) -> tuple[int, int]:
