@@ -126,7 +126,7 @@ class Networks:
         Of what is trained less, 1,000 of them for all seeds but the first, as ten thousand take minutes a chip.
         """
         whole = seed == 0 or self.amount.images == Amount().images
-        return self.test if whole else self.test.take(1_000)
+        return self.test if whole else self.test[:1_000]
 
     def dense(self, network: str, seed: int) -> Trained:
         """Before compression."""

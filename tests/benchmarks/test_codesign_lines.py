@@ -124,6 +124,13 @@ def test_what_takes_hours_is_trained_less_in_all_its_parts() -> None:
     assert {run.amount.images for run in runs(wanted) if run.model == "vgg8"} == {20_000, 60_000}
 
 
+def test_all_images_are_run_on_a_chip_once() -> None:
+    study = SimpleNamespace(test=list(range(3000)))
+    full, less = (networks.Networks(study, networks.amount("cannon", name)) for name in ("vgg8", "resnet20"))
+    assert [len(full.checked(seed)) for seed in (0, 1)] == [3000, 3000]
+    assert [len(less.checked(seed)) for seed in (0, 1)] == [3000, 1000]
+
+
 def test_shards_share_out_all_networks(monkeypatch, tmp_path) -> None:
     trained: list[list] = []
 

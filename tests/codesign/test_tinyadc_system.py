@@ -127,7 +127,7 @@ def test_figures_of_the_benchmark_have_names_of_their_own_and_are_json() -> None
         dense=lambda name, seed: Trained(network(), None, 0.75, Line()),
         compressed=compressed,
         train=IMAGES,
-        test=IMAGES,
+        checked=lambda seed: IMAGES,
     )
     told = list(benchmark.figures(networks, "lenet5", 0))
     keys = [(figure.figure, figure.baseline) for figure, _ in told]
