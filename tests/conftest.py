@@ -12,7 +12,7 @@ from hypothesis import settings
 
 # CI draws the same examples in every run, as many as it has time for; elsewhere they are others each time.
 if "CI" in os.environ:
-    settings.register_profile("bale", deadline=None, max_examples=15, derandomize=True)
+    settings.register_profile("bale", deadline=None, max_examples=10, derandomize=True)
 else:
     settings.register_profile("bale", deadline=None, max_examples=50)
 settings.load_profile("bale")
