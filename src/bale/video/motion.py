@@ -4,9 +4,8 @@ Mao et al. (ACM TECS 2022) choose them by the magnitude of H.264's motion vector
 not in what we could read: the mean over the frame's area, and what intra blocks count, are [our reconstruction].
 
 That the camera's own motion counts less is ours. Flow follows a camera that pans as well as one that stands, so that a
-measure which is mostly of the pan spends keys where they bring nothing: on a film of 817 frames, cut so that its camera
-now stands and now pans, plain magnitudes find 5 to 8 of 100 people fewer than as many keys at a fixed interval do.
-`FlowError` is ours, too: it asks not how far things went but whether flow could follow them.
+measure which is mostly of the pan spends keys where they bring nothing (`python -m benchmarks.video` has both: mv and,
+as published, pmv). `FlowError` is ours, too: it asks not how far things went but whether flow could follow them.
 """
 
 from __future__ import annotations
