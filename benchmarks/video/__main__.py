@@ -11,7 +11,8 @@ segments of every frame, every second and every fourth, through windows that sli
 
 Frames arrive at the film's rate, decoded, in a queue that never overflows, so that a variant that cannot keep up shows
 it in its latency; with --no-pace each arrives when it is wanted. Rounds take turns: variants whose times are compared
-run once in each, others in the first. Workers have a thread each; what runs in line has as many as make its keys
+run once in each, others in the first. What chooses keys by motion is compared with a fixed interval that has no fewer
+keys, and so need not be whole; it runs last. Workers have a thread each; what runs in line has as many as make its keys
 fastest, one or all. The first frame of a clip is reported apart (`first_ms`), and frames that come before it is done
 are in no latency (`start_up` counts both). `compute_share` is of the detector on every frame with as many threads.
 Intervals are of blocks of the film's frames: the four clips of `variable` show the same ones, so these are drawn for
@@ -47,7 +48,7 @@ from benchmarks.video.material import STREAMS, Stream, stream_of
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, load, run, save
 from benchmarks.video.streams import FILM
-from benchmarks.video.variants import FLOWS, VARIANTS, Variant, variants, video_detector
+from benchmarks.video.variants import FLOWS, VARIANTS, Variant, as_often, variants, video_detector
 
 
 def table_of(lines: Sequence[command.Line]) -> Table:
@@ -89,24 +90,33 @@ def measure(
     """All lines of a stream; passes that the folder has are not run again."""
     folder = chosen.work / ("passes" if chosen.pace else "passes-unpaced")
     costs = alone(detector, network, stream, folder / f"{stream.name}-alone.json")
-    passes: dict[Variant, list[Pass]] = {way: [] for way in ways}
     frames = len(stream.truth)
-    rounds = [[way for way in ways if turn == 0 or way.timed] for turn in range(chosen.runs)]
-    task = progress.add_task(stream.name, total=sum(map(len, rounds)) * frames)
-    for turn, running in enumerate(rounds):
-        for way in running:
-            path = folder / f"{stream.name}-{way.name}-{way.flow}-{turn}.json"
-            if path.is_file():
-                passes[way].append(load(path))
-                progress.advance(task, frames)
-                continue
-            torch.set_num_threads(1 if way.beside else costs["inline_threads"])
-            watch = video_detector(way, detector, network, stream, pace=chosen.pace)
-            done = run(watch, stream, chosen.pace, lambda: progress.advance(task))
-            save(done, path)
-            passes[way].append(done)
+    rounds = [way for turn in range(chosen.runs) for way in ways if turn == 0 or way.timed]
+    task = progress.add_task(stream.name, total=len(rounds) * frames)
+    passes: dict[Variant, list[Pass]] = {way: [] for way in ways}
+
+    def add_pass(way: Variant) -> None:
+        path = folder / f"{stream.name}-{way.name}-{way.flow}-{len(passes[way])}.json"
+        if path.is_file():
+            passes[way].append(load(path))
+            progress.advance(task, frames)
+            return
+        torch.set_num_threads(1 if way.beside else costs["inline_threads"])
+        watch = video_detector(way, detector, network, stream, pace=chosen.pace)
+        done = run(watch, stream, chosen.pace, lambda: progress.advance(task))
+        save(done, path)
+        passes[way].append(done)
+
+    for way in rounds:
+        add_pass(way)
+    even = [as_often(way, passes[way][0].keys, stream) for way in ways if way.by_motion]
+    even = [way for way in dict.fromkeys(even) if way not in passes]
+    progress.update(task, total=(len(rounds) + len(even)) * frames)
+    for way in even:
+        passes[way] = []
+        add_pass(way)
     machine = {"processor": processor(), "torch": torch.__version__, "frames": frames, "rate": stream.rate}
-    lines = [row(stream, way, passes[way], costs) | machine for way in ways]
+    lines = [row(stream, way, mine, costs) | machine for way, mine in passes.items()]
     return lines + claims(stream, passes, costs)
 
 

@@ -1,9 +1,9 @@
 """Which ways of running a detector over a stream are raced against each other?
 
-`dense`: the detector on every frame. `dff-K`: a key every K frames, in line. `adff-K`: the same keys, beside the
-stream. `vds-K`: keys where flow explains frames badly, about one in K. `mv-K`: the same by the codec's motion vectors,
-relative to the camera; `pmv-K`: by their plain magnitude, as published. `ssi-K`: dff-K, the flow network only where
-something moved. `all-K`: adff, vds and ssi together.
+`dense`: the detector on every frame. `dff-K`: a key every K frames, in line; K need not be whole. `adff-K`: the same
+keys, beside the stream. `vds-K`: keys where flow explains frames badly, about one in K. `mv-K`: the same by the codec's
+motion vectors, relative to the camera; `pmv-K`: by their plain magnitude, as published. `ssi-K`: dff-K, the network of
+flow only where something moved. `all-K`: adff, vds and ssi together.
 
 A tau is calibrated on the frames of the training, and follows the rate of keys that is asked for while a stream runs.
 """
@@ -11,6 +11,7 @@ A tau is calibrated on the frames of the training, and follows the rate of keys 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,9 +61,14 @@ class Variant:
         return self.name.partition("-")[0]
 
     @property
-    def interval(self) -> int:
+    def interval(self) -> float:
         """Frames a key, on average; of `dense` 1."""
-        return int(self.name.partition("-")[2] or 1)
+        return float(self.name.partition("-")[2] or 1)
+
+    @property
+    def by_motion(self) -> bool:
+        """Whether motion chooses its keys, and it is compared with as many at a fixed interval."""
+        return self.kind in MEASURES
 
     @property
     def timed(self) -> bool:
@@ -82,7 +88,7 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
     """
     chosen = []
     for name in names:
-        if not re.fullmatch(r"dense|(dff|adff|vds|mv|pmv|ssi|all)-[1-9]\d*", name):
+        if not re.fullmatch(r"dense|(dff|adff|vds|mv|pmv|ssi|all)-[1-9]\d*(\.\d+)?", name):
             kinds = "dff, adff, vds, mv, pmv, ssi or all"
             raise BaleError(f"{name}: expected dense, or {kinds} with an interval, such as vds-5")
         kind = name.partition("-")[0]
@@ -96,6 +102,15 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
             suited = flows
         chosen += [Variant(name, flow) for flow in suited]
     return chosen
+
+
+def as_often(variant: Variant, keys: int, stream: Stream) -> Variant:
+    """Return the longest fixed interval, in hundredths of a frame, with no fewer keys on `stream` than these."""
+    lengths = [len(clip.frames) for clip in stream.clips]
+    # The longest of all: a key for each clip, which is the least.
+    choices = range(100, 100 * max(lengths) + 1)
+    often = bisect_right(choices, -keys, key=lambda each: -sum(100 * (length - 1) // each + 1 for length in lengths))
+    return Variant(f"dff-{choices[often - 1] / 100:g}", variant.flow)
 
 
 def video_detector(

@@ -10,7 +10,7 @@ from benchmarks.video.material import MEASURES, Clip, Stream
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, Seen, load, run, save
 from benchmarks.video.toys import ShiftFlow, ToyDetector, toy_frame
-from benchmarks.video.variants import Variant, variants, video_detector
+from benchmarks.video.variants import Variant, as_often, variants, video_detector
 
 from bale.errors import BaleError
 from bale.video.film.write import write_film
@@ -58,17 +58,31 @@ def test_clips_that_show_the_same_frames_make_no_interval_narrower():
 
 
 def test_a_figure_is_positive_where_the_part_helps():
-    ways = {name: Variant(name, "dis") for name in ("dff-5", "adff-5", "vds-5", "ssi-5", "vds-10")}
+    # The eight keys of vds-5 are compared with as many: 40 frames give seven at an interval of 5.58.
+    ways = {name: Variant(name, "dis") for name in ("dff-5", "dff-5.57", "adff-5", "vds-5", "ssi-5")}
     good, bad = passed(1, latency=0.01), passed(1, range(40), latency=0.05)
-    lines = claims(stream(1), {way: [bad if name == "dff-5" else good] for name, way in ways.items()}, COSTS)
+    lines = claims(stream(1), {way: [bad if way.kind == "dff" else good] for way in ways.values()}, COSTS)
     assert [line["figure"] for line in lines] == [
         "p99 latency, dff-5 over adff-5",
-        "AP50 points, vds-5 above dff-5",
+        "AP50 points, vds-5 above dff-5.57",
         "flow time, dff-5 over ssi-5",
     ]
     slowest, better, cheaper = lines
     assert slowest["ours"] == slowest["worst"] == cheaper["ours"] == 5.0
     assert better["ours"] == better["low"] == better["high"] == 100.0 and better["p"] < 0.01
+
+
+@pytest.mark.parametrize(("clips", "keys"), [(1, 8), (1, 9), (3, 25), (4, 160)])
+def test_a_fixed_interval_has_no_fewer_keys_than_motion_chose(clips, keys):
+    made = stream(clips)
+    even = as_often(Variant("vds-5", "dis"), keys, made)
+
+    def chosen(every):
+        chooser = [FixedInterval(every).start() for _ in made.clips]
+        return sum(each.choose(frame).is_key for each in chooser for frame in made.clips[0].frames)
+
+    assert chosen(even.interval) >= keys > chosen(even.interval + 0.01)
+    assert as_often(Variant("vds-5", "dis"), clips, made).interval == 40  # the least: one in a clip
 
 
 def test_a_pass_is_of_all_clips_and_comes_back_from_its_file(tmp_path):

@@ -1,6 +1,7 @@
 """Are keys where a policy's rule puts them, and is tau what gives the rate that was asked?"""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_fixed_intervals_count_frames_that_cannot_be_read():
     chooser = FixedInterval(4).start()
     asked = [0, 1, 2, 3, 5, 6, 7, 8, 9, 14]
     assert [i for i in asked if chooser.choose(Frame(i, 0.0, None)).is_key] == [0, 5, 9, 14]
+
+
+@given(st.floats(1, 12), st.integers(1, 90))
+def test_a_fixed_interval_need_not_be_whole(every, frames):
+    keys = keys_of(FixedInterval(every), frames)
+    assert len(keys) == pytest.approx(frames / every, abs=1) and keys[0] == 0
+    assert {later - earlier for earlier, later in pairwise(keys)} <= {math.floor(every), math.ceil(every)}
 
 
 @given(motions(), st.floats(0.1, 20), st.none() | st.integers(1, 9))
@@ -146,6 +154,7 @@ def test_a_still_scene_does_not_make_tau_fall_without_end():
     "make",
     [
         lambda: FixedInterval(0),
+        lambda: FixedInterval(math.inf),
         lambda: MotionPolicy(0.0, Told([])),
         lambda: MotionPolicy(1.0, Told([]), at_most=0),
         lambda: AdaptiveMotionPolicy(1.5, Told([])),

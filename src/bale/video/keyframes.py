@@ -7,6 +7,7 @@ a key. What tau is comes from `bale.video.calibration`, or is found on line by `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,12 +59,15 @@ class MotionMeasure(Protocol):
 
 @dataclass(frozen=True)
 class FixedInterval:
-    """Every so many frames a key, as in Deep Feature Flow (published: 10). Frames that cannot be read count too."""
+    """Every so many frames a key, as in Deep Feature Flow (published: 10). Frames that cannot be read count too.
 
-    every: int = 10
+    `every` need not be whole: with 2.5 keys are 0, 3, 5, 8, and so on.
+    """
+
+    every: float = 10
 
     def __post_init__(self) -> None:
-        if self.every < 1:
+        if not 1 <= self.every < math.inf:
             raise VideoError(f"FixedInterval(every): expected 1 or more frames, got {self.every}")
 
     def start(self) -> Chooser:
@@ -71,15 +75,17 @@ class FixedInterval:
 
 
 class _Counting:
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: float) -> None:
         self._every = every
-        self._last: int | None = None
+        self._due: float | None = None  # the next key
 
     def choose(self, frame: Frame) -> Choice:
-        is_key = self._last is None or frame.index - self._last >= self._every
-        if is_key:
-            self._last = frame.index
-        return Choice(is_key)
+        if self._due is not None and frame.index < self._due:
+            return Choice(False)
+        if self._due is None or frame.index >= self._due + 1:  # the first one, or a key that could not be read
+            self._due = frame.index
+        self._due += self._every
+        return Choice(True)
 
 
 @dataclass(frozen=True)
