@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from bale.errors import BaleError
+
 Value = TypeVar("Value")
 Line = dict[str, Any]
 
@@ -87,6 +89,19 @@ def tell(lines: Sequence[Line], file: str | None, table_of: Callable[[Sequence[L
         Console(width=width).print(table_of(lines))
     else:
         write(lines, file)
+
+
+def run(work: Callable[[], None], folder: Path) -> int:
+    """Do `work`, which goes on from `folder` where it was stopped; return an exit code, and tell what went wrong."""
+    try:
+        work()
+    except BaleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {folder}", file=sys.stderr)
+        return 130
+    return 0
 
 
 def write(lines: Sequence[Line], file: str) -> None:

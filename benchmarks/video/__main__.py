@@ -34,7 +34,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bale.errors import BaleError
 from bale.video.detector import Detector
 from bale.video.flow.flownet import FlowNetS
 from benchmarks import command
@@ -142,28 +141,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not path.is_file():
             print(f"nothing is measured: {path} is not there; {what}", file=sys.stderr)
             return 0
-    try:
-        ways = variants(chosen.variants, chosen.flows)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            detector = trained_detector(
-                chosen.work, chosen.film, chosen.truth, on_step=_shown(progress, "detector", DETECTOR_STEPS)
-            )
-            network = trained_flow(
-                chosen.work, chosen.film, chosen.truth, on_step=_shown(progress, "flow", FLOW_STEPS + TUNING)
-            )
-            lines = []
-            for name in chosen.streams:
-                stream = stream_of(name, chosen.film, chosen.truth, chosen.work)
-                lines += measure(stream, ways, detector, network, chosen, progress)
-    except BaleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from {chosen.work}", file=sys.stderr)
-        return 130
+    return command.run(lambda: _measure_all(chosen), chosen.work)
+
+
+def _measure_all(chosen: Namespace) -> None:
+    ways = variants(chosen.variants, chosen.flows)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    film, truth = chosen.film, chosen.truth
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        detector = trained_detector(chosen.work, film, truth, on_step=_shown(progress, "detector", DETECTOR_STEPS))
+        network = trained_flow(chosen.work, film, truth, on_step=_shown(progress, "flow", FLOW_STEPS + TUNING))
+        lines = []
+        for name in chosen.streams:
+            stream = stream_of(name, film, truth, chosen.work)
+            lines += measure(stream, ways, detector, network, chosen, progress)
     command.tell(lines, chosen.json, table_of, width=160)
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -149,27 +150,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--threads", type=command.at_least(1), default=1, metavar="N")
     chosen = options.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
+    return command.run(lambda: _train_and_test(chosen), chosen.work)
+
+
+def _train_and_test(chosen: Namespace) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    try:
-        with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task("steps", total=chosen.steps, loss="")
+    tested = TEST[::_EVERY]
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        steps = progress.add_task("steps", total=chosen.steps, loss="")
 
-            def show(step: TrainingStep) -> None:
-                progress.update(task, completed=step.step, loss=f"loss {step.loss:.2f}")
+        def show(step: TrainingStep) -> None:
+            progress.update(steps, completed=step.step, loss=f"loss {step.loss:.2f}")
 
-            detector = trained_detector(chosen.work, chosen.film, chosen.truth, steps=chosen.steps, on_step=show)
-            tested = progress.add_task("frames", total=len(TEST[::_EVERY]), loss="")
-            half, all_overlaps = precision(
-                detector, chosen.film, chosen.truth, TEST[::_EVERY], lambda: progress.advance(tested)
-            )
-    except BaleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from {chosen.work}", file=sys.stderr)
-        return 130
-    print(f"{chosen.work / _WEIGHTS}: AP at .5 {half:.3f}, at .5:.95 {all_overlaps:.3f}, {len(TEST[::_EVERY])} frames")
-    return 0
+        detector = trained_detector(chosen.work, chosen.film, chosen.truth, steps=chosen.steps, on_step=show)
+        frames = progress.add_task("frames", total=len(tested), loss="")
+        half, all_overlaps = precision(detector, chosen.film, chosen.truth, tested, lambda: progress.advance(frames))
+    print(f"{chosen.work / _WEIGHTS}: AP at .5 {half:.3f}, at .5:.95 {all_overlaps:.3f}, {len(tested)} frames")
 
 
 if __name__ == "__main__":

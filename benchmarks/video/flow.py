@@ -14,6 +14,7 @@ there is beside all boxes, where nothing moves. `none` says how far people go.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.nn.functional import interpolate
 
-from bale.errors import BaleError
 from bale.train import TrainingStep, train_flow, tune_flow
 from bale.video.flow.dis import DisFlow, NoFlow
 from bale.video.flow.estimator import FlowEstimator
@@ -131,32 +131,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_json(options)
     chosen = options.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
+    return command.run(lambda: _train_and_test(chosen), chosen.work)
+
+
+def _train_and_test(chosen: Namespace) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-    try:
-        with Progress(*columns, TimeRemainingColumn()) as progress:
-            task = progress.add_task("steps", total=STEPS + TUNING, loss="")
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task("steps", total=STEPS + TUNING, loss="")
 
-            def show(step: TrainingStep) -> None:
-                progress.update(task, completed=step.step, loss=f"loss {step.loss:.4f}")
+        def show(step: TrainingStep) -> None:
+            progress.update(task, completed=step.step, loss=f"loss {step.loss:.4f}")
 
-            network = trained_flow(chosen.work, chosen.film, chosen.truth, on_step=show)
-            marked = read_mot(chosen.truth)
-            film = TrackedFilm(list(read_images(chosen.film, TEST)), [marked.frame(index) for index in TEST])
-        flows = {"none": NoFlow(), "dis": DisFlow(), "flownet": FlowNetFlow(network)}
-        lines = [
-            {"flow": name, "gap": gap, "people_px": round(missed, 3), "beside_px": round(beside, 3)}
-            for name, flow in flows.items()
-            for gap in GAPS
-            for missed, beside in [misses(flow, film, gap)]
-        ]
-    except BaleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from {chosen.work}", file=sys.stderr)
-        return 130
+        network = trained_flow(chosen.work, chosen.film, chosen.truth, on_step=show)
+        marked = read_mot(chosen.truth)
+        film = TrackedFilm(list(read_images(chosen.film, TEST)), [marked.frame(index) for index in TEST])
+    flows = {"none": NoFlow(), "dis": DisFlow(), "flownet": FlowNetFlow(network)}
+    lines = [
+        {"flow": name, "gap": gap, "people_px": round(missed, 3), "beside_px": round(beside, 3)}
+        for name, flow in flows.items()
+        for gap in GAPS
+        for missed, beside in [misses(flow, film, gap)]
+    ]
     command.tell(lines, chosen.json, table_of, width=120)
-    return 0
 
 
 if __name__ == "__main__":
