@@ -42,7 +42,7 @@ from benchmarks.video.alone import alone
 from benchmarks.video.detector import STEPS as DETECTOR_STEPS
 from benchmarks.video.detector import default_truth, trained_detector
 from benchmarks.video.flow import STEPS as FLOW_STEPS
-from benchmarks.video.flow import TUNING, trained_flow
+from benchmarks.video.flow import trained_flow
 from benchmarks.video.material import STREAMS, Stream, stream_of
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, load, run, save
@@ -150,7 +150,7 @@ def _measure_all(chosen: Namespace) -> None:
     film, truth = chosen.film, chosen.truth
     with Progress(*columns, console=Console(stderr=True)) as progress:
         detector = trained_detector(chosen.work, film, truth, on_step=_shown(progress, "detector", DETECTOR_STEPS))
-        network = trained_flow(chosen.work, film, truth, on_step=_shown(progress, "flow", FLOW_STEPS + TUNING))
+        network = trained_flow(chosen.work, film, truth, on_step=_shown(progress, "flow", sum(FLOW_STEPS)))
         lines = []
         for name in chosen.streams:
             stream = stream_of(name, film, truth, chosen.work)

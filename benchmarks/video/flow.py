@@ -3,8 +3,9 @@
     python -m benchmarks.video.flow --work FOLDER [--film FILE] [--truth FILE] [--threads N] [--json FILE|-]
 
 FlowNet-S learns exact flow of synthetic scenes first, whose textures are those of `bale.video` and pieces of the film's
-frames 0 to 499, and then what the boxes of these frames tell (`bale.train.tune_flow`). FOLDER keeps checkpoints, from
-which a run that was stopped goes on, and the weights.
+frames 0 to 499; then what the boxes of these frames tell (`bale.train.tune_flow`); and then to carry what a detector
+makes of these frames (`tune_flow_for`), that of `benchmarks.video.detector`, which is trained first. FOLDER keeps
+checkpoints, from which a run that was stopped goes on, and the weights.
 
 A line is a flow and a gap: by how many pixels the mean flow in the middle of a person's box misses the way that the
 box went, from a frame of the test (every fifth of 500 to 794) to the one so many frames before; and how much flow
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.nn.functional import interpolate
 
-from bale.train import TrainingStep, train_flow, tune_flow
+from bale.train import TrainingStep, train_flow, tune_flow, tune_flow_for
 from bale.video.flow.dis import DisFlow, NoFlow
 from bale.video.flow.estimator import FlowEstimator
 from bale.video.flow.flownet import FlowNetS
@@ -35,10 +36,11 @@ from bale.video.flow.weights import load_flownet, save_flownet
 from bale.video.images import image_tensor
 from bale.video.metrics.mot import read_mot
 from benchmarks import command
-from benchmarks.video.detector import default_truth, read_images
+from benchmarks.video.detector import default_truth, people, read_images, trained_detector
 from benchmarks.video.streams import FILM, TEST, TRAIN
 
-WIDTH, STEPS, TUNING = 1 / 4, 2_000, 6_000
+WIDTH = 1 / 4
+STEPS = (2_000, 3_000, 4_000)  # on scenes, on boxes, on what the detector needs
 GAPS = (1, 2, 5, 9)  # frames from a frame of the test back to its key
 _EVERY = 25  # frames of the film between two that give textures
 _TESTED = 5  # frames of the test between two that are looked at
@@ -50,31 +52,43 @@ def trained_flow(
     work: Path,
     film: Path = FILM,
     truth: Path | None = None,
-    steps: tuple[int, int] = (STEPS, TUNING),
     on_step: Callable[[TrainingStep], None] | None = None,
 ) -> FlowNetS:
     """Return the network from the folder `work`; where it is not there it is trained, for half an hour.
 
-    steps    on synthetic scenes, and on the film
-    on_step  is told of both as of one run
+    on_step  is told of all three parts as of one run
 
     Raises BaleError for a film or truth that is not there and for a folder that holds another run.
     """
     weights = work / "flownet.safetensors"
     if weights.is_file():
         return load_flownet(weights, width=WIDTH)
+    detector = trained_detector(work, film, truth)
     images = list(read_images(film, TRAIN))
     marked = read_mot(default_truth() if truth is None else truth)
 
-    def told(before: int) -> Callable[[TrainingStep], None]:
+    def told(part: int) -> Callable[[TrainingStep], None]:
         tell = on_step or (lambda step: None)
-        return lambda step: tell(TrainingStep(before + step.step, sum(steps), step.loss))
+        return lambda step: tell(TrainingStep(sum(STEPS[:part]) + step.step, sum(STEPS), step.loss))
 
     network = FlowNetS(width=WIDTH)
     textures = Textures.procedural(seed=0).with_images(images[::_EVERY])
-    train_flow(network, steps=steps[0], textures=textures, on_step=told(0), save=work / "flow")
+    train_flow(network, steps=STEPS[0], textures=textures, on_step=told(0), save=work / "flow")
     tracked = TrackedFilm(images, [marked.frame(index) for index in TRAIN])
-    tune_flow(network, tracked, steps=steps[1], on_step=told(steps[0]), save=work / "flow-tuning", data=film.name)
+    tune_flow(network, tracked, steps=STEPS[1], on_step=told(1), save=work / "flow-boxes", data=film.name)
+    boxes = [people(marked, index, images[0].shape[:2]) for index in TRAIN]
+    labels = [torch.zeros(len(each), dtype=torch.int64) for each in boxes]
+    tune_flow_for(
+        detector,
+        network,
+        images,
+        boxes,
+        labels,
+        steps=STEPS[2],
+        on_step=told(2),
+        save=work / "flow-detector",
+        data=film.name,
+    )
     save_flownet(network, weights)
     return network
 
@@ -137,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train_and_test(chosen: Namespace) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task("steps", total=STEPS + TUNING, loss="")
+        task = progress.add_task("steps", total=sum(STEPS), loss="")
 
         def show(step: TrainingStep) -> None:
             progress.update(task, completed=step.step, loss=f"loss {step.loss:.4f}")

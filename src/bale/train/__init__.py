@@ -18,6 +18,7 @@ from bale.train.compression_target import (
 from bale.train.config import PolicyConfig, TaskConfig, TrainConfig
 from bale.train.detector import FineTuning, fine_tune, train_detector
 from bale.train.flow import train_flow, tune_flow
+from bale.train.flow_for import tune_flow_for
 from bale.train.flow_loss import endpoint_error
 from bale.train.image_answers import image_accuracy
 from bale.train.image_checkpoint import Stateful, steps_done
@@ -89,6 +90,7 @@ __all__ = [
     "train_images",
     "train_task",
     "tune_flow",
+    "tune_flow_for",
     "with_adc_bits",
     "write_and_test",
 ]

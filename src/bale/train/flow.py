@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
-from math import inf
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch import Tensor
 
 from bale.errors import VideoError
+from bale.train.flow_loop import check_numbers, learn
 from bale.train.flow_loss import multiscale_loss
 from bale.train.flow_pairs import Draw, SceneDraws, StepPairs
-from bale.train.randomness import own_randomness
-from bale.train.resumable import Resumable, TrainingStep, telling
+from bale.train.resumable import TrainingStep
 from bale.train.tensor_bytes import short_digest
 from bale.video.flow.flownet import MULTIPLE, FlowNetS, centred, pair
-from bale.video.flow.synthetic import Pairs, SceneConfig
+from bale.video.flow.synthetic import SceneConfig
 from bale.video.flow.textures import Textures
 from bale.video.flow.tracks import TrackConfig, TrackedFilm, draw_tracked_pairs
 
@@ -70,7 +68,7 @@ def train_flow(
     >>> train_flow(network, steps=2, batch_size=1, scenes=SceneConfig((64, 64))) > 0
     True
     """
-    _check(steps, seed, batch_size, save_every, lr)
+    check_numbers(steps=steps, seed=seed, batch_size=batch_size, save_every=save_every, lr=lr)
     warm_up = min(steps // 5, _LONGEST_WARM_UP) if warm_up is None else warm_up
     if warm_up < 0:
         raise VideoError(f"warm_up must be at least 0, got {warm_up}")
@@ -79,7 +77,17 @@ def train_flow(
     draw = SceneDraws(scenes, textures, batch_size, seed, warm_up, Textures.blobs(seed=seed))
     facts = {"batch_size": batch_size, "warm_up": warm_up, "scenes": _listed(scenes)}
     facts |= {"textures": short_digest({"pictures": textures.pictures})}
-    return _learn(network, StepPairs(draw, seed), facts, steps, lr, on_step, save, save_every)
+    return learn(
+        network,
+        _loss_of(network, StepPairs(draw, seed)),
+        facts,
+        steps=steps,
+        seed=seed,
+        lr=lr,
+        on_step=on_step,
+        save=save,
+        save_every=save_every,
+    )
 
 
 def tune_flow(
@@ -110,7 +118,7 @@ def tune_flow(
     The others, what is given back, and what is raised: as of `train_flow`; VideoError also for frames that are smaller
     than the windows of `tracks`.
     """
-    _check(steps, seed, batch_size, save_every, lr)
+    check_numbers(steps=steps, seed=seed, batch_size=batch_size, save_every=save_every, lr=lr)
     _check_size("tracks", tracks.size)
 
     def draw(step: int, generator: torch.Generator) -> Draw:
@@ -118,62 +126,31 @@ def tune_flow(
 
     facts = {"batch_size": batch_size, "tracks": _listed(tracks), "data": data, "frames": len(film.frames)}
     facts |= {"begins from": short_digest(network.state_dict())}
-    return _learn(network, StepPairs(draw, seed), facts, steps, lr, on_step, save, save_every)
-
-
-def _learn(
-    network: FlowNetS,
-    pairs: StepPairs,
-    facts: Mapping[str, Any],
-    steps: int,
-    lr: float,
-    on_step: Callable[[TrainingStep], None] | None,
-    save: str | PathLike[str] | None,
-    save_every: int,
-) -> float:
-    """Learn from the pairs of all steps; return the mean loss."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    run = Resumable(
-        model=network,
-        optimizer=optimizer,
-        told=telling(on_step, steps),
-        folder=None if save is None else Path(save),
-        facts={"steps": steps, "lr": lr, "seed": pairs.seed, **facts},
-        device=next(network.parameters()).device,
-        schedule=CosineAnnealingLR(optimizer, T_max=max(1, steps)),
+    return learn(
+        network,
+        _loss_of(network, StepPairs(draw, seed)),
+        facts,
+        steps=steps,
+        seed=seed,
+        lr=lr,
+        on_step=on_step,
+        save=save,
+        save_every=save_every,
     )
-    with own_randomness(run.device, pairs.seed):  # a checkpoint restores torch's random state, not ours to change
-        run.go_on()
-        run.train_steps(
-            steps, save_every, lambda step: _update(network, optimizer, pairs.of(step), step, run.device), 1
-        )
-    return run.place.total / max(1, run.place.position)
 
 
-def _update(
-    network: FlowNetS, optimizer: torch.optim.Optimizer, pairs: Pairs, step: int, device: torch.device
-) -> float:
-    """Learn from pairs, and return the loss before it; raises VideoError for one that is not finite."""
-    optimizer.zero_grad()
-    images = pair(centred(pairs.current), centred(pairs.key)).to(device)
-    # The convolutions of narrow layers are a sixth faster on a CPU in this order of memory.
-    flows = network.pyramid(images.contiguous(memory_format=torch.channels_last))
-    loss = multiscale_loss(flows, pairs.flow.to(device), None if pairs.counts is None else pairs.counts.to(device))
-    value = loss.item()
-    if not value < inf:
-        raise VideoError(f"the loss is {value} at step {step + 1}: a lower learning rate (lr) usually helps")
-    loss.backward()
-    optimizer.step()
-    return value
+def _loss_of(network: FlowNetS, pairs: StepPairs) -> Callable[[int], Tensor]:
+    """Return what gives the loss of a step."""
+    device = next(network.parameters()).device
 
+    def loss_of(step: int) -> Tensor:
+        drawn = pairs.of(step)
+        images = pair(centred(drawn.current), centred(drawn.key)).to(device)
+        # The convolutions of narrow layers are a sixth faster on a CPU in this order of memory.
+        flows = network.pyramid(images.contiguous(memory_format=torch.channels_last))
+        return multiscale_loss(flows, drawn.flow.to(device), None if drawn.counts is None else drawn.counts.to(device))
 
-def _check(steps: int, seed: int, batch_size: int, save_every: int, lr: float) -> None:
-    least = {"steps": (steps, 0), "seed": (seed, 0), "batch_size": (batch_size, 1), "save_every": (save_every, 1)}
-    for name, (value, smallest) in least.items():
-        if value < smallest:
-            raise VideoError(f"{name} must be at least {smallest}, got {value}")
-    if not 0 < lr < inf:
-        raise VideoError(f"lr must be above 0 and finite, got {lr}")
+    return loss_of
 
 
 def _check_size(where: str, size: tuple[int, int]) -> None:

@@ -185,7 +185,7 @@ def targets(
     weight = torch.zeros(len(boxes), 1, rows, columns)
     column, row = torch.arange(columns), torch.arange(rows)[:, None]
     for frame, (its_boxes, its_labels) in enumerate(zip(boxes, labels, strict=True)):
-        across = (its_boxes[:, 2:] - its_boxes[:, :2]) / stride  # [objects, 2]
+        across = ((its_boxes[:, 2:] - its_boxes[:, :2]) / stride).float()  # [objects, 2]
         # As rounded as the offsets will be: else one of almost 1 becomes 1, at a centre that is the next place's.
         centres = ((its_boxes[:, :2] + its_boxes[:, 2:]) / 2 / stride).float()
         for each in across.prod(1).argsort(descending=True).tolist():

@@ -72,7 +72,7 @@ def sprite_film(
         seen = [index for index in range(sprites) if _visible_share(covers, index) > 1 - _HIDDEN]
         found = np.array([cast[index].box(frame) for index in seen], np.float32).reshape(-1, 4)
         images.append(np.round(picture * 255).astype(np.uint8))
-        boxes.append(found.clip(0, (size[1], size[0], size[1], size[0])))
+        boxes.append(found.clip(0, np.array((size[1], size[0], size[1], size[0]), np.float32)))
         labels.append(np.array([cast[index].shape for index in seen], np.int64))
     return SpriteFilm(np.stack(images), boxes, labels)
 
