@@ -47,7 +47,7 @@ from benchmarks.video.material import STREAMS, Stream, stream_of
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, load, run, save
 from benchmarks.video.streams import FILM
-from benchmarks.video.variants import FLOWS, VARIANTS, Variant, as_often, variants, video_detector
+from benchmarks.video.variants import FLOWS, VARIANTS, Variant, as_often, timed, variants, video_detector
 
 
 def table_of(lines: Sequence[command.Line]) -> Table:
@@ -90,7 +90,8 @@ def measure(
     folder = chosen.work / ("passes" if chosen.pace else "passes-unpaced")
     costs = alone(detector, network, stream, folder / f"{stream.name}-alone.json")
     frames = len(stream.truth)
-    rounds = [way for turn in range(chosen.runs) for way in ways if turn == 0 or way.timed]
+    again = timed(ways)
+    rounds = [way for turn in range(chosen.runs) for way in ways if turn == 0 or way in again]
     task = progress.add_task(stream.name, total=len(rounds) * frames)
     passes: dict[Variant, list[Pass]] = {way: [] for way in ways}
 

@@ -40,6 +40,7 @@ VARIANTS = (
     *(f"{p}-{k}" for k in WITH_PARTS for p in ("adff", "vds", "mv", "pmv", "ssi", "all")),
 )
 FLOWS = ("flownet", "dis")
+_FASTER = ("adff", "ssi", "all")
 
 # Vectors of an old codec are noise where nothing moves, so the masks are of pixels; one margin is enough.
 _MASK = MovingBlocks(dilate=1, source="pixels", threshold=5.0)
@@ -71,11 +72,6 @@ class Variant:
         return self.kind in MEASURES
 
     @property
-    def timed(self) -> bool:
-        """Whether its times are compared, so that it is run again; else one run tells what it finds."""
-        return self.kind in ("dff", "adff", "ssi", "all")
-
-    @property
     def beside(self) -> bool:
         """Whether keys are computed beside the stream."""
         return self.kind in ("adff", "all")
@@ -102,6 +98,13 @@ def variants(names: Sequence[str], flows: Sequence[str]) -> list[Variant]:
             suited = flows
         chosen += [Variant(name, flow) for flow in suited]
     return chosen
+
+
+def timed(ways: Sequence[Variant]) -> set[Variant]:
+    """Return those whose times are compared, and which are run again: for what the others find, one run will do."""
+    faster = {way for way in ways if way.kind in _FASTER}
+    plain = {Variant(f"dff-{way.interval:g}", way.flow) for way in faster}
+    return faster | plain & set(ways)
 
 
 def as_often(variant: Variant, keys: int, stream: Stream) -> Variant:

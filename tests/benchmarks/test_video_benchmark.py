@@ -10,7 +10,7 @@ from benchmarks.video.material import MEASURES, Clip, Stream
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, Seen, load, run, save
 from benchmarks.video.toys import ShiftFlow, ToyDetector, toy_frame
-from benchmarks.video.variants import Variant, as_often, variants, video_detector
+from benchmarks.video.variants import Variant, as_often, timed, variants, video_detector
 
 from bale.errors import BaleError
 from bale.video.film.write import write_film
@@ -123,6 +123,8 @@ def test_every_variant_is_built_as_its_name_says():
         # All frames that wait in a queue arrive at once, so that latency would be the whole stream's.
         assert made.queue is not None
         assert video_detector(way, toy, network, stream(1), pace=False).queue is None  # pyright: ignore
+    assert {way.name for way in timed(ways) if way.flow == "dis"} == {"dff-3", "adff-3"}
+    assert Variant("dff-5", "dis") not in timed([*ways, Variant("dff-5", "dis")])
     with pytest.raises(BaleError, match="vds-0: expected"):
         variants(["vds-0"], ["dis"])
 
