@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from bale.allocator import keep_freed_memory
 from bale.errors import BaleError
 
 Value = TypeVar("Value")
@@ -92,7 +93,11 @@ def tell(lines: Sequence[Line], file: str | None, table_of: Callable[[Sequence[L
 
 
 def run(work: Callable[[], None], folder: Path) -> int:
-    """Do `work`, which goes on from `folder` where it was stopped; return an exit code, and tell what went wrong."""
+    """Do `work`, which goes on from `folder` where it was stopped; return an exit code, and tell what went wrong.
+
+    The process keeps the memory that it frees, as that of `bale` does.
+    """
+    keep_freed_memory()
     try:
         work()
     except BaleError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from bale import __version__
+from bale.allocator import keep_freed_memory
 from bale.errors import BaleError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -61,4 +62,4 @@ def main(
         bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    pass
+    keep_freed_memory()

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor
 
+from bale.allocator import keep_freed_memory
 from bale.video.detector import Detector, Features, map_features
 from bale.video.shared_block import Place, SharedBlock, places_of
 from bale.video.worker import Failed, answer_of
@@ -60,6 +61,7 @@ class Raised:
 def run(pipe: Connection, pickled: bytes, threads: int) -> None:
     """The child's main function; `pickled` is the detector."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer; it ends this process
+    keep_freed_memory()  # all of this process is the detector's
     torch.set_num_threads(threads)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone or has had enough
         try:
