@@ -2,6 +2,7 @@
 
     python -m benchmarks.video [--streams vtest,variable] [--variants dense,dff-10,...] [--flows flownet,dis]
                                [--runs N] [--work FOLDER] [--no-pace] [--json FILE|-]
+                               [--picture FILE]
 
 The film is OpenCV's vtest.avi (Debian's opencv-doc), the truth MOT15's PETS09-S2L1 (in BALE_DATA, see
 `benchmarks.video.detector`); without either there is nothing to measure, and a message says so. The detector is
@@ -44,6 +45,7 @@ from benchmarks.video.detector import default_truth, trained_detector
 from benchmarks.video.flow import STEPS as FLOW_STEPS
 from benchmarks.video.flow import trained_flow
 from benchmarks.video.material import STREAMS, Stream, stream_of
+from benchmarks.video.picture import draw
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, load, run, save
 from benchmarks.video.streams import FILM
@@ -137,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--truth", type=Path, default=default_truth(), metavar="FILE")
     options.add_argument("--no-pace", dest="pace", action="store_false", help="frames come as they are wanted")
     command.add_json(options)
+    options.add_argument("--picture", type=command.picture, metavar="FILE", help="draw accuracy beside latency")
     chosen = options.parse_args(arguments)
     for path, what in ((chosen.film, "Debian's package opencv-doc has it"), (chosen.truth, "set BALE_DATA")):
         if not path.is_file():
@@ -156,6 +159,8 @@ def _measure_all(chosen: Namespace) -> None:
         for name in chosen.streams:
             stream = stream_of(name, film, truth, chosen.work)
             lines += measure(stream, ways, detector, network, chosen, progress)
+    if chosen.picture is not None:
+        command.save(draw(lines), chosen.picture)
     command.tell(lines, chosen.json, table_of, width=160)
 
 

@@ -7,6 +7,7 @@ from benchmarks.video import detector as benchmark_detector
 from benchmarks.video import material
 from benchmarks.video.detector import read_images, trained_detector
 from benchmarks.video.material import MEASURES, Clip, Stream
+from benchmarks.video.picture import draw
 from benchmarks.video.rows import claims, row
 from benchmarks.video.runs import Pass, Seen, load, run, save
 from benchmarks.video.toys import ShiftFlow, ToyDetector, toy_frame
@@ -127,6 +128,18 @@ def test_every_variant_is_built_as_its_name_says():
     assert Variant("dff-5", "dis") not in timed([*ways, Variant("dff-5", "dis")])
     with pytest.raises(BaleError, match="vds-0: expected"):
         variants(["vds-0"], ["dis"])
+
+
+def test_a_picture_has_a_mark_for_each_variant_of_each_stream():
+    facts = {"ap50_low": 0.6, "ap50_high": 0.8, "rate": 10.0}
+    rows = [
+        {"stream": stream, "variant": name, "flow": flow, "ap50": 0.7, "p99_ms": 20.0, **facts}
+        for stream in ("vtest", "variable")
+        for name, flow in (("dense", "flownet"), ("adff-5", "dis"), ("dff-4.59", "dis"))
+    ]
+    panels = draw([*rows, {"stream": "vtest", "figure": "p99", "flow": "dis"}]).axes
+    assert [panel.get_title() for panel in panels] == [f"{name}, 10 frames a second" for name in ("vtest", "variable")]
+    assert [[text.get_text() for text in panel.texts] for panel in panels] == [["", "5", "4.59"]] * 2
 
 
 @pytest.fixture(scope="module")
