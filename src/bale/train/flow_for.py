@@ -17,7 +17,6 @@ from os import PathLike
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from bale.errors import VideoError
 from bale.train.detector import check_truth
@@ -25,8 +24,8 @@ from bale.train.flow_loop import check_numbers, learn
 from bale.train.resumable import TrainingStep
 from bale.train.tensor_bytes import short_digest
 from bale.video.detectors.centre_point import CentrePointDetector, CentreTargets, centre_loss, targets
-from bale.video.flow.flownet import MULTIPLE, FlowNetS, centred, pair
-from bale.video.flow.learned import as_flow, check_scale, shrunk
+from bale.video.flow.flownet import FlowNetS, pair
+from bale.video.flow.learned import as_flow, check_scale, prepared
 from bale.video.images import image_tensor
 from bale.video.propagate import propagate
 
@@ -141,16 +140,12 @@ class _Carried:
 
     def loss(self, current: int, key: int, alike: float) -> Tensor:
         """Return that of the frame `current` with the features of `key`."""
-        image = self._image(current)
-        size = (image.shape[2], image.shape[3])
-        if self._image(key).shape != image.shape:
+        here, there = (prepared(self._image(index), self._scale) for index in (current, key))
+        if here.frame != there.frame:
             raise VideoError(f"frames {current} and {key} differ in size: all must be of one")
-        small, key_small = (shrunk(each, self._scale) for each in (image, self._image(key)))
-        seen = (small.shape[2], small.shape[3])
-        margin = (0, -seen[1] % MULTIPLE, 0, -seen[0] % MULTIPLE)
-        inputs = pair(*(pad(centred(each), margin, mode="replicate") for each in (small, key_small)))
-        field, scale_map = self._network(inputs.contiguous(memory_format=torch.channels_last))
-        carried = propagate(self._features(key).float(), as_flow(field, scale_map, seen, size), size)
+        inputs = pair(here.image, there.image).contiguous(memory_format=torch.channels_last)
+        field, scale_map = self._network(inputs)
+        carried = propagate(self._features(key).float(), as_flow(field, scale_map, here.seen, here.frame), here.frame)
         found = centre_loss(self._detector.points(carried), self._targets(current))
         own = self._features(current).float()
         return found + alike * (carried - own).abs().mean() / own.abs().mean().clamp(min=1e-12)

@@ -63,11 +63,7 @@ class FlowNetStream:
     @torch.inference_mode()
     def prepare(self, image: Tensor) -> Prepared:
         """Return a frame [1, 3, height, width], 0 to 1, as the network takes it."""
-        device = next(self.network.parameters()).device
-        small = shrunk(image.to(device, torch.float32), self.scale)
-        height, width = small.shape[2:]
-        padded = pad(centred(small), (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
-        return Prepared(padded, (height, width), (image.shape[2], image.shape[3]))
+        return prepared(image.to(next(self.network.parameters()).device, torch.float32), self.scale)
 
     @torch.inference_mode()
     def flow(self, current: Prepared, key: Prepared, changed: np.ndarray | None) -> Flow:
@@ -75,6 +71,14 @@ class FlowNetStream:
         check_sizes(current.frame, key.frame)
         field, scale = self.network(pair(current.image, key.image))
         return as_flow(field, scale, current.seen, current.frame)
+
+
+def prepared(image: Tensor, scale: float) -> Prepared:
+    """Return a frame, float32 [1, 3, height, width], 0 to 1, as a network takes it, `scale` times as large."""
+    small = shrunk(image, scale)
+    height, width = small.shape[2:]
+    padded = pad(centred(small), (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+    return Prepared(padded, (height, width), (image.shape[2], image.shape[3]))
 
 
 def as_flow(field: Tensor, scale: Tensor | None, seen: tuple[int, int], frame: tuple[int, int]) -> Flow:
