@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bale.errors import VideoError
+from bale.video.sparse.convolution import sparse_conv2d, sparse_conv_transpose2d
 from bale.video.sparse.mask import Window
-from bale.video.sparse.tiles import Tiles, grid_of, sparse_conv2d, sparse_conv_transpose2d
+from bale.video.sparse.tiles import Tiles, gather, grid_of, scatter
 
 MARK = 7.0
 
@@ -76,6 +77,27 @@ def test_an_output_in_channels_last_is_written_in_place():
     torch.testing.assert_close(out, F.conv2d(x, weight, padding=1))
 
 
+@given(sizes, st.integers(1, 5), st.integers(0, 2), st.booleans(), shares, st.integers(0, 99),
+       st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))  # fmt: skip
+@settings(max_examples=60)
+def test_the_loops_copy_what_indexing_does(size, tile, ahead, some_channels, share, seed, dtype):
+    tiles, cells = some_tiles(size, tile, share, seed, min(ahead, tile - 1))
+    draw = torch.Generator().manual_seed(seed)
+    memory = torch.randn(size[0] + 2 * tile, size[1] + 2 * tile, 6, generator=draw).to(dtype)
+    source = memory[..., 1:4] if some_channels else memory
+    down, across, channel = source.stride()
+    shape = *grid_of(size, tile, tiles.ahead), tile, tile, source.shape[2]
+    every_tile = source.as_strided(shape, (tile * down, tile * across, down, across, channel))
+    gathered = gather(every_tile, tiles)
+    assert gathered.is_contiguous()
+    assert torch.equal(gathered, every_tile[torch.from_numpy(tiles.rows), torch.from_numpy(tiles.columns)])
+    target, by_index = torch.zeros(*size, 8, dtype=dtype)[..., :6], torch.zeros(6, *size, dtype=dtype).permute(1, 2, 0)
+    for each in (target, by_index):  # of which only the first one's channels lie side by side
+        scatter(gathered, tiles, each[..., : source.shape[2]])
+    assert torch.equal(target, by_index)
+    assert not target[~cells].any()
+
+
 def test_a_kernel_need_not_be_square():
     draw = torch.Generator().manual_seed(0)
     x, weight = torch.randn(1, 2, 9, 11, generator=draw), torch.randn(3, 2, 2, 5, generator=draw)
@@ -98,3 +120,12 @@ def test_sizes_that_disagree_are_refused():
     tiles, _ = some_tiles((9, 9), 3, 1.0, 0)
     with pytest.raises(VideoError, match="stride 2 needs a multiple of it, 0 ahead"):
         sparse_conv_transpose2d(x, weight, None, 2, 0, tiles, out)
+
+
+def test_an_index_of_another_map_is_refused():
+    tiles, _ = some_tiles((6, 6), 2, 1.0, 0)
+    with pytest.raises(VideoError, match=r"there are \[2, 3\] tiles to gather from, the index is of \[3, 3\]"):
+        gather(torch.zeros(2, 3, 2, 2, 1), tiles)
+    for values, target in (((9, 2, 2, 1), (6, 5, 1)), ((8, 2, 2, 1), (6, 6, 1)), ((9, 2, 2, 2), (6, 6, 1))):
+        with pytest.raises(VideoError, match=r"tiles of \[9, 2, 2, 1\], of a map of \[6, 6\], cannot be"):
+            scatter(torch.zeros(values), tiles, torch.zeros(target))

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from bale.errors import VideoError
+from bale.video.sparse.convolution import Kernel
 from bale.video.sparse.layer import INPUT, Layer
+from bale.video.sparse.maps import Bordered, border_for, overlapping
 from bale.video.sparse.mask import Spans, windows_of
-from bale.video.sparse.tiles import Bordered, Kernel, border_for, overlapping
 
 LEAST = 4
 """Side of the smallest tile that is run as a convolution."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bale.video.sparse.tiles import Activation
+from bale.video.sparse.convolution import Activation
 
 INPUT = "input"
 """The name by which layers read what the network is given."""

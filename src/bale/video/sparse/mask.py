@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import reduce
 
 import numpy as np
+from numba import njit
 from torch import nn
 
 from bale.errors import VideoError
@@ -66,7 +67,11 @@ class Window:
         return first * self.stride - self.padding, (count - 1) * self.stride + self.reach + 1
 
 
-def windows_of(module: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Window, Window]:
+Windows = tuple[Window, Window]
+"""Down and across."""
+
+
+def windows_of(module: nn.Conv2d | nn.ConvTranspose2d) -> Windows:
     """Return a layer's windows, down and across; raises `VideoError` where its padding is not a number of zeros."""
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise VideoError(f"{module}: only padding with zeros, given as numbers, can be computed sparsely")
@@ -160,8 +165,18 @@ def touched(sums: np.ndarray, down: Spans, across: Spans) -> np.ndarray:
 
     The spans must be `within` the mask.
     """
-    bands = sums[down.beyond] - sums[down.first]
-    return bands[:, across.beyond] > bands[:, across.first]
+    return _touched(sums, down.first, down.beyond, across.first, across.beyond)
+
+
+@njit(cache=True, boundscheck=True)
+def _touched(sums, tops, bottoms, lefts, rights):
+    found = np.empty((len(tops), len(lefts)), np.bool_)
+    for row in range(len(tops)):
+        above, below = sums[tops[row]], sums[bottoms[row]]
+        for column in range(len(lefts)):
+            left, right = lefts[column], rights[column]
+            found[row, column] = below[right] - below[left] > above[right] - above[left]
+    return found
 
 
 def on_grid(mask: np.ndarray, side: Fraction | int, size: tuple[int, int]) -> np.ndarray:
