@@ -47,7 +47,9 @@ def dataflow(graph: Graph) -> Dataflow:
     known = vars(graph).get("_dataflow")
     if known is None:
         edges = _edges(graph.operand_start, graph.operand_node)
-        known = vars(graph)["_dataflow"] = Dataflow(graph.type, len(graph.types), *edges)
+        # To numba an array that may not be written to is of another type: all policies would be compiled once more.
+        kinds = np.require(graph.type, requirements="W")
+        known = vars(graph)["_dataflow"] = Dataflow(kinds, len(graph.types), *edges)
     return known
 
 
