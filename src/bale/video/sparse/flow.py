@@ -17,7 +17,7 @@ from bale.video.flow.flownet import SLOPE, UNIT, FlowNetS
 from bale.video.flow.learned import FlowNetStream, Prepared, as_flow, check_scale, check_sizes
 from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import BLOCK, dilate
-from bale.video.sparse.network import SparseConfig, SparseNetwork, SparseStream, Work
+from bale.video.sparse.network import SparseConfig, SparseNetwork, SparseStream, Work, compile_loops
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,7 @@ class SparseFlowNetStream(FlowNetStream):
 
     def __init__(self, network: FlowNetS, scale: float, config: SparseConfig) -> None:
         super().__init__(network, scale)
+        compile_loops()
         self.layers = sparse_flownet(network, config)
         self._running: SparseStream | None = None
         self._frame: tuple[int, int] | None = None

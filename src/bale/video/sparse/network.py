@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bale.errors import VideoError
 from bale.video.sparse.buffers import Axes, Step, plan
@@ -187,6 +187,17 @@ class _Active:
         if np.count_nonzero(active) > self.config.dense_above * active.size:
             return None
         return Tiles.of(active, step.target.size, step.tile, step.ahead)
+
+
+def compile_loops() -> None:
+    """Have all loops compiled, for single precision: the first time on a machine that takes seconds, and frames wait.
+
+    The smallest network there is runs one of its tiles.
+    """
+    layer = Layer("same", (INPUT,), nn.utils.skip_init(nn.Conv2d, 1, 1, 1))  # no random numbers are drawn
+    stream = SparseNetwork([layer], [layer.name], SparseConfig(tile=1)).start((2, 2), 1, 1)
+    stream.run(torch.zeros(1, 1, 2, 2))
+    stream.run(torch.ones(1, 1, 2, 2), changed=np.array([[True, False], [False, False]]))
 
 
 def run_all(step: Step) -> int:

@@ -44,7 +44,9 @@ class Tiles:
         grid = grid_of(size, tile, ahead)
         if active.shape != grid:
             raise VideoError(f"{active.shape} tiles: a map of {size} has {grid} of {tile} x {tile} cells")
-        return Tiles(size, tile, ahead, *np.nonzero(active))
+        # In one piece each: of other arrays the loops would be compiled once more.
+        rows, columns = map(np.ascontiguousarray, np.nonzero(active))
+        return Tiles(size, tile, ahead, rows, columns)
 
     def __len__(self) -> int:
         return len(self.rows)

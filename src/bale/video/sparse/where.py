@@ -50,6 +50,8 @@ class MovingBlocks:
         the first frame, after one without an image, and where the size is another one.
         """
         before: Frame | None = None
+        blank = np.zeros((1, 1, 3), np.uint8)
+        dilate(changed_blocks(blank, blank), 1)  # compiled now, where it never was, and not while frames wait
 
         def moved(frame: Frame, earlier: Detections) -> np.ndarray | None:
             nonlocal before
