@@ -7,6 +7,8 @@ import torch
 from bale.errors import VideoError
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow
+from bale.video.sparse import mask as mask_loops
+from bale.video.sparse import tiles
 from bale.video.sparse.flow import SparseFlowNetFlow
 from bale.video.sparse.network import SparseConfig
 
@@ -79,6 +81,22 @@ def test_without_growth_a_still_pair_keeps_its_flow_and_the_work_is_the_masks_sh
     mask[4:8, 4:12] = True  # 32 x 64 pixels of 128 x 128 that the network sees: also a whole cell of stride 64
     sparse.flow(second, first, mask)
     assert sparse.work is not None and 1 / 8 <= sparse.work.share < 1 / 4
+
+
+def test_frames_do_not_wait_for_a_compiler():
+    flow, random = (
+        SparseFlowNetFlow(network(), config=SparseConfig(grow="mask", dense_above=1.0)),
+        torch.get_rng_state(),
+    )
+    worker = flow.start()
+    assert torch.equal(random, torch.get_rng_state())
+    compiled = [len(loop.signatures) for loop in (tiles._gather, tiles._scatter, mask_loops._touched)]
+    assert all(compiled)
+    frames = [(worker.prepare(frame), mask) for frame, mask in stream_of_frames((64, 128), 3, seed=0)]
+    for frame, mask in frames:
+        worker.flow(frame, frames[0][0], mask)
+    assert worker.work is not None and 0 < worker.work.share < 1
+    assert compiled == [len(loop.signatures) for loop in (tiles._gather, tiles._scatter, mask_loops._touched)]
 
 
 def test_a_pair_that_failed_leaves_nothing_behind():

@@ -194,7 +194,8 @@ def compile_loops() -> None:
 
     The smallest network there is runs one of its tiles.
     """
-    layer = Layer("same", (INPUT,), nn.utils.skip_init(nn.Conv2d, 1, 1, 1))  # no random numbers are drawn
+    same = nn.Conv2d(1, 1, 1, device="meta").to_empty(device="cpu")  # which draws no random numbers
+    layer = Layer("same", (INPUT,), same)
     stream = SparseNetwork([layer], [layer.name], SparseConfig(tile=1)).start((2, 2), 1, 1)
     stream.run(torch.zeros(1, 1, 2, 2))
     stream.run(torch.ones(1, 1, 2, 2), changed=np.array([[True, False], [False, False]]))
