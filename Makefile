@@ -24,7 +24,8 @@ run: $(VENV)/.installed
 	$(BIN)/bale train $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto)
+	@# Workers begin with files of their own, and so compile and train the same things less often.
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist worksteal)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
