@@ -4,8 +4,8 @@ An index layer turns a mask into the places of active tiles, once for all layers
 those tiles read, halo included, convolves them as one batch (convolution.py) and scatters the results (SSI's two parts;
 Mao et al., TECS 2022; how tiles are cut is our reconstruction, after SBNet, Ren et al., CVPR 2018).
 
-On a CPU the two copies are loops of our own: PyTorch's indexing takes two and three times as long, a layer's time is
-mostly that where maps are small, and the tiles that the map's edges cut off would have to be written apart.
+On a CPU the two copies are loops of our own: PyTorch's indexing takes two to three times as long on one thread, which
+where maps are small is much of a layer's time, and tiles that the map's edges cut off would have to be written apart.
 """
 
 from __future__ import annotations
