@@ -1,10 +1,12 @@
 """Do masks hold what moved, what was found before, and a margin around both?"""
 
+import numba
 import numpy as np
 import pytest
 import torch
 
 from bale.errors import VideoError
+from bale.video import moving
 from bale.video.detections import Detections
 from bale.video.frame import BlockMotion, Frame
 from bale.video.sparse.where import MovingBlocks
@@ -28,6 +30,18 @@ def with_change(row: int, column: int) -> np.ndarray:
 
 def set_blocks(mask: np.ndarray) -> list:
     return [list(map(int, place)) for place in np.argwhere(mask)]
+
+
+def test_frames_do_not_wait_for_a_compiler(monkeypatch):
+    met = []
+    loop = moving._changed
+    monkeypatch.setattr(moving, "_changed", lambda *given: met.append(tuple(map(numba.typeof, given))) or loop(*given))
+    moved = MovingBlocks(source="pixels").start()
+    at_start = set(met)
+    assert at_start
+    for index in range(3):
+        moved(Frame(index, index / 10, with_change(0, index)), NOTHING)
+    assert len(met) == 3 and set(met) == at_start
 
 
 def test_of_the_first_frame_and_after_a_lost_one_nothing_is_known():
