@@ -4,9 +4,9 @@
     python -m benchmarks.video.sparse --layers --widths 1/8
 
 Frames of 768 x 576 pixels at half resolution, as in the stream of the benchmark, on one thread. Active blocks are those
-of people (3 x 6 blocks) at random places, so many that they cover a share of the frame. Dense is the faster of the
-plain network and of the same in channels last. Both take turns; times are medians of the thread's own CPU time, since
-other processes would otherwise be measured too. Before anything is timed, full masks must give the dense flow.
+of people (3 x 6 blocks) at random places, so many that they cover a share of the frame. Both take turns; times are
+medians of the thread's own CPU time, since other processes would otherwise be measured too. Before anything is timed,
+full masks must give the dense flow.
 
 With --layers: for each layer the share of active tiles up to which gathering, convolving and scattering them is faster
 than all of the layer, from which the default of `SparseConfig.dense_above` was chosen.
@@ -15,7 +15,6 @@ than all of the layer, from which the default of `SparseConfig.dense_above` was 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import sys
 import time
@@ -29,10 +28,9 @@ from rich.table import Table
 
 from bale.video.flow.estimator import Flow
 from bale.video.flow.flownet import FlowNetS
-from bale.video.flow.learned import FlowNetFlow, Prepared
+from bale.video.flow.learned import FlowNetFlow
 from bale.video.sparse.flow import SparseFlowNetFlow, SparseFlowNetStream, sparse_flownet
 from bale.video.sparse.network import SparseConfig, run_all, run_tiles
-from bale.video.sparse.tiles import Tiles, grid_of
 from benchmarks import command
 from benchmarks.race.machine import processor
 
@@ -65,23 +63,15 @@ def medians(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dic
 
 
 class Dense:
-    """The plain network and the same in channels last, and a pair of frames for each."""
+    """The whole network, and a pair of frames for it."""
 
     def __init__(self, network: FlowNetS):
-        self.plain = FlowNetFlow(network).start()
-        self.last = FlowNetFlow(copy.deepcopy(network).to(memory_format=torch.channels_last)).start()  # pyright: ignore
+        self.stream = FlowNetFlow(network).start()
         draw = torch.Generator().manual_seed(0)
-        self.key, self.frame = (self.plain.prepare(torch.rand(1, 3, *FRAME, generator=draw)) for _ in range(2))
-        self.key_last, self.frame_last = (
-            Prepared(each.image.contiguous(memory_format=torch.channels_last), each.seen, each.frame)
-            for each in (self.key, self.frame)
-        )
+        self.key, self.frame = (self.stream.prepare(torch.rand(1, 3, *FRAME, generator=draw)) for _ in range(2))
 
-    def contestants(self) -> dict[str, Callable[[], Flow]]:
-        return {
-            "plain": lambda: self.plain.flow(self.frame, self.key, None),
-            "channels last": lambda: self.last.flow(self.frame_last, self.key_last, None),
-        }
+    def flow(self) -> Flow:
+        return self.stream.flow(self.frame, self.key, None)
 
 
 def sparse_stream(network: FlowNetS, config: SparseConfig, dense: Dense) -> SparseFlowNetStream:
@@ -89,7 +79,7 @@ def sparse_stream(network: FlowNetS, config: SparseConfig, dense: Dense) -> Spar
     stream = SparseFlowNetFlow(network, 1 / 2, config).start()
     stream.flow(dense.key, dense.key, None)
     found = stream.flow(dense.frame, dense.key, np.ones(BLOCKS, bool)).field
-    torch.testing.assert_close(found, dense.contestants()["plain"]().field, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found, dense.flow().field, rtol=1e-4, atol=1e-3)
     return stream
 
 
@@ -101,17 +91,20 @@ def lines_of_network(network: FlowNetS, mask: np.ndarray, tiles: Sequence[int], 
         for tile in tiles
         for grow in ("exact", "mask")
     }
-    contestants = dense.contestants()
+    contestants: dict[str, Callable[[], Flow]] = {"dense": dense.flow}
     for name, stream in streams.items():
         contestants[name] = partial(stream.flow, dense.frame, dense.key, mask)
     ms = medians(contestants, rounds)
-    fastest = min(ms["plain"], ms["channels last"])
     lines = []
     for name, stream in streams.items():
         assert stream.work is not None
         line = {"width": network.width, "active": round(float(mask.mean()), 3), "grow": stream.layers.config.grow}
         line |= {"tile": stream.layers.config.tile, "macs": round(stream.work.share, 3)}
-        line |= {"dense_ms": round(fastest, 2), "ms": round(ms[name], 2), "speedup": round(fastest / ms[name], 2)}
+        line |= {
+            "dense_ms": round(ms["dense"], 2),
+            "ms": round(ms[name], 2),
+            "speedup": round(ms["dense"] / ms[name], 2),
+        }
         lines.append(line | machine())
     return lines
 
@@ -133,16 +126,16 @@ def lines_of_layers(args: argparse.Namespace) -> list[Line]:
         stream = sparse_flownet(FlowNetS(width=width), SparseConfig()).start((320, 384), 6, 8)
         rng = np.random.default_rng(0)
         for step in stream.steps:
-            size, ratios = step.target.size, {}
+            ratios = {}
             for share in args.shares:
-                active = rng.random(grid_of(size, step.tile, step.ahead)) < share
+                active = rng.random(step.tiling.grid) < share
                 active.flat[0] = True
-                tiles = Tiles.of(active, size, step.tile, step.ahead)
+                tiles = step.tiling.index(active)
                 with torch.inference_mode():
                     ms = medians({"all": lambda s=step: run_all(s), "tiles": lambda s=step, t=tiles: run_tiles(s, t)},
                                  args.rounds)  # fmt: skip
                 ratios[round(share, 3)] = round(ms["all"] / ms["tiles"], 2)
-            line = {"width": width, "layer": step.name, "mmacs": round(step.macs / 1e6, 2), "tile": step.tile}
+            line = {"width": width, "layer": step.name, "mmacs": round(step.macs / 1e6, 2), "tile": step.tiling.tile}
             lines.append(line | {"speedup": ratios} | machine())
     return lines
 

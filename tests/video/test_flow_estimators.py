@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from bale.errors import VideoError
 from bale.train.flow_loss import endpoint_error
 from bale.video.flow.dis import DisFlow, NoFlow
-from bale.video.flow.flownet import FlowNetS
+from bale.video.flow.flownet import FlowNetS, centred, pair
 from bale.video.flow.learned import FlowNetFlow, first_cells, shrunk
 from bale.video.flow.synthetic import SceneConfig, draw_pairs
 from bale.video.flow.textures import Textures
@@ -58,11 +58,10 @@ def test_whole_cells_are_cut_off_and_not_interpolated():
 
 
 def test_the_network_sees_both_frames_in_order_and_the_frame_where_it_is_not_padded():
-    network = Places()
-    stream = FlowNetFlow(network, scale=1).start()
+    stream = FlowNetFlow(Places(), scale=1).start()
     current, key = torch.rand(2, 1, 3, 70, 130, generator=torch.Generator().manual_seed(0))
     stream.flow(stream.prepare(current), stream.prepare(key), None)
-    (seen,) = network.seen
+    (seen,) = stream.network.seen
     mean = torch.tensor([0.45, 0.432, 0.411])[:, None, None]
     assert seen.shape == (1, 6, 128, 192)
     assert torch.equal(seen[:, :3, :70, :130], current - mean) and torch.equal(seen[:, 3:, :70, :130], key - mean)
@@ -75,6 +74,26 @@ def test_a_half_is_the_mean_of_four():
     torch.testing.assert_close(shrunk(image, 1 / 2), mean)
     assert shrunk(image, 1) is image
     assert shrunk(image, 0.4).shape == (1, 3, 2, 3)
+
+
+def test_a_stream_keeps_the_network_it_began_with():
+    network = FlowNetS(width=1 / 16, seed=1)
+    stream = FlowNetFlow(network, scale=1).start()
+    current, key = torch.rand(2, 1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    frames = stream.prepare(current), stream.prepare(key)
+    flow = stream.flow(*frames, None).field
+    layout = {name: each.stride() for name, each in network.named_parameters()}
+    with torch.no_grad():
+        torch.testing.assert_close(flow, network(pair(centred(current), centred(key)))[0], rtol=1e-4, atol=1e-4)
+        for each in network.parameters():
+            each.mul_(2)
+    assert torch.equal(stream.flow(*frames, None).field, flow)
+    assert not torch.allclose(FlowNetFlow(network, scale=1).start().flow(*frames, None).field, flow)
+    assert (
+        layout
+        == {name: each.stride() for name, each in network.named_parameters()}
+        != {name: each.stride() for name, each in stream.network.named_parameters()}
+    )
 
 
 def test_inference_leaves_no_graph():

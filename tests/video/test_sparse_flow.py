@@ -8,8 +8,8 @@ import torch
 from bale.errors import VideoError
 from bale.video.flow.flownet import FlowNetS
 from bale.video.flow.learned import FlowNetFlow
+from bale.video.sparse import copies
 from bale.video.sparse import mask as mask_loops
-from bale.video.sparse import tiles
 from bale.video.sparse.flow import SparseFlowNetFlow
 from bale.video.sparse.network import SparseConfig
 
@@ -87,7 +87,7 @@ def test_without_growth_a_still_pair_keeps_its_flow_and_the_work_is_the_masks_sh
 def test_frames_do_not_wait_for_a_compiler(monkeypatch):
     """numba compiles a loop once for each tuple of types: all that frames bring were met when the stream began."""
     met = set()
-    for module, name in ((tiles, "_gather"), (tiles, "_scatter"), (mask_loops, "_touched")):
+    for module, name in ((copies, "_gather"), (copies, "_scatter"), (mask_loops, "_touched"), (mask_loops, "_sums")):
         loop = getattr(module, name)
         monkeypatch.setattr(
             module, name, lambda *given, n=name, f=loop: met.add((n, *map(numba.typeof, given))) or f(*given)
@@ -99,7 +99,7 @@ def test_frames_do_not_wait_for_a_compiler(monkeypatch):
     worker = flow.start()
     assert torch.equal(random, torch.get_rng_state())
     at_start = met.copy()
-    assert {name for name, *_ in at_start} == {"_gather", "_scatter", "_touched"}
+    assert {name for name, *_ in at_start} == {"_gather", "_scatter", "_touched", "_sums"}
     frames = [(worker.prepare(frame), mask) for frame, mask in stream_of_frames((64, 128), 3, seed=0)]
     for frame, mask in frames:
         worker.flow(frame, frames[0][0], mask)

@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 
 from bale.errors import VideoError
 from bale.video.sparse.convolution import sparse_conv2d, sparse_conv_transpose2d
+from bale.video.sparse.copies import Gather, Scatter
 from bale.video.sparse.mask import Window
-from bale.video.sparse.tiles import Tiles, gather, grid_of, scatter
+from bale.video.sparse.tiles import Tiles, Tiling
 
 MARK = 7.0
 
 
 def some_tiles(size: tuple[int, int], tile: int, share: float, seed: int, ahead: int = 0) -> tuple[Tiles, torch.Tensor]:
     """An index, and which cells its tiles hold, bool [rows, columns]."""
-    active = np.random.default_rng(seed).random(grid_of(size, tile, (ahead, ahead))) < share
+    tiling = Tiling(size, tile, (ahead, ahead))
+    active = np.random.default_rng(seed).random(tiling.grid) < share
     cells = active.repeat(tile, 0).repeat(tile, 1)[ahead : ahead + size[0], ahead : ahead + size[1]]
-    return Tiles.of(active, size, tile, (ahead, ahead)), torch.from_numpy(cells)
+    return tiling.index(active), torch.from_numpy(cells)
 
 
 def check(sparse, dense, window, x, weight, bias, tile, groups, share, seed):
@@ -86,14 +88,14 @@ def test_the_loops_copy_what_indexing_does(size, tile, ahead, some_channels, sha
     memory = torch.randn(size[0] + 2 * tile, size[1] + 2 * tile, 6, generator=draw).to(dtype)
     source = memory[..., 1:4] if some_channels else memory
     down, across, channel = source.stride()
-    shape = *grid_of(size, tile, tiles.ahead), tile, tile, source.shape[2]
+    shape = *tiles.of.grid, tile, tile, source.shape[2]
     every_tile = source.as_strided(shape, (tile * down, tile * across, down, across, channel))
-    gathered = gather(every_tile, tiles)
+    gathered = Gather.of(tiles.of, every_tile)(tiles)
     assert gathered.is_contiguous()
     assert torch.equal(gathered, every_tile[torch.from_numpy(tiles.rows), torch.from_numpy(tiles.columns)])
     target, by_index = torch.zeros(*size, 8, dtype=dtype)[..., :6], torch.zeros(6, *size, dtype=dtype).permute(1, 2, 0)
     for each in (target, by_index):  # of which only the first one's channels lie side by side
-        scatter(gathered, tiles, each[..., : source.shape[2]])
+        Scatter.of(tiles.of, each[..., : source.shape[2]])(gathered, tiles)
     assert torch.equal(target, by_index)
     assert not target[~cells].any()
 
@@ -116,7 +118,7 @@ def test_sizes_that_disagree_are_refused():
     ):
         sparse_conv2d(x, weight, None, 1, 1, tiles, out)
     with pytest.raises(VideoError, match="a map of"):
-        Tiles.of(np.ones((3, 2), bool), (4, 4), 2)
+        Tiling((4, 4), 2).index(np.ones((3, 2), bool))
     tiles, _ = some_tiles((9, 9), 3, 1.0, 0)
     with pytest.raises(VideoError, match="stride 2 needs a multiple of it, 0 ahead"):
         sparse_conv_transpose2d(x, weight, None, 2, 0, tiles, out)
@@ -124,8 +126,26 @@ def test_sizes_that_disagree_are_refused():
 
 def test_an_index_of_another_map_is_refused():
     tiles, _ = some_tiles((6, 6), 2, 1.0, 0)
-    with pytest.raises(VideoError, match=r"there are \[2, 3\] tiles to gather from, the index is of \[3, 3\]"):
-        gather(torch.zeros(2, 3, 2, 2, 1), tiles)
-    for values, target in (((9, 2, 2, 1), (6, 5, 1)), ((8, 2, 2, 1), (6, 6, 1)), ((9, 2, 2, 2), (6, 6, 1))):
-        with pytest.raises(VideoError, match=r"tiles of \[9, 2, 2, 1\], of a map of \[6, 6\], cannot be"):
-            scatter(torch.zeros(values), tiles, torch.zeros(target))
+    with pytest.raises(VideoError, match=r"there are \[2, 3\] tiles to gather from, the map has \[3, 3\]"):
+        Gather.of(tiles.of, torch.zeros(2, 3, 2, 2, 1))
+    with pytest.raises(VideoError, match=r"tiles of a map of \[6, 6\] cannot be written to \[6, 5, 1\]"):
+        Scatter.of(tiles.of, torch.zeros(6, 5, 1))
+    gather, scatter = Gather.of(tiles.of, torch.zeros(3, 3, 2, 2, 1)), Scatter.of(tiles.of, torch.zeros(6, 6, 1))
+    for other in (Tiling((6, 5), 2), Tiling((6, 6), 3), Tiling((6, 6), 2, (1, 1))):
+        theirs = other.index(np.ones(other.grid, bool))
+        with pytest.raises(VideoError, match="an index of Tiling"):
+            gather(theirs)
+        with pytest.raises(VideoError, match="an index of Tiling"):
+            scatter(torch.zeros(len(theirs), 2, 2, 1), theirs)
+    for shape in ((8, 2, 2, 1), (9, 2, 2, 2)):
+        with pytest.raises(VideoError, match=r"values of .*: 9 tiles here are \[9, 2, 2, 1\]"):
+            scatter(torch.zeros(shape), tiles)
+
+
+def test_gathers_that_share_memory_overwrite_each_other():
+    tiles, _ = some_tiles((4, 4), 2, 1.0, 0)
+    memory = torch.zeros(100)
+    first, second = (Gather.of(tiles.of, torch.full((2, 2, 2, 2, 3), value), memory) for value in (1.0, 2.0))
+    gathered = first(tiles)
+    assert (gathered == 1).all()
+    assert (second(tiles) == 2).all() and (gathered == 2).all() and not memory[48:].any()

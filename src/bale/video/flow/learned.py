@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate, pad
+from torch.nn.functional import grid_sample, interpolate
 
 from bale.errors import VideoError
 from bale.video.flow.estimator import Flow
@@ -20,7 +21,8 @@ from bale.video.flow.flownet import MULTIPLE, STRIDE, FlowNetS, centred, pair
 class FlowNetFlow:
     """Flow by a network that sees frames `scale` times as large as they are (1/2 is DFF's, read in code).
 
-    The network is run without gradients, on the device of its parameters, and may serve any number of streams.
+    The network is run without gradients, on the device of its parameters, and may serve any number of streams, each of
+    which copies it as it is when the stream starts.
     Raises VideoError for a scale that is not above 0 and at most 1.
 
     >>> stream = FlowNetFlow(FlowNetS(width=1 / 64)).start()
@@ -58,7 +60,9 @@ class FlowNetStream:
     """`FlowNetFlow` at work on one stream. It remembers nothing: each pair is a new one."""
 
     def __init__(self, network: FlowNetS, scale: float) -> None:
-        self.network, self.scale = network, scale
+        # Weights and pairs in channels last: on a CPU the network then takes an eighth less time.
+        self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # pyright: ignore
+        self.scale = scale
 
     @torch.inference_mode()
     def prepare(self, image: Tensor) -> Prepared:
@@ -69,15 +73,20 @@ class FlowNetStream:
     def flow(self, current: Prepared, key: Prepared, changed: np.ndarray | None) -> Flow:
         """Return the flow from `current` to `key`; `changed` is ignored. Raises VideoError for two sizes."""
         check_sizes(current.frame, key.frame)
-        field, scale = self.network(pair(current.image, key.image))
+        images = pair(current.image, key.image).contiguous(memory_format=torch.channels_last)
+        field, scale = self.network(images)
         return as_flow(field, scale, current.seen, current.frame)
 
 
 def prepared(image: Tensor, scale: float) -> Prepared:
     """Return a frame, float32 [1, 3, height, width], 0 to 1, as a network takes it, `scale` times as large."""
-    small = shrunk(image, scale)
+    small = centred(shrunk(image, scale))
     height, width = small.shape[2:]
-    padded = pad(centred(small), (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+    size = (1, 3, height + -height % MULTIPLE, width + -width % MULTIPLE)
+    padded = small.new_empty(size)
+    padded[..., :height, :width] = small
+    padded[..., height:, :width] = small[..., -1:, :]
+    padded[..., width:] = padded[..., width - 1 : width]
     return Prepared(padded, (height, width), (image.shape[2], image.shape[3]))
 
 
@@ -121,17 +130,10 @@ def shrunk(image: Tensor, scale: float) -> Tensor:
         if step == 1:
             return image
         # Rows, then columns: on a CPU fifteen times as fast as average pooling.
-        rows = _summed([image[..., start::step, :] for start in range(step)])
-        return _summed([rows[..., start::step] for start in range(step)]).div_(step * step)
+        rows = reduce(torch.add, [image[..., start::step, :] for start in range(step)])
+        return reduce(torch.add, [rows[..., start::step] for start in range(step)]).div_(step * step)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _summed(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0].clone()
-    for part in parts[1:]:
-        total += part
-    return total
 
 
 def check_scale(scale: float) -> None:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from bale.errors import VideoError
 from bale.video.sparse.convolution import Kernel
+from bale.video.sparse.copies import Gather, Scatter
 from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.maps import Bordered, border_for, overlapping
 from bale.video.sparse.mask import Spans, windows_of
+from bale.video.sparse.tiles import Tiling
 
 LEAST = 4
 """Side of the smallest tile that is run as a convolution."""
@@ -26,13 +28,34 @@ Axes = tuple[Spans, Spans]
 
 
 @dataclass(frozen=True, eq=False)
+class Source:
+    """What a layer reads.
+
+    map         all of it
+    pieces      where what it joins lies apart: those maps, to be copied together into `map` first
+    every_tile  what each of its tiles reads, a view of `map`
+    """
+
+    map: Bordered
+    pieces: tuple[Bordered, ...]
+    every_tile: Tensor
+
+    def join(self) -> None:
+        """Copy the pieces together, if there are any."""
+        first = 0
+        for piece in self.pieces:
+            self.map.inside.narrow(2, first, piece.memory.shape[2]).copy_(piece.inside)
+            first += piece.memory.shape[2]
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
     """A layer at one size.
 
-    tile, ahead     side of its tiles, and how many rows and columns before its output the first ones begin
+    tiling          of its output
     source, target  what it reads and writes
-    pieces          where what it joins lies apart: those maps, to be copied together into `source` first
-    every_tile      what each of its tiles reads, a view of `source`
+    gather          copies what its tiles read from `source`
+    scatter         writes them to `target`
     cell            side of its outputs' cells, cells of the network's input
     blocks          the blocks of a mask that each row and column of its tiles asks about
     macs            multiply-accumulates of all of its output
@@ -40,22 +63,14 @@ class Step:
 
     name: str
     kernel: Kernel
-    tile: int
-    ahead: tuple[int, int]
-    source: Bordered
-    pieces: tuple[Bordered, ...]
+    tiling: Tiling
+    source: Source
     target: Bordered
-    every_tile: Tensor
+    gather: Gather
+    scatter: Scatter
     cell: Fraction
     blocks: Axes
     macs: int
-
-    def join(self) -> None:
-        """Copy the pieces together, if there are any."""
-        first = 0
-        for piece in self.pieces:
-            self.source.inside.narrow(2, first, piece.memory.shape[2]).copy_(piece.inside)
-            first += piece.memory.shape[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,23 +95,26 @@ def plan(
     Raises `VideoError` that names the layer which reads too few or too many channels, or maps of unlike sizes.
     """
     values = {INPUT: _Value(size, channels, Fraction(1), (Spans.of_cells(size[0]), Spans.of_cells(size[1])))}
-    tiles: dict[str, int] = {}
+    tilings: dict[str, Tiling] = {}
     borders: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
     for layer in layers:
-        values[layer.name] = _measure(layer, values)
-        tiles[layer.name] = _tile_of(layer, tile, values[layer.name].cell)
-        borders[layer.name] = (0, 0)
-        need = border_for(windows_of(layer.module), values[layer.inputs[0]].size, tiles[layer.name])
+        value = values[layer.name] = _measure(layer, values)
+        down, across = windows_of(layer.module)
+        tiling = Tiling(value.size, _tile_of(layer, tile, value.cell), (down.ahead, across.ahead))
+        tilings[layer.name], borders[layer.name] = tiling, (0, 0)
+        need = border_for((down, across), values[layer.inputs[0]].size, tiling.tile)
         for name in layer.inputs:
             borders[name] = max(borders[name][0], need[0]), max(borders[name][1], need[1])
     joined = _lay(_homes(layers), values, borders, layers[0].module.weight)
     maps = {name: each for names, each in joined.items() for name in names if len(names) == 1}
+    sources = [_source(layer, joined, tilings[layer.name]) for layer in layers]
+    # One after the other layers gather into the same memory, which therefore stays in the caches.
+    memory = layers[0].module.weight.new_empty(max(source.every_tile.numel() for source in sources))
     steps = []
-    for layer in layers:
-        down, across = windows_of(layer.module)
-        ahead, side = (down.ahead, across.ahead), tiles[layer.name]
-        blocks = _blocks_of(values[layer.name], side, ahead, block, exact)
-        steps.append(_step(layer, joined, side, ahead, values[layer.name].cell, blocks))
+    for layer, source in zip(layers, sources, strict=True):
+        value, tiling = values[layer.name], tilings[layer.name]
+        blocks = _blocks_of(value, tiling, block, exact)
+        steps.append(_step(layer, source, maps[layer.name], tiling, memory, value.cell, blocks))
     return maps, steps
 
 
@@ -133,10 +151,12 @@ def _tile_of(layer: Layer, tile: int, cell: Fraction) -> int:
     return unit * (units if units >= LEAST else 1)
 
 
-def _blocks_of(value: _Value, tile: int, ahead: tuple[int, int], block: Fraction, exact: bool) -> Axes:
+def _blocks_of(value: _Value, tiling: Tiling, block: Fraction, exact: bool) -> Axes:
     """Return the blocks that the rows and columns of tiles depend on, or only those that lie over them."""
     axes = value.reads if exact else [Spans.of_cells(cells, value.cell) for cells in value.size]
-    down, across = (each.grouped(tile, before).in_blocks(block) for each, before in zip(axes, ahead, strict=True))
+    down, across = (
+        each.grouped(tiling.tile, ahead).in_blocks(block) for each, ahead in zip(axes, tiling.ahead, strict=True)
+    )
     return down, across
 
 
@@ -169,35 +189,40 @@ def _lay(
     return maps
 
 
+def _source(layer: Layer, maps: dict[tuple[str, ...], Bordered], tiling: Tiling) -> Source:
+    module, windows = layer.module, windows_of(layer.module)
+    pieces: tuple[Bordered, ...] = ()
+    if layer.inputs in maps:
+        joined = maps[layer.inputs]
+    else:
+        pieces = tuple(maps[(name,)] for name in layer.inputs)
+        border = border_for(windows, pieces[0].size, tiling.tile)
+        joined = Bordered.zeros(module.in_channels, pieces[0].size, border, module.weight)
+    return Source(joined, pieces, overlapping(joined, windows, tiling))
+
+
 def _step(
     layer: Layer,
-    maps: dict[tuple[str, ...], Bordered],
-    tile: int,
-    ahead: tuple[int, int],
+    source: Source,
+    target: Bordered,
+    tiling: Tiling,
+    memory: Tensor,
     cell: Fraction,
     blocks: Axes,
 ) -> Step:
-    module, windows, target = layer.module, windows_of(layer.module), maps[(layer.name,)]
-    pieces: tuple[Bordered, ...] = ()
-    if layer.inputs in maps:
-        source = maps[layer.inputs]
-    else:
-        pieces = tuple(maps[(name,)] for name in layer.inputs)
-        border = border_for(windows, pieces[0].size, tile)
-        source = Bordered.zeros(module.in_channels, pieces[0].size, border, module.weight)
+    module, windows = layer.module, windows_of(layer.module)
     weight = module.weight.detach().clone(memory_format=torch.channels_last)
     bias = None if module.bias is None else module.bias.detach().clone()
     # Every output of a convolution meets every tap once, and so does every input of a transposed one.
-    rows, columns = source.size if windows[0].transposed else target.size
+    rows, columns = source.map.size if windows[0].transposed else target.size
     return Step(
         name=layer.name,
-        kernel=Kernel.of(weight, bias, windows, module.groups, layer.activation, tile),
-        tile=tile,
-        ahead=ahead,
+        kernel=Kernel.of(weight, bias, windows, module.groups, layer.activation, tiling.tile),
+        tiling=tiling,
         source=source,
-        pieces=pieces,
         target=target,
-        every_tile=overlapping(source, windows, tile, target.size),
+        gather=Gather.of(tiling, source.every_tile, memory),
+        scatter=Scatter.of(tiling, target.inside),
         cell=cell,
         blocks=blocks,
         macs=rows * columns * weight.numel(),

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bale.errors import VideoError
+from bale.video.sparse.copies import Gather, Scatter
 from bale.video.sparse.maps import Bordered, border_for, overlapping
 from bale.video.sparse.mask import Window, Windows
-from bale.video.sparse.tiles import Tiles, gather, scatter
+from bale.video.sparse.tiles import Tiles
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -158,7 +159,7 @@ def sparse_conv2d(
     a border here; a network keeps its maps in one (network.py).
     """
     down, across = (Window(taps, stride, padding) for taps in weight.shape[2:])
-    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.tile)
+    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.of.tile)
     return _on_tensors(x, kernel, tiles, out)
 
 
@@ -177,26 +178,27 @@ def sparse_conv_transpose2d(
 
     The tiles' side must be a multiple of the stride, and they begin `padding % stride` cells ahead of the map.
     """
-    if tiles.tile % stride or tiles.ahead != (padding % stride,) * 2:
+    tiling = tiles.of
+    if tiling.tile % stride or tiling.ahead != (padding % stride,) * 2:
         raise VideoError(
-            f"tiles of {tiles.tile} cells, {tiles.ahead} ahead: a transposed convolution of stride {stride} needs a "
+            f"tiles of {tiling.tile} cells, {tiling.ahead} ahead: a transposed convolution of stride {stride} needs a "
             f"multiple of it, {padding % stride} ahead"
         )
     down, across = (Window(taps, stride, padding, transposed=True) for taps in weight.shape[2:])
-    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.tile)
+    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.of.tile)
     return _on_tensors(x, kernel, tiles, out)
 
 
 def _on_tensors(x: Tensor, kernel: Kernel, tiles: Tiles, out: Tensor) -> Tensor:
-    size = (x.shape[2], x.shape[3])
+    tiling, size = tiles.of, (x.shape[2], x.shape[3])
     expected = tuple(window.outputs(cells) for window, cells in zip(kernel.windows, size, strict=True))
-    if x.shape[0] != 1 or tuple(out.shape[2:]) != expected or tiles.size != expected:
+    if x.shape[0] != 1 or tuple(out.shape[2:]) != expected or tiling.size != expected:
         raise VideoError(
-            f"x {tuple(x.shape)} makes one map of {expected}; out is {tuple(out.shape)}, the tiles are of {tiles.size}"
+            f"x {tuple(x.shape)} makes one map of {expected}; out is {tuple(out.shape)}, the tiles are of {tiling.size}"
         )
     if len(tiles):
-        source = Bordered.zeros(x.shape[1], size, border_for(kernel.windows, size, tiles.tile), like=x)
+        source = Bordered.zeros(x.shape[1], size, border_for(kernel.windows, size, tiling.tile), like=x)
         source.inside.copy_(x[0].permute(1, 2, 0))
-        every_tile = overlapping(source, kernel.windows, tiles.tile, tiles.size)
-        scatter(kernel.on_tiles(gather(every_tile, tiles)), tiles, out[0].permute(1, 2, 0))
+        gathered = Gather.of(tiling, overlapping(source, kernel.windows, tiling))(tiles)
+        Scatter.of(tiling, out[0].permute(1, 2, 0))(kernel.on_tiles(gathered), tiles)
     return out

@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from bale.errors import VideoError
 from bale.video.flow.estimator import Flow
 from bale.video.flow.flownet import INPUT as PAIR
 from bale.video.flow.flownet import SLOPE, UNIT, FlowNetS
-from bale.video.flow.learned import FlowNetStream, Prepared, as_flow, check_scale, check_sizes
+from bale.video.flow.learned import Prepared, as_flow, check_scale, check_sizes, prepared
 from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import BLOCK, dilate
 from bale.video.sparse.network import SparseConfig, SparseNetwork, SparseStream, Work, compile_loops
@@ -43,12 +44,12 @@ class SparseFlowNetFlow:
         return SparseFlowNetStream(self.network, self.scale, self.config)
 
 
-class SparseFlowNetStream(FlowNetStream):
+class SparseFlowNetStream:
     """`SparseFlowNetFlow` at work on one stream: it keeps every layer's output of the pair before."""
 
     def __init__(self, network: FlowNetS, scale: float, config: SparseConfig) -> None:
-        super().__init__(network, scale)
         compile_loops()
+        self.scale, self.device = scale, next(network.parameters()).device
         self.layers = sparse_flownet(network, config)
         self._running: SparseStream | None = None
         self._frame: tuple[int, int] | None = None
@@ -58,6 +59,11 @@ class SparseFlowNetStream(FlowNetStream):
     def work(self) -> Work | None:
         """What the last pair took; None before the first."""
         return None if self._running is None else self._running.work
+
+    @torch.inference_mode()
+    def prepare(self, image: Tensor) -> Prepared:
+        """Return a frame [1, 3, height, width], 0 to 1, as the network takes it."""
+        return prepared(image.to(self.device, torch.float32), self.scale)
 
     @torch.inference_mode()
     def flow(self, current: Prepared, key: Prepared, changed: np.ndarray | None) -> Flow:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bale.video.sparse.mask import Windows
-from bale.video.sparse.tiles import grid_of
+from bale.video.sparse.tiles import Tiling
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +54,16 @@ def border_for(windows: Windows, size: tuple[int, int], tile: int) -> tuple[int,
     return before, after
 
 
-def overlapping(source: Bordered, windows: Windows, tile: int, size: tuple[int, int]) -> Tensor:
-    """Return what each tile of an output of `size` reads: [tile rows, tile columns, rows, columns, channels], a view.
+def overlapping(source: Bordered, windows: Windows, tiling: Tiling) -> Tensor:
+    """Return what each tile of an output reads: [tile rows, tile columns, rows, columns, channels], a view.
 
     Neighbours overlap by the halo, so it is not to be written to.
     """
     memory, strides = source.memory, source.memory.stride()
     begin, steps, counts = memory.storage_offset(), [], []
     for axis, window in enumerate(windows):
-        first, count = window.reads(-window.ahead, tile)
+        first, count = window.reads(-window.ahead, tiling.tile)
         begin += (source.before + first) * strides[axis]
-        steps.append((window.reads(tile - window.ahead, tile)[0] - first) * strides[axis])
+        steps.append((window.reads(tiling.tile - window.ahead, tiling.tile)[0] - first) * strides[axis])
         counts.append(count)
-    grid = grid_of(size, tile, (windows[0].ahead, windows[1].ahead))
-    return memory.as_strided((*grid, *counts, memory.shape[2]), (*steps, *strides), begin)
+    return memory.as_strided((*tiling.grid, *counts, memory.shape[2]), (*steps, *strides), begin)

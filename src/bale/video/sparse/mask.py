@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 from numba import njit
@@ -154,9 +154,18 @@ class Spans:
 
 def sums_of(mask: np.ndarray) -> np.ndarray:
     """Return int32 [rows + 1, columns + 1]: how many cells are set above and left of each corner of the mask."""
-    sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
-    np.cumsum(mask, axis=0, out=sums[1:, 1:], dtype=np.int32)
-    np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
+    return _sums(np.ascontiguousarray(mask))
+
+
+@njit(cache=True)
+def _sums(mask):
+    rows, columns = mask.shape
+    sums = np.zeros((rows + 1, columns + 1), np.int32)
+    for row in range(rows):
+        of_row = np.int32(0)
+        for column in range(columns):
+            of_row += mask[row, column]
+            sums[row + 1, column + 1] = sums[row, column + 1] + of_row
     return sums
 
 
@@ -192,9 +201,15 @@ def dilate(mask: np.ndarray, cells: int) -> np.ndarray:
     """Return the mask and all cells at most so many rows and columns from it."""
     if not cells:
         return mask
-    places = (np.arange(each) for each in mask.shape)
-    down, across = (Spans(each - cells, each + cells + 1).within(len(each)) for each in places)
+    down, across = (_around(places, cells) for places in mask.shape)
     return touched(sums_of(mask), down, across)
+
+
+@lru_cache(maxsize=64)
+def _around(places: int, cells: int) -> Spans:
+    # Kept, as a stream asks for the same ones at each of its frames.
+    each = np.arange(places)
+    return Spans(each - cells, each + cells + 1).within(places)
 
 
 def union(masks: Iterable[np.ndarray]) -> np.ndarray:

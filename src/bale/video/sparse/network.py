@@ -20,7 +20,7 @@ from bale.errors import VideoError
 from bale.video.sparse.buffers import Axes, Step, plan
 from bale.video.sparse.layer import INPUT, Layer
 from bale.video.sparse.mask import BLOCK, dilate, sums_of, touched, windows_of
-from bale.video.sparse.tiles import Tiles, gather, scatter
+from bale.video.sparse.tiles import Tiles, Tiling
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class _Active:
     def __init__(self, config: SparseConfig, changed: np.ndarray, spans: dict[str, Axes]):
         self.config, self.spans = config, spans
         self.sums = sums_of(dilate(changed, config.dilate) if config.grow == "mask" else changed)
-        self.shared: dict[tuple[object, ...], Tiles | None] = {}
+        self.shared: dict[Tiling, Tiles | None] = {}
 
     def tiles(self, step: Step) -> Tiles | None:
         """Return the layer's active tiles; None where all of its output is to be computed."""
@@ -177,16 +177,15 @@ class _Active:
         if self.config.dense_from is not None and step.cell >= self.config.dense_from:
             return None
         # Layers of one resolution lie under the same blocks: one index for all of them.
-        key = step.target.size, step.tile, step.ahead
-        if key not in self.shared:
-            self.shared[key] = self._index(step)
-        return self.shared[key]
+        if step.tiling not in self.shared:
+            self.shared[step.tiling] = self._index(step)
+        return self.shared[step.tiling]
 
     def _index(self, step: Step) -> Tiles | None:
         active = touched(self.sums, *self.spans[step.name])
         if np.count_nonzero(active) > self.config.dense_above * active.size:
             return None
-        return Tiles.of(active, step.target.size, step.tile, step.ahead)
+        return step.tiling.index(active)
 
 
 def compile_loops() -> None:
@@ -203,8 +202,8 @@ def compile_loops() -> None:
 
 def run_all(step: Step) -> int:
     """Compute all of a layer's output; returns the multiply-accumulates."""
-    step.join()
-    step.target.inside.copy_(step.kernel.on_map(step.source)[0].permute(1, 2, 0))
+    step.source.join()
+    step.target.inside.copy_(step.kernel.on_map(step.source.map)[0].permute(1, 2, 0))
     return step.macs
 
 
@@ -212,7 +211,7 @@ def run_tiles(step: Step, tiles: Tiles) -> int:
     """Compute a layer's active tiles; returns the multiply-accumulates."""
     if not len(tiles):
         return 0
-    step.join()
-    scatter(step.kernel.on_tiles(gather(step.every_tile, tiles)), tiles, step.target.inside)
+    step.source.join()
+    step.scatter(step.kernel.on_tiles(step.gather(tiles)), tiles)
     rows, columns = step.target.size
-    return step.macs * len(tiles) * step.tile**2 // (rows * columns)
+    return step.macs * len(tiles) * step.tiling.tile**2 // (rows * columns)
