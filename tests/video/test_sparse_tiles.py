@@ -79,6 +79,13 @@ def test_an_output_in_channels_last_is_written_in_place():
     torch.testing.assert_close(out, F.conv2d(x, weight, padding=1))
 
 
+def cut(memory: torch.Tensor, tiling: Tiling) -> torch.Tensor:
+    """Every tile of a map [rows, columns, channels] that reads what lies under it, a view."""
+    down, across, channel = memory.stride()
+    shape, side = (*tiling.grid, tiling.tile, tiling.tile, memory.shape[2]), tiling.tile
+    return memory.as_strided(shape, (side * down, side * across, down, across, channel), memory.storage_offset())
+
+
 @given(sizes, st.integers(1, 5), st.integers(0, 2), st.booleans(), shares, st.integers(0, 99),
        st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))  # fmt: skip
 @settings(max_examples=60)
@@ -87,10 +94,10 @@ def test_the_loops_copy_what_indexing_does(size, tile, ahead, some_channels, sha
     draw = torch.Generator().manual_seed(seed)
     memory = torch.randn(size[0] + 2 * tile, size[1] + 2 * tile, 6, generator=draw).to(dtype)
     source = memory[..., 1:4] if some_channels else memory
-    down, across, channel = source.stride()
-    shape = *tiles.of.grid, tile, tile, source.shape[2]
-    every_tile = source.as_strided(shape, (tile * down, tile * across, down, across, channel))
+    planes = source.permute(2, 0, 1).contiguous().permute(1, 2, 0)  # which no loop copies
+    every_tile, of_planes = (cut(each, tiles.of) for each in (source, planes))
     gathered = Gather.of(tiles.of, every_tile)(tiles)
+    assert torch.equal(Gather.of(tiles.of, of_planes)(tiles), gathered)
     assert gathered.is_contiguous()
     assert torch.equal(gathered, every_tile[torch.from_numpy(tiles.rows), torch.from_numpy(tiles.columns)])
     target, by_index = torch.zeros(*size, 8, dtype=dtype)[..., :6], torch.zeros(6, *size, dtype=dtype).permute(1, 2, 0)
