@@ -96,6 +96,13 @@ def test_a_stream_keeps_the_network_it_began_with():
     )
 
 
+def test_a_network_that_cannot_be_copied_is_refused():
+    network = FlowNetS(width=1 / 64)
+    network.kept = network(torch.zeros(1, 6, 64, 64))[0]  # torch copies no tensor that has a history
+    with pytest.raises(VideoError, match="cannot be copied for a stream"):
+        FlowNetFlow(network).start()
+
+
 def test_inference_leaves_no_graph():
     stream = FlowNetFlow(FlowNetS(width=1 / 64)).start()
     frame = stream.prepare(torch.rand(1, 3, 64, 64))

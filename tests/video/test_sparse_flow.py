@@ -1,5 +1,8 @@
 """Is sparse FlowNet-S the dense one, on a stream whose frames and keys change here and there?"""
 
+import copy
+import pickle
+
 import numba
 import numpy as np
 import pytest
@@ -84,6 +87,15 @@ def test_without_growth_a_still_pair_keeps_its_flow_and_the_work_is_the_masks_sh
     assert sparse.work is not None and 1 / 8 <= sparse.work.share < 1 / 4
 
 
+def test_a_running_stream_is_not_copied():
+    worker = SparseFlowNetFlow(network()).start()
+    frame = worker.prepare(torch.rand(1, 3, 64, 64))
+    worker.flow(frame, frame, None)
+    for copied in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(VideoError, match="start another instead"):
+            copied(worker)
+
+
 def test_frames_do_not_wait_for_a_compiler(monkeypatch):
     """numba compiles a loop once for each tuple of types: all that frames bring were met when the stream began."""
     met = set()
@@ -101,6 +113,7 @@ def test_frames_do_not_wait_for_a_compiler(monkeypatch):
     at_start = met.copy()
     assert {name for name, *_ in at_start} == {"_gather", "_scatter", "_touched", "_sums"}
     frames = [(worker.prepare(frame), mask) for frame, mask in stream_of_frames((64, 128), 3, seed=0)]
+    frames[2][1].flags.writeable = False
     for frame, mask in frames:
         worker.flow(frame, frames[0][0], mask)
     assert worker.work is not None and 0 < worker.work.share < 1

@@ -156,3 +156,10 @@ def test_gathers_that_share_memory_overwrite_each_other():
     gathered = first(tiles)
     assert (gathered == 1).all()
     assert (second(tiles) == 2).all() and (gathered == 2).all() and not memory[48:].any()
+
+
+def test_memory_that_does_not_fit_is_refused():
+    tiling, every_tile = Tiling((4, 4), 2), torch.ones(2, 2, 2, 2, 3)
+    for memory in (torch.zeros(47), torch.zeros(48, dtype=torch.float64), torch.zeros(200)[::2], torch.zeros(6, 8)):
+        with pytest.raises(VideoError, match=r"48 values of torch.float32 do not fit"):
+            Gather.of(tiling, every_tile, memory)

@@ -82,6 +82,8 @@ def test_earlier_boxes_are_joined_and_both_are_dilated():
 def test_settings_out_of_range_are_named():
     with pytest.raises(VideoError, match="dilate"):
         MovingBlocks(dilate=-1)
+    with pytest.raises(VideoError, match=r"dilate 1.0: expected a whole number of blocks"):
+        MovingBlocks(dilate=1.0)  # pyright: ignore
     with pytest.raises(VideoError, match="threshold"):  # nothing is above it: all would stand still
         MovingBlocks(threshold=float("nan"))
     with pytest.raises(VideoError, match="source"):

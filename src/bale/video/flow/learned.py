@@ -22,8 +22,8 @@ class FlowNetFlow:
     """Flow by a network that sees frames `scale` times as large as they are (1/2 is DFF's, read in code).
 
     The network is run without gradients, on the device of its parameters, and may serve any number of streams, each of
-    which copies it as it is when the stream starts.
-    Raises VideoError for a scale that is not above 0 and at most 1.
+    which copies it, hooks included, as it is when the stream starts. Raises VideoError for a scale that is not above 0
+    and at most 1, and when a stream starts, for a network that cannot be copied.
 
     >>> stream = FlowNetFlow(FlowNetS(width=1 / 64)).start()
     >>> frames = [stream.prepare(torch.rand(1, 3, 96, 160)) for _ in range(2)]
@@ -60,8 +60,12 @@ class FlowNetStream:
     """`FlowNetFlow` at work on one stream. It remembers nothing: each pair is a new one."""
 
     def __init__(self, network: FlowNetS, scale: float) -> None:
+        try:
+            own = copy.deepcopy(network)
+        except RuntimeError as error:
+            raise VideoError(f"the network of flow cannot be copied for a stream: {error}") from error
         # Weights and pairs in channels last: on a CPU the network then takes an eighth less time.
-        self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # pyright: ignore
+        self.network = own.to(memory_format=torch.channels_last)  # pyright: ignore
         self.scale = scale
 
     @torch.inference_mode()

@@ -31,14 +31,12 @@ Axes = tuple[Spans, Spans]
 class Source:
     """What a layer reads.
 
-    map         all of it
-    pieces      where what it joins lies apart: those maps, to be copied together into `map` first
-    every_tile  what each of its tiles reads, a view of `map`
+    map     all of it
+    pieces  where what it joins lies apart: those maps, to be copied together into `map` first
     """
 
     map: Bordered
     pieces: tuple[Bordered, ...]
-    every_tile: Tensor
 
     def join(self) -> None:
         """Copy the pieces together, if there are any."""
@@ -107,14 +105,19 @@ def plan(
             borders[name] = max(borders[name][0], need[0]), max(borders[name][1], need[1])
     joined = _lay(_homes(layers), values, borders, layers[0].module.weight)
     maps = {name: each for names, each in joined.items() for name in names if len(names) == 1}
-    sources = [_source(layer, joined, tilings[layer.name]) for layer in layers]
+    sources = {layer.name: _source(layer, joined, tilings[layer.name]) for layer in layers}
+    tiles_of = {
+        layer.name: overlapping(sources[layer.name].map, windows_of(layer.module), tilings[layer.name])
+        for layer in layers
+    }
     # One after the other layers gather into the same memory, which therefore stays in the caches.
-    memory = layers[0].module.weight.new_empty(max(source.every_tile.numel() for source in sources))
+    memory = layers[0].module.weight.new_empty(max(tiles.numel() for tiles in tiles_of.values()))
     steps = []
-    for layer, source in zip(layers, sources, strict=True):
+    for layer in layers:
         value, tiling = values[layer.name], tilings[layer.name]
+        gather = Gather.of(tiling, tiles_of[layer.name], memory)
         blocks = _blocks_of(value, tiling, block, exact)
-        steps.append(_step(layer, source, maps[layer.name], tiling, memory, value.cell, blocks))
+        steps.append(_step(layer, sources[layer.name], gather, maps[layer.name], value.cell, blocks))
     return maps, steps
 
 
@@ -198,19 +201,11 @@ def _source(layer: Layer, maps: dict[tuple[str, ...], Bordered], tiling: Tiling)
         pieces = tuple(maps[(name,)] for name in layer.inputs)
         border = border_for(windows, pieces[0].size, tiling.tile)
         joined = Bordered.zeros(module.in_channels, pieces[0].size, border, module.weight)
-    return Source(joined, pieces, overlapping(joined, windows, tiling))
+    return Source(joined, pieces)
 
 
-def _step(
-    layer: Layer,
-    source: Source,
-    target: Bordered,
-    tiling: Tiling,
-    memory: Tensor,
-    cell: Fraction,
-    blocks: Axes,
-) -> Step:
-    module, windows = layer.module, windows_of(layer.module)
+def _step(layer: Layer, source: Source, gather: Gather, target: Bordered, cell: Fraction, blocks: Axes) -> Step:
+    module, windows, tiling = layer.module, windows_of(layer.module), gather.tiling
     weight = module.weight.detach().clone(memory_format=torch.channels_last)
     bias = None if module.bias is None else module.bias.detach().clone()
     # Every output of a convolution meets every tap once, and so does every input of a transposed one.
@@ -221,7 +216,7 @@ def _step(
         tiling=tiling,
         source=source,
         target=target,
-        gather=Gather.of(tiling, source.every_tile, memory),
+        gather=gather,
         scatter=Scatter.of(tiling, target.inside),
         cell=cell,
         blocks=blocks,

@@ -185,7 +185,7 @@ def sparse_conv_transpose2d(
             f"multiple of it, {padding % stride} ahead"
         )
     down, across = (Window(taps, stride, padding, transposed=True) for taps in weight.shape[2:])
-    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiles.of.tile)
+    kernel = Kernel.of(weight, bias, (down, across), groups, activation, tiling.tile)
     return _on_tensors(x, kernel, tiles, out)
 
 

@@ -27,26 +27,32 @@ class Gather:
 
     tiling      of the map that the tiles are of
     every_tile  what each tile reads, `overlapping` (maps.py): [tile rows, tile columns, rows, columns, channels]
-    gathered    [tiles, rows, columns, channels]: memory for all tiles, whose first ones a call overwrites and returns;
-                None: PyTorch's indexing copies, to new memory
-    loop        what `_gather` is told of both
+    gathered    [tiles, rows, columns, channels]: memory for all tiles, whose first ones a call overwrites and returns
+    loop        what `_gather` is told of both; None: PyTorch's indexing copies, to new memory
     """
 
     tiling: Tiling
     every_tile: Tensor
-    gathered: Tensor | None
-    loop: tuple[np.ndarray, ...] = ()
+    gathered: Tensor
+    loop: tuple[np.ndarray, ...] | None
 
     @staticmethod
     def of(tiling: Tiling, every_tile: Tensor, memory: Tensor | None = None) -> Gather:
-        """Return the copier; `memory`, of as many values as all tiles have or more, may be that of others as well."""
+        """Return the copier.
+
+        `memory`, of as many values as all tiles have or more, may be that of others as well: what each call returns is
+        then good until any of them is called. None: its own.
+        """
         if every_tile.shape[:2] != tiling.grid:  # the loops read wherever they are told to
             raise VideoError(
                 f"there are {list(every_tile.shape[:2])} tiles to gather from, the map has {list(tiling.grid)}"
             )
         if not _by_loops(every_tile):
-            return Gather(tiling, every_tile, None)
+            return Gather(tiling, every_tile, every_tile.new_empty(0), None)
         memory = every_tile.new_empty(every_tile.numel()) if memory is None else memory[: every_tile.numel()]
+        if memory.shape != (every_tile.numel(),) or memory.dtype != every_tile.dtype or not memory.is_contiguous():
+            raise VideoError(f"{every_tile.numel()} values of {every_tile.dtype} do not fit {list(memory.shape)} of "
+                             f"{memory.dtype}")  # fmt: skip
         gathered = memory.view(-1, *every_tile.shape[2:])
         lines, places, channels = every_tile.shape[2:]
         steps, strides = every_tile.stride()[:2], every_tile.stride()[2:4]
@@ -56,9 +62,9 @@ class Gather:
         return Gather(tiling, every_tile, gathered, (where, _memory(every_tile), _bits(gathered).ravel()))
 
     def __call__(self, tiles: Tiles) -> Tensor:
-        """Return what these tiles read, [tiles, rows, columns, channels], in one piece; until the next call."""
+        """Return what these tiles read, [tiles, rows, columns, channels], in one piece."""
         _check(tiles, self.tiling)
-        if self.gathered is None:
+        if self.loop is None:
             return self.every_tile[_on(self.every_tile, tiles.rows), _on(self.every_tile, tiles.columns)]
         _gather(tiles.rows, tiles.columns, *self.loop)
         return self.gathered[: len(tiles)]

@@ -154,7 +154,7 @@ class Spans:
 
 def sums_of(mask: np.ndarray) -> np.ndarray:
     """Return int32 [rows + 1, columns + 1]: how many cells are set above and left of each corner of the mask."""
-    return _sums(np.ascontiguousarray(mask))
+    return _sums(np.array(mask, bool))  # a copy of one kind, whatever is given: the loop is compiled once
 
 
 @njit(cache=True)
@@ -205,7 +205,7 @@ def dilate(mask: np.ndarray, cells: int) -> np.ndarray:
     return touched(sums_of(mask), down, across)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)
 def _around(places: int, cells: int) -> Spans:
     # Kept, as a stream asks for the same ones at each of its frames.
     each = np.arange(places)

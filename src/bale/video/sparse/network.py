@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, Never
 
 import numpy as np
 import torch
@@ -134,6 +134,9 @@ class SparseStream:
         self._filled = True
         self.work = Work(computed, self.work.dense)
         return {name: self.maps[name].inside.permute(2, 0, 1)[None].clone() for name in self.outputs}
+
+    def __reduce__(self) -> Never:
+        raise VideoError("the buffers of a sparse stream are tied to its memory: start another instead of copying it")
 
     def _active(self, changed: np.ndarray) -> list[Tiles | None]:
         # Of all layers at once: between two convolutions, which fill the caches, it takes four times as long.

@@ -42,6 +42,8 @@ class MovingBlocks:
         for name in ("dilate", "threshold", "motion"):
             if not getattr(self, name) >= 0:
                 raise VideoError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if not isinstance(self.dilate, int):
+            raise VideoError(f"dilate {self.dilate}: expected a whole number of blocks")
 
     def start(self) -> Callable[[Frame, Detections], np.ndarray | None]:
         """Return a source of masks of one stream: its frames in order, each with the newest boxes, an earlier frame's.
