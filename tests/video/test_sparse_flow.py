@@ -113,6 +113,7 @@ def test_frames_do_not_wait_for_a_compiler(monkeypatch):
     at_start = met.copy()
     assert {name for name, *_ in at_start} == {"_gather", "_scatter", "_touched", "_sums"}
     frames = [(worker.prepare(frame), mask) for frame, mask in stream_of_frames((64, 128), 3, seed=0)]
+    frames[2] = frames[2][0], np.asfortranarray(frames[2][1])
     frames[2][1].flags.writeable = False
     for frame, mask in frames:
         worker.flow(frame, frames[0][0], mask)

@@ -53,7 +53,7 @@ class Step:
     tiling          of its output
     source, target  what it reads and writes
     gather          copies what its tiles read from `source`
-    scatter         writes them to `target`
+    scatter         writes its tiles to `target`
     cell            side of its outputs' cells, cells of the network's input
     blocks          the blocks of a mask that each row and column of its tiles asks about
     macs            multiply-accumulates of all of its output

@@ -154,7 +154,7 @@ class Spans:
 
 def sums_of(mask: np.ndarray) -> np.ndarray:
     """Return int32 [rows + 1, columns + 1]: how many cells are set above and left of each corner of the mask."""
-    return _sums(np.array(mask, bool))  # a copy of one kind, whatever is given: the loop is compiled once
+    return _sums(np.array(mask, bool, order="C"))  # a copy of one kind, whatever is given: the loop is compiled once
 
 
 @njit(cache=True)

@@ -36,7 +36,7 @@ class SparseConfig:
     dense_from   stride of the layers all of which are computed always, with "mask" only: coarse layers see far, so that
                  what goes stale in them spoils even what is under the mask, and cost less. None: no layer
     dense_above  share of a map in active tiles above which all of it is computed; on one CPU thread tiles were faster
-                 up to .4 or more in every layer of FlowNet-S at 1/8 and 1/4 of its width
+                 up to .3 in every layer of FlowNet-S at 1/8 of its width, up to .5 in most, and in all at 1/4
                  (`python -m benchmarks.video.sparse --layers`)
     """
 
